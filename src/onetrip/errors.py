@@ -1,0 +1,125 @@
+"""The exception tree: who was at fault, what kind of fault, and whether to try again.
+
+Every failure that leaves a package is one of these. The request path maps `kind` to a reply in
+one table (`proxy/replies`); nothing else picks status codes. Messages name the subject, the value
+and the limit, and never hold header values, query strings or credentials.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Side(Enum):
+    """Which side of this node a failure came from."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+    OURS = "ours"
+
+
+class Kind(Enum):
+    """What went wrong; a small closed set, safe as a metric label."""
+
+    MALFORMED = "malformed"
+    """The peer broke the protocol (400 downstream, 502 upstream)."""
+    HEAD_TOO_LARGE = "head_too_large"
+    BODY_TOO_LARGE = "body_too_large"
+    URI_TOO_LONG = "uri_too_long"
+    UNSUPPORTED = "unsupported"
+    """A valid message that this node does not implement (501, or 505 for a version)."""
+    NO_ROUTE = "no_route"
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    """The connection could not be opened: the next hop cannot have acted."""
+    RESET = "reset"
+    """The peer closed or reset before its message was complete."""
+    UNAVAILABLE = "unavailable"
+    """No instance is ready."""
+    OVERLOADED = "overloaded"
+    DENIED = "denied"
+    CONFIG = "config"
+    CONFLICT = "conflict"
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+
+
+class OnetripError(Exception):
+    """Base of every onetrip failure.
+
+    Attributes:
+        side: who was at fault.
+        kind: what went wrong.
+        retryable: true only while the next hop cannot have acted on the request.
+    """
+
+    side: Side = Side.OURS
+    kind: Kind = Kind.INVALID
+    retryable: bool = False
+
+    def __init__(self, message: str, *, kind: Kind | None = None, retryable: bool | None = None):
+        super().__init__(message)
+        if kind is not None:
+            self.kind = kind
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class DownstreamError(OnetripError):
+    """The client broke the protocol, a limit or a deadline."""
+
+    side = Side.DOWNSTREAM
+    kind = Kind.MALFORMED
+
+
+class UpstreamError(OnetripError):
+    """The next hop failed. `retryable` is true only while it cannot have acted on the request."""
+
+    side = Side.UPSTREAM
+    kind = Kind.RESET
+
+
+class ProtocolError(OnetripError):
+    """Bytes that break a wire format; the caller knows which side sent them."""
+
+    kind = Kind.MALFORMED
+
+
+class LimitError(ProtocolError):
+    """A message larger than a configured limit; `kind` says which part."""
+
+    kind = Kind.HEAD_TOO_LARGE
+
+
+class ConfigError(OnetripError):
+    """A configuration that cannot be used. The message is one line: file, key and reason."""
+
+    kind = Kind.CONFIG
+
+
+class ProbeError(OnetripError):
+    """A probe that gave no RTT; `kind` is its metric label."""
+
+    side = Side.UPSTREAM
+    kind = Kind.TIMEOUT
+
+
+class ApiError(OnetripError):
+    """A refused admin API call; `kind` decides its status code.
+
+    Attributes:
+        field: the offending field, or an empty string when no single field is to blame.
+    """
+
+    kind = Kind.INVALID
+
+    def __init__(self, message: str, *, field: str = "", kind: Kind | None = None):
+        super().__init__(message, kind=kind)
+        self.field = field
+
+
+class PeerError(OnetripError):
+    """A peer's message or reply that cannot be used."""
+
+    side = Side.UPSTREAM
+    kind = Kind.MALFORMED

@@ -1,0 +1,168 @@
+"""What users own: projects, their environments, bindings, instances and route rules.
+
+A catalog is one immutable value built from configuration and admin calls; the node swaps the
+whole value. `EnvironmentId` is the key everything learned is filed under, so learning survives a
+new deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from onetrip.model.topology import Endpoint, RegionId
+
+
+class Mode(Enum):
+    """The toggle."""
+
+    OFF = "off"
+    SMART = "smart"
+
+
+class BackendKind(Enum):
+    """The protocol a backend speaks, which decides how it is probed."""
+
+    POSTGRES = "postgres"
+    MYSQL = "mysql"
+    REDIS = "redis"
+    HTTP = "http"
+    TCP = "tcp"
+
+
+class Forwarding(Enum):
+    """How a request reaches an instance in another region."""
+
+    NODE = "node"
+    """Through that region's node (the default)."""
+    DIRECT = "direct"
+    """Straight from the edge to the instance."""
+
+
+class EnvironmentId(NamedTuple):
+    """(project, environment), for example ("shop", "production")."""
+
+    project: str
+    environment: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.environment}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one project wants its requests placed; every ratio is 0–1.
+
+    Attributes:
+        hint: run every request in this region, whatever the score; None lets the score decide.
+        control_ratio: share of requests left at the default placement to measure the real gain.
+        explore_ratio: share of idempotent requests sent elsewhere while a decision needs it.
+        least_gain: least saving a request, s, that justifies leaving the edge.
+        dwell: least time between two moves of one route at one edge, s.
+        allow: regions requests may run in; empty allows all.
+        deny: regions requests must never run in.
+    """
+
+    mode: Mode = Mode.OFF
+    hint: RegionId | None = None
+    control_ratio: float = 0.01
+    explore_ratio: float = 0.01
+    least_gain: float = 0.010
+    dwell: float = 30.0
+    allow: frozenset[RegionId] = frozenset()
+    deny: frozenset[RegionId] = frozenset()
+    forwarding: Forwarding = Forwarding.NODE
+
+    def permits(self, region: RegionId) -> bool:
+        """Tell whether requests may run in `region`."""
+        return region not in self.deny and (not self.allow or region in self.allow)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A data service that the application calls.
+
+    Attributes:
+        name: unique in the cluster; the name under `backends` in the configuration.
+        probe_path: path requested by an HTTP probe.
+    """
+
+    name: str
+    kind: BackendKind
+    endpoint: Endpoint
+    probe_path: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running copy of a deployment in a region."""
+
+    region: RegionId
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """A declared route class of an environment.
+
+    Attributes:
+        pattern: path pattern. `*` stands for one segment and a final `/**` for any rest;
+            anything else is literal. `/users/*` is a pattern, `/**` matches every path.
+        round_trips: declared sequential round trips to a backend, by binding name; an absent
+            binding counts as 0. None means: learn them.
+        is_local: never leave the edge (static assets, health checks).
+    """
+
+    pattern: str
+    round_trips: Mapping[str, float] | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A named setting of a project: its hosts, instances and bindings.
+
+    Attributes:
+        hosts: lower-case host names without port; `*.name` matches one more label.
+        bindings: binding name to backend name.
+        deployment: label of the deployment that runs now, "" when not told.
+        health_path: path that probes of its instances request.
+    """
+
+    id: EnvironmentId
+    hosts: tuple[str, ...]
+    instances: tuple[Instance, ...]
+    bindings: Mapping[str, str]
+    rules: tuple[RouteRule, ...] = ()
+    deployment: str = ""
+    health_path: str = "/"
+    path_prefix: str = "/"
+    """Requests below this path belong to the environment; lets projects share a host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What a user owns and routes to, with its policy and environments."""
+
+    name: str
+    policy: Policy
+    environments: Mapping[str, Environment]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All projects and backends, as one value. `version` grows with every change."""
+
+    projects: Mapping[str, Project] = field(default_factory=dict)
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    version: int = 0
+
+    def environments(self) -> list[Environment]:
+        """Return every environment of every project, in configuration order."""
+        return [e for p in self.projects.values() for e in p.environments.values()]
+
+    def policy_of(self, environment: EnvironmentId) -> Policy:
+        """Return the policy of the environment's project."""
+        return self.projects[environment.project].policy

@@ -1,0 +1,106 @@
+"""Open a TCP or TLS connection under a timeout: the one seam between onetrip and the network.
+
+The proxy's pool and the prober both connect through `Dial`, so a test can hand either of them a
+network that does not exist. Protocol code above never calls `create_connection` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from onetrip.errors import Kind, UpstreamError
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class Dial(Protocol):
+    """Connects protocols to endpoints."""
+
+    async def __call__(
+        self,
+        factory: Callable[[], P],
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        tls_name: str | None = None,
+    ) -> P:
+        """Return a connected protocol made by `factory`.
+
+        Args:
+            factory: makes the `asyncio.Protocol` that will own the transport.
+            host: IP address or name; a name is resolved by the system resolver.
+            timeout: bound on name look-up, connect and TLS handshake together, s.
+            tls_name: verify this server name over TLS; None connects in clear.
+
+        Raises:
+            UpstreamError: kind CONNECT or TIMEOUT; always retryable, nothing was sent.
+        """
+
+
+class TcpDialer:
+    """The real network.
+
+    Args:
+        source_address: local address to connect from, as nginx's `proxy_bind`; None lets the
+            system choose.
+        tls: client context used when a `tls_name` is given.
+    """
+
+    def __init__(
+        self, source_address: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._local = (source_address, 0) if source_address else None
+        self._tls = tls
+
+    async def __call__(
+        self,
+        factory: Callable[[], P],
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        tls_name: str | None = None,
+    ) -> P:
+        """See `Dial`."""
+        loop = asyncio.get_running_loop()
+        context = None
+        if tls_name is not None:
+            context = self._tls = self._tls or ssl.create_default_context()
+        try:
+            async with asyncio.timeout(timeout):
+                transport, protocol = await loop.create_connection(
+                    factory,
+                    host,
+                    port,
+                    local_addr=self._local,
+                    ssl=context,
+                    server_hostname=tls_name,
+                )
+        except TimeoutError as error:
+            raise UpstreamError(
+                f"connect to {host}:{port} exceeds {timeout:g} s",
+                kind=Kind.TIMEOUT,
+                retryable=True,
+            ) from error
+        except (OSError, ssl.SSLError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UpstreamError(
+                f"connect to {host}:{port} failed: {reason}", kind=Kind.CONNECT, retryable=True
+            ) from error
+        _disable_nagle(transport)
+        return protocol
+
+
+def _disable_nagle(transport: asyncio.BaseTransport) -> None:
+    # A request head and its body are two small writes; Nagle would hold the second one back for
+    # a whole RTT (RFC 896 against delayed acknowledgements).
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,143 @@
+"""Every metric onetrip exports, declared once, with its help text.
+
+Labels come from small closed sets (regions, routes of the catalog, arms, kinds, status classes);
+never from a path, a client or an error text. `docs/metrics.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
+"""Seconds: within a zone (1 ms) to a dozen trips around the world (5 s)."""
+
+
+class Metrics:
+    """All metrics of one node, in a registry of its own (so tests can run many nodes)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = r = registry or CollectorRegistry()
+        self.build = Gauge(
+            "onetrip_build_info", "Version of onetrip; always 1.", ["version"], registry=r
+        )
+        # proxy
+        self.connections = Gauge(
+            "onetrip_proxy_connections", "Open connections.", ["side"], registry=r
+        )
+        self.requests = Counter(
+            "onetrip_proxy_requests_total",
+            "Exchanges finished, by route (project/environment) and status class.",
+            ["route", "status_class"],
+            registry=r,
+        )
+        self.request_duration = Histogram(
+            "onetrip_proxy_request_duration_seconds",
+            "From complete request head to first response byte, at the edge.",
+            ["region", "arm"],
+            buckets=WAN_BUCKETS,
+            registry=r,
+        )
+        self.forwarded = Counter(
+            "onetrip_proxy_forwarded_total",
+            "Requests by the region that ran them and the arm that sent them there.",
+            ["region", "arm"],
+            registry=r,
+        )
+        self.errors = Counter(
+            "onetrip_proxy_errors_total",
+            "Exchanges that failed, by side at fault and kind of failure.",
+            ["side", "kind"],
+            registry=r,
+        )
+        self.retries = Counter(
+            "onetrip_proxy_retries_total", "Attempts repeated after a connect failure.", registry=r
+        )
+        self.body = Counter(
+            "onetrip_proxy_body_bytes_total",
+            "Body bytes relayed, by receiving side.",
+            ["side"],
+            registry=r,
+        )
+        self.upgrades = Counter(
+            "onetrip_proxy_upgrades_total", "Connections switched to another protocol.", registry=r
+        )
+        self.access_log_dropped = Gauge(
+            "onetrip_proxy_access_log_dropped", "Access log lines dropped since start.", registry=r
+        )
+        # probe
+        self.probes = Counter(
+            "onetrip_probe_probes_total", "Probes sent, by kind of target.", ["kind"], registry=r
+        )
+        self.probe_failures = Counter(
+            "onetrip_probe_failures_total",
+            "Probes that gave no RTT, by kind of target and of failure.",
+            ["kind", "failure"],
+            registry=r,
+        )
+        # estimate
+        self.rtt = Gauge(
+            "onetrip_estimate_rtt_seconds",
+            "Estimated RTT between regions.",
+            ["source_region", "target_region"],
+            registry=r,
+        )
+        self.backend_rtt = Gauge(
+            "onetrip_estimate_backend_rtt_seconds",
+            "Estimated RTT from a region to a backend.",
+            ["source_region", "backend"],
+            registry=r,
+        )
+        # place
+        self.score_duration = Histogram(
+            "onetrip_place_score_duration_seconds",
+            "Time of one scoring run.",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+            registry=r,
+        )
+        self.snapshot_version = Gauge(
+            "onetrip_place_snapshot_version",
+            "Version of the placement snapshot in use.",
+            registry=r,
+        )
+        self.moves = Counter(
+            "onetrip_place_moves_total",
+            "Routes moved to another region at this edge, by reason.",
+            ["reason"],
+            registry=r,
+        )
+        self.routes = Gauge(
+            "onetrip_place_routes", "Routes at this edge, by status.", ["status"], registry=r
+        )
+        self.saving = Gauge(
+            "onetrip_place_saving_seconds",
+            "Measured saving a request against the control group, by project/environment: "
+            "request-weighted mean over its placed routes.",
+            ["route"],
+            registry=r,
+        )
+        # cluster
+        self.peer_age = Gauge(
+            "onetrip_cluster_peer_age_seconds",
+            "Time since a peer was last heard.",
+            ["region"],
+            registry=r,
+        )
+        self.sync_failures = Counter(
+            "onetrip_cluster_sync_failures_total",
+            "Exchanges with a peer that failed.",
+            ["region"],
+            registry=r,
+        )
+        # app
+        self.reloads = Counter(
+            "onetrip_app_config_reloads_total",
+            "Configuration reloads, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
+        self.task_failures = Counter(
+            "onetrip_app_task_failures_total",
+            "Background rounds that raised, by task.",
+            ["task"],
+            registry=r,
+        )
