@@ -1,0 +1,73 @@
+"""What a node tells about itself: peers, latencies before and after, events, policy changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onetrip.model.catalog import Mode
+from onetrip.model.measure import Arm, RouteKey
+from onetrip.model.topology import RegionId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One other node, as this one sees it. `age` is s since it was last heard, inf if never."""
+
+    region: RegionId
+    is_alive: bool
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Latency of one route at one edge in one arm, over the recent window. Times in s."""
+
+    key: RouteKey
+    edge: RegionId
+    arm: Arm
+    requests: int
+    mean: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPoint:
+    """One slice of a latency history: the median of one route at one edge. Times in s.
+
+    Attributes:
+        at: Unix time of the slice's start.
+        placed_p50: median of the requests that ran away from the default, NaN if none.
+        default_p50: median of the requests that ran at the default placement, NaN if none.
+    """
+
+    at: float
+    placed_p50: float
+    default_p50: float
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person may want to know: a move, a toggle, a failure."""
+
+    at: float
+    """Unix time, s."""
+    name: str
+    """Past tense, dotted by package: `place.moved`."""
+    subject: str
+    """The project, route, region or target it happened to."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """A partial change of a project's policy; None leaves a field as it is.
+
+    `hint` uses "" to clear the pin.
+    """
+
+    mode: Mode | None = None
+    hint: str | None = None
+    control_ratio: float | None = None
+    explore_ratio: float | None = None
