@@ -1,0 +1,498 @@
+"""Configuration: a YAML file to typed settings, or one error line that names file, key, reason.
+
+The file is read whole, decoded against strict structs (unknown keys are refused) and then checked
+as a whole; nothing is applied before everything has been checked. One file serves every node of a
+cluster: what differs between nodes stands under `regions.<id>.node`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from onetrip.app.schema import (
+    BackendEntry,
+    EnvironmentEntry,
+    File,
+    LogEntry,
+    NodeEntry,
+    PlacementEntry,
+    ProbeEntry,
+    ProjectEntry,
+    ProxyEntry,
+    RegionEntry,
+    RouteEntry,
+)
+from onetrip.errors import ConfigError
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    EnvironmentId,
+    Forwarding,
+    Instance,
+    Mode,
+    Policy,
+    Project,
+    RouteRule,
+)
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
+
+MAX_FILE_SIZE = 8 * 1024 * 1024
+"""Bytes of configuration read at most; 10,000 projects take about 4 MB."""
+
+MIN_SECRET_SIZE = 16
+"""Least bytes of a cluster secret; shorter ones can be guessed off-line from one hop header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A local address to bind; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything one node needs to start, checked.
+
+    Attributes:
+        secrets (cluster_secret, admin_token): never logged; None when not configured.
+        data_dir: folder for SQLite, or None to keep nothing.
+        source_address: local address of outgoing connections, or None.
+    """
+
+    path: Path
+    region: RegionId
+    listen: Listener
+    admin: Listener
+    peer_listen: Listener | None
+    source_address: str | None
+    data_dir: Path | None
+    admin_token: str | None
+    cluster_secret: bytes | None
+    sync_interval: float
+    score_interval: float
+    log: LogEntry
+    probe: ProbeEntry
+    proxy: ProxyEntry
+    topology: Topology
+    catalog: Catalog
+
+
+def load_settings(path: Path, region: str | None = None) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        path: the YAML file.
+        region: the region this node serves; overrides the file's own `region`.
+
+    Raises:
+        ConfigError: one line, `FILE: KEY: reason`.
+    """
+    try:
+        file = _decode(path)
+        return _Builder(path, file).settings(region)
+    except ConfigError as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {text}") from error
+
+
+def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: str) -> Policy:
+    """Turn a `placement` entry into a policy; `key` is its path for error lines.
+
+    Raises:
+        ConfigError: a region that does not exist, or a hint that is not permitted.
+    """
+
+    def known(name: str, where: str) -> RegionId:
+        if name not in regions:
+            raise ConfigError(
+                f"{key}.{where}: region {name!r} is not one of {', '.join(regions) or 'none'}"
+            )
+        return RegionId(name)
+
+    policy = Policy(
+        mode=Mode(entry.mode),
+        hint=known(entry.hint, "hint") if entry.hint else None,
+        control_ratio=entry.control,
+        explore_ratio=entry.explore,
+        least_gain=entry.least_gain,
+        dwell=entry.dwell,
+        allow=frozenset(known(r, "allow") for r in entry.allow),
+        deny=frozenset(known(r, "deny") for r in entry.deny),
+        forwarding=Forwarding(entry.forwarding),
+    )
+    if policy.hint is not None and not policy.permits(policy.hint):
+        raise ConfigError(f"{key}.hint: region {policy.hint!r} is not permitted by allow/deny")
+    if not any(policy.permits(r) for r in regions):
+        raise ConfigError(f"{key}: allow and deny leave no region")
+    return policy
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader for the YAML 1.2 core types that refuses a key written twice.
+
+    YAML 1.1 reads `mode: off` as false and `22:22` as 1342; both would surprise here.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise ConfigError(f"line {line}: key {key!r} is not text; quote it")
+            if key in seen:
+                raise ConfigError(f"line {line}: key {key!r} is written twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf")
+)
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile("^[-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _decode(path: Path) -> File:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_SIZE:
+            raise ConfigError(f"file of {size} bytes exceeds limit of {MAX_FILE_SIZE}")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot be read: {reason}") from error
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        raise ConfigError(f"{where}not YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError as error:
+        raise ConfigError("not YAML: nested too deeply") from error
+    try:
+        return msgspec.convert(data if data is not None else {}, File)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_keyed(str(error))) from error
+
+
+def _keyed(message: str) -> str:
+    """Turn msgspec's "reason - at `$.a.b`" into "a.b: reason"."""
+    reason, found, where = message.partition(" - at `")
+    key = where.rstrip("`").removeprefix("key in `").lstrip("$").lstrip(".") if found else ""
+    reason = reason.replace("Object contains unknown field", "unknown key")
+    reason = reason.replace("Object missing required field", "missing key")
+    return f"{key or '(top)'}: {reason}"
+
+
+class _Builder:
+    """Checks one decoded file as a whole and builds the settings."""
+
+    def __init__(self, path: Path, file: File) -> None:
+        self._path = path
+        self._file = file
+
+    def settings(self, region_name: str | None) -> Settings:
+        file = self._file
+        topology = self._topology()
+        region = self._own_region(region_name, topology)
+        node = file.regions[region].node or NodeEntry()
+        admin = self._listener(node.admin or file.admin.listen, "admin.listen")
+        token = self._secret(file.admin.token_file, file.admin.token_env, "admin.token")
+        if not admin.is_loopback and token is None:
+            raise ConfigError(
+                f"admin.listen: {admin.host} is not loopback, so admin.token_file or "
+                "admin.token_env is required"
+            )
+        secret = self._secret(file.cluster.secret_file, file.cluster.secret_env, "cluster.secret")
+        return Settings(
+            path=self._path,
+            region=region,
+            listen=self._listener(node.listen or file.listen, "listen"),
+            admin=admin,
+            peer_listen=self._peer_listener(node, secret, topology),
+            source_address=self._source_address(node.source_address or file.source_address),
+            data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
+            admin_token=token,
+            cluster_secret=secret.encode() if secret else None,
+            sync_interval=file.cluster.sync_interval,
+            score_interval=file.score_interval,
+            log=file.log,
+            probe=file.probe,
+            proxy=self._proxy(),
+            topology=topology,
+            catalog=self._catalog(topology),
+        )
+
+    # --- places -----------------------------------------------------------------------------
+
+    def _topology(self) -> Topology:
+        if not self._file.regions:
+            raise ConfigError("regions: at least one region is required")
+        regions: dict[RegionId, Region] = {}
+        for name, entry in self._file.regions.items():
+            key = f"regions.{name}"
+            _check_id(name, key)
+            regions[RegionId(name)] = Region(
+                id=RegionId(name),
+                title=entry.title or name,
+                position=self._position(entry, key),
+                proxy=_optional(entry.proxy, f"{key}.proxy", parse_endpoint),
+                peer=_optional(entry.peer, f"{key}.peer", parse_endpoint),
+            )
+        return Topology(regions)
+
+    @staticmethod
+    def _position(entry: RegionEntry, key: str) -> tuple[float, float] | None:
+        if entry.position is None:
+            return None
+        lat, lon = entry.position
+        if not (-90 <= lat <= 90 and -180 <= lon <= 180):
+            raise ConfigError(f"{key}.position: ({lat}, {lon}) is not (latitude, longitude)")
+        return (lat, lon)
+
+    def _own_region(self, name: str | None, topology: Topology) -> RegionId:
+        wanted = name or self._file.region
+        if wanted is None:
+            if len(topology.regions) == 1:
+                return next(iter(topology.regions))
+            raise ConfigError("region: which region this node serves is not set")
+        if wanted not in topology.regions:
+            known = ", ".join(topology.regions)
+            raise ConfigError(f"region: {wanted!r} is not one of {known}")
+        return RegionId(wanted)
+
+    @staticmethod
+    def _listener(text: str, key: str) -> Listener:
+        host, _, port = text.rpartition(":")
+        host = host.strip("[]")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"{key}: {text!r} is not host:port")
+        return Listener(host, int(port))
+
+    def _peer_listener(
+        self, node: NodeEntry, secret: str | None, topology: Topology
+    ) -> Listener | None:
+        text = node.peer_listen or self._file.cluster.listen
+        if text is None:
+            return None
+        if secret is None:
+            raise ConfigError("cluster: secret_file or secret_env is required with a peer listener")
+        return self._listener(text, "cluster.listen")
+
+    @staticmethod
+    def _source_address(text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            raise ConfigError(f"source_address: {text!r} is not an IP address") from None
+
+    def _secret(self, file: str | None, env: str | None, key: str) -> str | None:
+        if file is not None and env is not None:
+            raise ConfigError(f"{key}_file: set either this or {key}_env, not both")
+        if file is not None:
+            try:
+                value = (self._path.parent / file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                raise ConfigError(f"{key}_file: {file} cannot be read: {reason}") from error
+        elif env is not None:
+            value = os.environ.get(env, "").strip()
+            if not value:
+                raise ConfigError(f"{key}_env: environment variable {env} is not set")
+        else:
+            return None
+        if len(value.encode()) < MIN_SECRET_SIZE:
+            raise ConfigError(
+                f"{key}: secret of {len(value.encode())} bytes is below limit of {MIN_SECRET_SIZE}"
+            )
+        return value
+
+    def _proxy(self) -> ProxyEntry:
+        for number, cidr in enumerate(self._file.proxy.trusted_proxies):
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError:
+                raise ConfigError(
+                    f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
+                ) from None
+        return self._file.proxy
+
+    # --- projects ---------------------------------------------------------------------------
+
+    def _catalog(self, topology: Topology) -> Catalog:
+        backends = {name: self._backend(name, entry) for name, entry in self._file.backends.items()}
+        projects = {
+            name: self._project(name, entry, topology, backends)
+            for name, entry in self._file.projects.items()
+        }
+        catalog = Catalog(projects, backends)
+        _check_hosts(catalog)
+        return catalog
+
+    @staticmethod
+    def _backend(name: str, entry: BackendEntry) -> Backend:
+        key = f"backends.{name}"
+        _check_id(name, key)
+        endpoint = _at(f"{key}.address", parse_endpoint, entry.address)
+        return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
+
+    def _project(
+        self,
+        name: str,
+        entry: ProjectEntry,
+        topology: Topology,
+        backends: Mapping[str, Backend],
+    ) -> Project:
+        key = f"projects.{name}"
+        _check_id(name, key)
+        if not entry.environments:
+            raise ConfigError(f"{key}.environments: at least one environment is required")
+        environments = {
+            label: self._environment(
+                EnvironmentId(name, label), each, topology, backends, f"{key}.environments.{label}"
+            )
+            for label, each in entry.environments.items()
+        }
+        policy = policy_from(entry.placement, topology.regions, f"{key}.placement")
+        return Project(name, policy, environments)
+
+    def _environment(
+        self,
+        id: EnvironmentId,
+        entry: EnvironmentEntry,
+        topology: Topology,
+        backends: Mapping[str, Backend],
+        key: str,
+    ) -> Environment:
+        _check_id(id.environment, key)
+        for binding, backend in entry.bindings.items():
+            _check_id(binding, f"{key}.bindings.{binding}")
+            if backend not in backends:
+                known = ", ".join(backends) or "none"
+                raise ConfigError(
+                    f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
+                )
+        instances = self._instances(entry, topology, f"{key}.instances")
+        return Environment(
+            id=id,
+            hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
+            instances=instances,
+            bindings=dict(entry.bindings),
+            rules=tuple(
+                _rule(rule, entry.bindings, f"{key}.routes[{n}]")
+                for n, rule in enumerate(entry.routes)
+            ),
+            deployment=entry.deployment,
+            health_path=entry.health_path,
+            path_prefix=entry.path_prefix,
+        )
+
+    @staticmethod
+    def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
+        found: list[Instance] = []
+        for name, addresses in entry.instances.items():
+            if name not in topology.regions:
+                known = ", ".join(topology.regions)
+                raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
+            for number, address in enumerate(addresses):
+                endpoint = _at(f"{key}.{name}[{number}]", parse_endpoint, address)
+                found.append(Instance(RegionId(name), endpoint))
+        if not found:
+            raise ConfigError(f"{key}: at least one instance is required")
+        return tuple(found)
+
+
+def _check_id(text: str, key: str) -> None:
+    if not is_id(text):
+        raise ConfigError(
+            f"{key}: {text!r} is not a name of 1-32 lower-case letters, digits and hyphens"
+        )
+
+
+def _at(key: str, parse: Callable[[str], Endpoint], text: str) -> Endpoint:
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _optional(text: str | None, key: str, parse: Callable[[str], Endpoint]) -> Endpoint | None:
+    return None if text is None else _at(key, parse, text)
+
+
+_HOST = re.compile(
+    r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
+)
+
+
+def _host(text: str, key: str) -> str:
+    host = text.lower().rstrip(".")
+    if len(host) > 253 or not _HOST.fullmatch(host):
+        raise ConfigError(f"{key}: {text!r} is not a host name (no scheme, port or path)")
+    return host
+
+
+def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule:
+    segments = entry.path.split("/")[1:]
+    for number, segment in enumerate(segments):
+        if "*" in segment and segment not in ("*", "**"):
+            raise ConfigError(f"{key}.path: segment {segment!r} of {entry.path!r} mixes * and text")
+        if segment == "**" and number != len(segments) - 1:
+            raise ConfigError(f"{key}.path: ** of {entry.path!r} is not the last segment")
+    for binding in entry.round_trips or {}:
+        if binding not in bindings:
+            known = ", ".join(bindings) or "none"
+            raise ConfigError(f"{key}.round_trips.{binding}: binding is not one of {known}")
+    return RouteRule(
+        pattern=entry.path,
+        round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
+        is_local=entry.local,
+    )
+
+
+def _check_hosts(catalog: Catalog) -> None:
+    owners: dict[tuple[str, str], EnvironmentId] = {}
+    for environment in catalog.environments():
+        for host in environment.hosts:
+            place = (host, environment.path_prefix)
+            if place in owners:
+                raise ConfigError(
+                    f"projects.{environment.id.project}.environments."
+                    f"{environment.id.environment}.hosts: {host}{environment.path_prefix} "
+                    f"already belongs to {owners[place]}"
+                )
+            owners[place] = environment.id

@@ -1,0 +1,162 @@
+"""The shape of the configuration file: strict structs, their defaults and their bounds.
+
+Times are seconds, sizes bytes, ratios 0-1. Every key is documented in docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+ControlRatio = Annotated[float, Meta(ge=0, le=0.5)]
+Interval = Annotated[float, Meta(ge=0.05, le=3600)]
+Timeout = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Text = Annotated[str, Meta(max_length=256)]
+Path = Annotated[str, Meta(pattern="^/[!-~]*$", max_length=1024)]
+
+
+class Strict(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of every entry: unknown keys are refused."""
+
+
+class AdminEntry(Strict):
+    """`admin`: where the API and dashboard listen."""
+
+    listen: Text = "127.0.0.1:9400"
+    token_file: Text | None = None
+    token_env: Text | None = None
+
+
+class ClusterEntry(Strict):
+    """`cluster`: how nodes share measurements."""
+
+    listen: Text | None = None
+    secret_file: Text | None = None
+    secret_env: Text | None = None
+    sync_interval: Interval = 1.0
+
+
+class LogEntry(Strict):
+    """`log`: level of the event log, and where access lines go."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: Text = "stderr"
+    """`stderr`, `off`, or a file's path."""
+
+
+class ProbeEntry(Strict):
+    """`probe`: how often and how fast to measure."""
+
+    interval: Interval = 5.0
+    timeout: Timeout = 2.0
+    max_rate: Annotated[float, Meta(gt=0, le=10_000)] = 50.0
+    """Probes a second, over all targets."""
+
+
+class ProxyEntry(Strict):
+    """`proxy`: limits and timeouts of the request path."""
+
+    max_connections: Count = 10_000
+    max_head_size: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
+    max_target_size: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 8 * 1024
+    max_fields: Annotated[int, Meta(ge=8, le=10_000)] = 100
+    max_body_size: Annotated[int, Meta(ge=0)] | None = None
+    header_timeout: Timeout = 10.0
+    keepalive_timeout: Timeout = 60.0
+    connect_timeout: Timeout = 3.0
+    read_timeout: Timeout = 60.0
+    write_timeout: Timeout = 60.0
+    tunnel_timeout: Timeout = 3600.0
+    drain_timeout: Timeout = 30.0
+    max_idle_per_endpoint: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    max_connections_per_endpoint: Count = 1024
+    trusted_proxies: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+
+
+class NodeEntry(Strict):
+    """`regions.<id>.node`: the local addresses of that region's node."""
+
+    listen: Text | None = None
+    admin: Text | None = None
+    peer_listen: Text | None = None
+    source_address: Text | None = None
+
+
+class RegionEntry(Strict):
+    """`regions.<id>`: a place, and how others reach its node."""
+
+    title: Text | None = None
+    position: tuple[float, float] | None = None
+    proxy: Text | None = None
+    peer: Text | None = None
+    node: NodeEntry | None = None
+
+
+class BackendEntry(Strict):
+    """`backends.<name>`: a database, cache or API."""
+
+    kind: Literal["postgres", "mysql", "redis", "http", "tcp"]
+    address: Text
+    probe_path: Path = "/"
+
+
+class RouteEntry(Strict):
+    """One entry of `routes`: a declared route class."""
+
+    path: Path
+    round_trips: dict[str, Annotated[float, Meta(ge=0, le=10_000)]] | None = None
+    local: bool = False
+
+
+class EnvironmentEntry(Strict):
+    """`projects.<name>.environments.<name>`."""
+
+    hosts: Annotated[list[Text], Meta(min_length=1, max_length=1000)]
+    instances: dict[str, Annotated[list[Text], Meta(max_length=1000)]]
+    bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
+    routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
+    deployment: Text = ""
+    health_path: Path = "/"
+    path_prefix: Path = "/"
+
+
+class PlacementEntry(Strict):
+    """`projects.<name>.placement`: the toggle and its knobs."""
+
+    mode: Literal["smart", "off"] = "off"
+    hint: Text | None = None
+    control: ControlRatio = 0.01
+    explore: Ratio = 0.01
+    least_gain: Annotated[float, Meta(ge=0, le=60)] = 0.010
+    dwell: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    allow: list[Text] = field(default_factory=list)
+    deny: list[Text] = field(default_factory=list)
+    forwarding: Literal["node", "direct"] = "node"
+
+
+class ProjectEntry(Strict):
+    """`projects.<name>`."""
+
+    environments: dict[str, EnvironmentEntry]
+    placement: PlacementEntry = PlacementEntry()
+
+
+class File(Strict):
+    """The whole file."""
+
+    region: Text | None = None
+    listen: Text = "127.0.0.1:8080"
+    source_address: Text | None = None
+    data_dir: Text | None = None
+    score_interval: Interval = 0.5
+    admin: AdminEntry = AdminEntry()
+    cluster: ClusterEntry = ClusterEntry()
+    log: LogEntry = LogEntry()
+    probe: ProbeEntry = ProbeEntry()
+    proxy: ProxyEntry = ProxyEntry()
+    regions: dict[str, RegionEntry] = field(default_factory=dict)
+    backends: dict[str, BackendEntry] = field(default_factory=dict)
+    projects: dict[str, ProjectEntry] = field(default_factory=dict)
