@@ -36,6 +36,8 @@ class Kind(Enum):
     """The peer closed or reset before its message was complete."""
     UNAVAILABLE = "unavailable"
     """No instance is ready."""
+    UNHEALTHY = "unhealthy"
+    """It answers, and says itself that it cannot serve (5xx to a health probe)."""
     OVERLOADED = "overloaded"
     DENIED = "denied"
     CONFIG = "config"
