@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,34 +17,11 @@ from typing import Any
 import msgspec
 import yaml
 
-from onetrip.app.schema import (
-    BackendEntry,
-    EnvironmentEntry,
-    File,
-    LogEntry,
-    NodeEntry,
-    PlacementEntry,
-    ProbeEntry,
-    ProjectEntry,
-    ProxyEntry,
-    RegionEntry,
-    RouteEntry,
-)
+from onetrip.app.projects import build_catalog, check_id, optional_endpoint
+from onetrip.app.schema import File, LogEntry, NodeEntry, ProbeEntry, ProxyEntry, RegionEntry
 from onetrip.errors import ConfigError
-from onetrip.model.catalog import (
-    Backend,
-    BackendKind,
-    Catalog,
-    Environment,
-    EnvironmentId,
-    Forwarding,
-    Instance,
-    Mode,
-    Policy,
-    Project,
-    RouteRule,
-)
-from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
+from onetrip.model.catalog import Catalog
+from onetrip.model.topology import Region, RegionId, Topology
 
 MAX_FILE_SIZE = 8 * 1024 * 1024
 """Bytes of configuration read at most; 10,000 projects take about 4 MB."""
@@ -114,38 +90,6 @@ def load_settings(path: Path, region: str | None = None) -> Settings:
     except ConfigError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path}: {text}") from error
-
-
-def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: str) -> Policy:
-    """Turn a `placement` entry into a policy; `key` is its path for error lines.
-
-    Raises:
-        ConfigError: a region that does not exist, or a hint that is not permitted.
-    """
-
-    def known(name: str, where: str) -> RegionId:
-        if name not in regions:
-            raise ConfigError(
-                f"{key}.{where}: region {name!r} is not one of {', '.join(regions) or 'none'}"
-            )
-        return RegionId(name)
-
-    policy = Policy(
-        mode=Mode(entry.mode),
-        hint=known(entry.hint, "hint") if entry.hint else None,
-        control_ratio=entry.control,
-        explore_ratio=entry.explore,
-        least_gain=entry.least_gain,
-        dwell=entry.dwell,
-        allow=frozenset(known(r, "allow") for r in entry.allow),
-        deny=frozenset(known(r, "deny") for r in entry.deny),
-        forwarding=Forwarding(entry.forwarding),
-    )
-    if policy.hint is not None and not policy.permits(policy.hint):
-        raise ConfigError(f"{key}.hint: region {policy.hint!r} is not permitted by allow/deny")
-    if not any(policy.permits(r) for r in regions):
-        raise ConfigError(f"{key}: allow and deny leave no region")
-    return policy
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -252,10 +196,8 @@ class _Builder:
             probe=file.probe,
             proxy=self._proxy(),
             topology=topology,
-            catalog=self._catalog(topology),
+            catalog=build_catalog(self._file, topology),
         )
-
-    # --- places -----------------------------------------------------------------------------
 
     def _topology(self) -> Topology:
         if not self._file.regions:
@@ -263,13 +205,13 @@ class _Builder:
         regions: dict[RegionId, Region] = {}
         for name, entry in self._file.regions.items():
             key = f"regions.{name}"
-            _check_id(name, key)
+            check_id(name, key)
             regions[RegionId(name)] = Region(
                 id=RegionId(name),
                 title=entry.title or name,
                 position=self._position(entry, key),
-                proxy=_optional(entry.proxy, f"{key}.proxy", parse_endpoint),
-                peer=_optional(entry.peer, f"{key}.peer", parse_endpoint),
+                proxy=optional_endpoint(entry.proxy, f"{key}.proxy"),
+                peer=optional_endpoint(entry.peer, f"{key}.peer"),
             )
         return Topology(regions)
 
@@ -350,149 +292,3 @@ class _Builder:
                     f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
                 ) from None
         return self._file.proxy
-
-    # --- projects ---------------------------------------------------------------------------
-
-    def _catalog(self, topology: Topology) -> Catalog:
-        backends = {name: self._backend(name, entry) for name, entry in self._file.backends.items()}
-        projects = {
-            name: self._project(name, entry, topology, backends)
-            for name, entry in self._file.projects.items()
-        }
-        catalog = Catalog(projects, backends)
-        _check_hosts(catalog)
-        return catalog
-
-    @staticmethod
-    def _backend(name: str, entry: BackendEntry) -> Backend:
-        key = f"backends.{name}"
-        _check_id(name, key)
-        endpoint = _at(f"{key}.address", parse_endpoint, entry.address)
-        return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
-
-    def _project(
-        self,
-        name: str,
-        entry: ProjectEntry,
-        topology: Topology,
-        backends: Mapping[str, Backend],
-    ) -> Project:
-        key = f"projects.{name}"
-        _check_id(name, key)
-        if not entry.environments:
-            raise ConfigError(f"{key}.environments: at least one environment is required")
-        environments = {
-            label: self._environment(
-                EnvironmentId(name, label), each, topology, backends, f"{key}.environments.{label}"
-            )
-            for label, each in entry.environments.items()
-        }
-        policy = policy_from(entry.placement, topology.regions, f"{key}.placement")
-        return Project(name, policy, environments)
-
-    def _environment(
-        self,
-        id: EnvironmentId,
-        entry: EnvironmentEntry,
-        topology: Topology,
-        backends: Mapping[str, Backend],
-        key: str,
-    ) -> Environment:
-        _check_id(id.environment, key)
-        for binding, backend in entry.bindings.items():
-            _check_id(binding, f"{key}.bindings.{binding}")
-            if backend not in backends:
-                known = ", ".join(backends) or "none"
-                raise ConfigError(
-                    f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
-                )
-        instances = self._instances(entry, topology, f"{key}.instances")
-        return Environment(
-            id=id,
-            hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
-            instances=instances,
-            bindings=dict(entry.bindings),
-            rules=tuple(
-                _rule(rule, entry.bindings, f"{key}.routes[{n}]")
-                for n, rule in enumerate(entry.routes)
-            ),
-            deployment=entry.deployment,
-            health_path=entry.health_path,
-            path_prefix=entry.path_prefix,
-        )
-
-    @staticmethod
-    def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
-        found: list[Instance] = []
-        for name, addresses in entry.instances.items():
-            if name not in topology.regions:
-                known = ", ".join(topology.regions)
-                raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
-            for number, address in enumerate(addresses):
-                endpoint = _at(f"{key}.{name}[{number}]", parse_endpoint, address)
-                found.append(Instance(RegionId(name), endpoint))
-        if not found:
-            raise ConfigError(f"{key}: at least one instance is required")
-        return tuple(found)
-
-
-def _check_id(text: str, key: str) -> None:
-    if not is_id(text):
-        raise ConfigError(
-            f"{key}: {text!r} is not a name of 1-32 lower-case letters, digits and hyphens"
-        )
-
-
-def _at(key: str, parse: Callable[[str], Endpoint], text: str) -> Endpoint:
-    try:
-        return parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def _optional(text: str | None, key: str, parse: Callable[[str], Endpoint]) -> Endpoint | None:
-    return None if text is None else _at(key, parse, text)
-
-
-_HOST = re.compile(
-    r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
-)
-
-
-def _host(text: str, key: str) -> str:
-    host = text.lower().rstrip(".")
-    if len(host) > 253 or not _HOST.fullmatch(host):
-        raise ConfigError(f"{key}: {text!r} is not a host name (no scheme, port or path)")
-    return host
-
-
-def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule:
-    segments = entry.path.split("/")[1:]
-    for number, segment in enumerate(segments):
-        if "*" in segment and segment not in ("*", "**"):
-            raise ConfigError(f"{key}.path: segment {segment!r} of {entry.path!r} mixes * and text")
-        if segment == "**" and number != len(segments) - 1:
-            raise ConfigError(f"{key}.path: ** of {entry.path!r} is not the last segment")
-    for binding in entry.round_trips or {}:
-        if binding not in bindings:
-            known = ", ".join(bindings) or "none"
-            raise ConfigError(f"{key}.round_trips.{binding}: binding is not one of {known}")
-    return RouteRule(
-        pattern=entry.path,
-        round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
-        is_local=entry.local,
-    )
-
-
-def _check_hosts(catalog: Catalog) -> None:
-    owners: dict[tuple[str, str], EnvironmentId] = {}
-    for environment in catalog.environments():
-        for host in environment.hosts:
-            place = (host, environment.path_prefix)
-            if place in owners:
-                raise ConfigError(
-                    f"projects.{environment.id.project}.environments."
-                    f"{environment.id.environment}.hosts: {host}{environment.path_prefix} "
-                    f"already belongs to {owners[place]}"
-                )
-            owners[place] = environment.id

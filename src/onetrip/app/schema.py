@@ -141,7 +141,7 @@ class ProjectEntry(Strict):
     """`projects.<name>`."""
 
     environments: dict[str, EnvironmentEntry]
-    placement: PlacementEntry = PlacementEntry()
+    placement: PlacementEntry = field(default_factory=PlacementEntry)
 
 
 class File(Strict):
@@ -152,11 +152,11 @@ class File(Strict):
     source_address: Text | None = None
     data_dir: Text | None = None
     score_interval: Interval = 0.5
-    admin: AdminEntry = AdminEntry()
-    cluster: ClusterEntry = ClusterEntry()
-    log: LogEntry = LogEntry()
-    probe: ProbeEntry = ProbeEntry()
-    proxy: ProxyEntry = ProxyEntry()
+    admin: AdminEntry = field(default_factory=AdminEntry)
+    cluster: ClusterEntry = field(default_factory=ClusterEntry)
+    log: LogEntry = field(default_factory=LogEntry)
+    probe: ProbeEntry = field(default_factory=ProbeEntry)
+    proxy: ProxyEntry = field(default_factory=ProxyEntry)
     regions: dict[str, RegionEntry] = field(default_factory=dict)
     backends: dict[str, BackendEntry] = field(default_factory=dict)
     projects: dict[str, ProjectEntry] = field(default_factory=dict)

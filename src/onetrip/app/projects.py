@@ -1,0 +1,215 @@
+"""Projects, environments, backends and policies: decoded entries to the catalog they describe.
+
+Every check that needs more than one entry (a region that does not exist, a host claimed twice)
+is here. Errors name the key; the caller adds the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from onetrip.app.schema import (
+    BackendEntry,
+    EnvironmentEntry,
+    File,
+    PlacementEntry,
+    ProjectEntry,
+    RouteEntry,
+)
+from onetrip.errors import ConfigError
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    EnvironmentId,
+    Forwarding,
+    Instance,
+    Mode,
+    Policy,
+    Project,
+    RouteRule,
+)
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
+
+
+def build_catalog(file: File, topology: Topology) -> Catalog:
+    """Return the catalog a checked file describes.
+
+    Raises:
+        ConfigError: the first entry that cannot be used; the message starts with its key.
+    """
+    backends = {name: _backend(name, entry) for name, entry in file.backends.items()}
+    projects = {
+        name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
+    }
+    catalog = Catalog(projects, backends)
+    _check_hosts(catalog)
+    return catalog
+
+
+def _backend(name: str, entry: BackendEntry) -> Backend:
+    key = f"backends.{name}"
+    check_id(name, key)
+    endpoint = _endpoint(f"{key}.address", entry.address)
+    return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
+
+
+def _project(
+    name: str,
+    entry: ProjectEntry,
+    topology: Topology,
+    backends: Mapping[str, Backend],
+) -> Project:
+    key = f"projects.{name}"
+    check_id(name, key)
+    if not entry.environments:
+        raise ConfigError(f"{key}.environments: at least one environment is required")
+    environments = {
+        label: _environment(
+            EnvironmentId(name, label), each, topology, backends, f"{key}.environments.{label}"
+        )
+        for label, each in entry.environments.items()
+    }
+    policy = policy_from(entry.placement, topology.regions, f"{key}.placement")
+    return Project(name, policy, environments)
+
+
+def _environment(
+    id: EnvironmentId,
+    entry: EnvironmentEntry,
+    topology: Topology,
+    backends: Mapping[str, Backend],
+    key: str,
+) -> Environment:
+    check_id(id.environment, key)
+    for binding, backend in entry.bindings.items():
+        check_id(binding, f"{key}.bindings.{binding}")
+        if backend not in backends:
+            known = ", ".join(backends) or "none"
+            raise ConfigError(
+                f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
+            )
+    instances = _instances(entry, topology, f"{key}.instances")
+    return Environment(
+        id=id,
+        hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
+        instances=instances,
+        bindings=dict(entry.bindings),
+        rules=tuple(
+            _rule(rule, entry.bindings, f"{key}.routes[{n}]") for n, rule in enumerate(entry.routes)
+        ),
+        deployment=entry.deployment,
+        health_path=entry.health_path,
+        path_prefix=entry.path_prefix,
+    )
+
+
+def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
+    found: list[Instance] = []
+    for name, addresses in entry.instances.items():
+        if name not in topology.regions:
+            known = ", ".join(topology.regions)
+            raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
+        for number, address in enumerate(addresses):
+            endpoint = _endpoint(f"{key}.{name}[{number}]", address)
+            found.append(Instance(RegionId(name), endpoint))
+    if not found:
+        raise ConfigError(f"{key}: at least one instance is required")
+    return tuple(found)
+
+
+def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: str) -> Policy:
+    """Turn a `placement` entry into a policy; `key` is its path for error lines.
+
+    Raises:
+        ConfigError: a region that does not exist, or a hint that is not permitted.
+    """
+
+    def known(name: str, where: str) -> RegionId:
+        if name not in regions:
+            raise ConfigError(
+                f"{key}.{where}: region {name!r} is not one of {', '.join(regions) or 'none'}"
+            )
+        return RegionId(name)
+
+    policy = Policy(
+        mode=Mode(entry.mode),
+        hint=known(entry.hint, "hint") if entry.hint else None,
+        control_ratio=entry.control,
+        explore_ratio=entry.explore,
+        least_gain=entry.least_gain,
+        dwell=entry.dwell,
+        allow=frozenset(known(r, "allow") for r in entry.allow),
+        deny=frozenset(known(r, "deny") for r in entry.deny),
+        forwarding=Forwarding(entry.forwarding),
+    )
+    if policy.hint is not None and not policy.permits(policy.hint):
+        raise ConfigError(f"{key}.hint: region {policy.hint!r} is not permitted by allow/deny")
+    if not any(policy.permits(r) for r in regions):
+        raise ConfigError(f"{key}: allow and deny leave no region")
+    return policy
+
+
+def check_id(text: str, key: str) -> None:
+    if not is_id(text):
+        raise ConfigError(
+            f"{key}: {text!r} is not a name of 1-32 lower-case letters, digits and hyphens"
+        )
+
+
+def _endpoint(key: str, text: str) -> Endpoint:
+    try:
+        return parse_endpoint(text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def optional_endpoint(text: str | None, key: str) -> Endpoint | None:
+    """Parse an endpoint that may be absent; the error line starts with `key`."""
+    return None if text is None else _endpoint(key, text)
+
+
+_HOST = re.compile(
+    r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]"
+)
+
+
+def _host(text: str, key: str) -> str:
+    host = text.lower().rstrip(".")
+    if len(host) > 253 or not _HOST.fullmatch(host):
+        raise ConfigError(f"{key}: {text!r} is not a host name (no scheme, port or path)")
+    return host
+
+
+def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule:
+    segments = entry.path.split("/")[1:]
+    for number, segment in enumerate(segments):
+        if "*" in segment and segment not in ("*", "**"):
+            raise ConfigError(f"{key}.path: segment {segment!r} of {entry.path!r} mixes * and text")
+        if segment == "**" and number != len(segments) - 1:
+            raise ConfigError(f"{key}.path: ** of {entry.path!r} is not the last segment")
+    for binding in entry.round_trips or {}:
+        if binding not in bindings:
+            known = ", ".join(bindings) or "none"
+            raise ConfigError(f"{key}.round_trips.{binding}: binding is not one of {known}")
+    return RouteRule(
+        pattern=entry.path,
+        round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
+        is_local=entry.local,
+    )
+
+
+def _check_hosts(catalog: Catalog) -> None:
+    owners: dict[tuple[str, str], EnvironmentId] = {}
+    for environment in catalog.environments():
+        for host in environment.hosts:
+            place = (host, environment.path_prefix)
+            if place in owners:
+                raise ConfigError(
+                    f"projects.{environment.id.project}.environments."
+                    f"{environment.id.environment}.hosts: {host}{environment.path_prefix} "
+                    f"already belongs to {owners[place]}"
+                )
+            owners[place] = environment.id
