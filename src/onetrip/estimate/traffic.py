@@ -1,0 +1,208 @@
+"""What this node learned from its own traffic, per route: service times, latencies per arm, history.
+
+Fed once per exchange, read by the scoring loop. Bounded in routes and in samples a route; a route
+not seen for long is forgotten before a new one is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onetrip.estimate.roundtrips import ServiceSummary
+from onetrip.estimate.sequential import RunningMoments
+from onetrip.estimate.windows import MAX_AGE, LatencyWindow, ServiceWindow, locate
+from onetrip.model.catalog import EnvironmentId
+from onetrip.model.measure import Arm, Observation, RouteKey
+from onetrip.model.status import LatencyPoint, LatencySummary
+from onetrip.model.topology import RegionId
+
+MAX_ROUTES = 20_000
+"""Route keys remembered by a node; about 20 kB each when full of traffic."""
+
+SLICE = 5.0
+"""Width of one history slice, s."""
+
+MAX_SLICES = 120
+"""Slices kept a route: ten minutes."""
+
+MAX_PER_SLICE = 32
+"""Latencies kept a slice and side; a median of 32 is steady enough to draw."""
+
+
+@dataclass(slots=True)
+class _Slice:
+    start: float
+    requests: int = 0
+    placed: list[float] = field(default_factory=list)
+    default: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RouteTraffic:
+    """Everything kept for one route key on this node."""
+
+    services: dict[RegionId, ServiceWindow] = field(default_factory=dict)
+    latencies: dict[Arm, LatencyWindow] = field(default_factory=dict)
+    trial: dict[Arm, RunningMoments] = field(default_factory=dict)
+    """Moments per arm since the last move: what the measured saving is made of."""
+    slices: list[_Slice] = field(default_factory=list)
+    requests: int = 0
+    seen_at: float = -math.inf
+    first_at: float = math.inf
+
+    def moments(self, arm: Arm) -> RunningMoments:
+        """Return the moments of `arm` since the last move."""
+        return self.trial.setdefault(arm, RunningMoments())
+
+
+class TrafficBook:
+    """Traffic statistics of one node.
+
+    Args:
+        region: this node's own region.
+    """
+
+    def __init__(self, region: RegionId) -> None:
+        self._region = region
+        self._routes: dict[RouteKey, RouteTraffic] = {}
+        self.refused = 0
+        """Observations dropped because `MAX_ROUTES` other routes were in use."""
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._routes
+
+    def keys(self) -> Iterable[RouteKey]:
+        """Return the route keys seen."""
+        return self._routes.keys()
+
+    def get(self, key: RouteKey) -> RouteTraffic | None:
+        """Return what is known about `key`."""
+        return self._routes.get(key)
+
+    def observe(self, seen: Observation, rtts: Mapping[str, float]) -> None:
+        """Take in one exchange.
+
+        Args:
+            seen: the exchange.
+            rtts: RTT from the region that ran it to each bound backend, s, at that moment.
+        """
+        route = self._route(seen.key, seen.at)
+        if route is None:
+            return
+        route.requests += 1
+        route.seen_at = seen.at
+        route.first_at = min(route.first_at, seen.at)
+        if seen.is_error:
+            return
+        if seen.service is not None and not seen.is_cold:
+            self._add_service(route, seen.region, seen.at, seen.service, rtts)
+        if seen.latency is not None:
+            _add_latency(route, seen.arm, seen.at, seen.latency)
+
+    def begin_trial(self, key: RouteKey) -> None:
+        """Forget the arms' comparison of `key`; called when it moves."""
+        route = self._routes.get(key)
+        if route is not None:
+            route.trial.clear()
+
+    def services(self, now: float) -> dict[RouteKey, list[ServiceSummary]]:
+        """Summarise the service times of every route, per region that ran it."""
+        out: dict[RouteKey, list[ServiceSummary]] = {}
+        for key, route in self._routes.items():
+            rows = [
+                row
+                for region, window in route.services.items()
+                if (row := _summary(region, window, route.seen_at, now)) is not None
+            ]
+            if rows:
+                out[key] = rows
+        return out
+
+    def latencies(self, now: float) -> list[LatencySummary]:
+        """Summarise recent latencies per route and arm at this edge."""
+        out: list[LatencySummary] = []
+        for key, route in self._routes.items():
+            for arm, window in route.latencies.items():
+                times = window.since(now - MAX_AGE)
+                if times.size:
+                    p50, p99 = np.percentile(times, (50, 99))
+                    mean = float(times.mean())
+                    row = (key, self._region, arm, int(times.size), mean, float(p50), float(p99))
+                    out.append(LatencySummary(*row))
+        return out
+
+    def history(self, key: RouteKey, wall_offset: float) -> list[LatencyPoint]:
+        """Return the latency history of `key`; `wall_offset` turns clock time to Unix time."""
+        route = self._routes.get(key)
+        return [] if route is None else [_point(each, wall_offset) for each in route.slices]
+
+    def forget(self, environments: Iterable[EnvironmentId]) -> None:
+        """Drop every route of environments that no longer exist."""
+        gone = set(environments)
+        for key in [k for k in self._routes if k.environment in gone]:
+            del self._routes[key]
+
+    def _route(self, key: RouteKey, now: float) -> RouteTraffic | None:
+        route = self._routes.get(key)
+        if route is not None:
+            return route
+        if len(self._routes) >= MAX_ROUTES and not self._evict(now):
+            self.refused += 1
+            return None
+        route = self._routes[key] = RouteTraffic()
+        return route
+
+    def _evict(self, now: float) -> bool:
+        old = [k for k, r in self._routes.items() if r.seen_at < now - MAX_AGE]
+        for key in old:
+            del self._routes[key]
+        return bool(old)
+
+    @staticmethod
+    def _add_service(
+        route: RouteTraffic, region: RegionId, at: float, service: float, rtts: Mapping[str, float]
+    ) -> None:
+        window = route.services.get(region)
+        names = tuple(rtts)
+        if window is None or window.backends != names:
+            # Bindings changed: the old equations are about other unknowns.
+            window = route.services[region] = ServiceWindow(names)
+        window.add(at, service, tuple(rtts.values()))
+
+
+def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> None:
+    route.latencies.setdefault(arm, LatencyWindow()).add(at, latency)
+    route.moments(arm).add(latency)
+    start = at - at % SLICE
+    if not route.slices or route.slices[-1].start < start:
+        route.slices.append(_Slice(start))
+        del route.slices[:-MAX_SLICES]
+    current = route.slices[-1]
+    current.requests += 1
+    side = current.placed if arm in (Arm.PLACED, Arm.HINT) else current.default
+    if len(side) < MAX_PER_SLICE:
+        side.append(latency)
+
+
+def _summary(
+    region: RegionId, window: ServiceWindow, seen_at: float, now: float
+) -> ServiceSummary | None:
+    window.expire(now)
+    if not len(window):
+        return None
+    place = locate(window.times())
+    rtts = dict(zip(window.backends, window.rtts(), strict=True))
+    return ServiceSummary(region, place.count, place.mean, place.error, rtts, now - seen_at)
+
+
+def _point(each: _Slice, wall_offset: float) -> LatencyPoint:
+    return LatencyPoint(
+        at=each.start + wall_offset,
+        placed_p50=float(np.median(each.placed)) if each.placed else math.nan,
+        default_p50=float(np.median(each.default)) if each.default else math.nan,
+        requests=each.requests,
+    )
