@@ -1,0 +1,138 @@
+"""Who may call the admin API: token, host and origin checks, and the headers of every reply.
+
+With a token, a caller must send it. Without one the API listens on loopback only (the composition
+root sees to that), and what must be kept out is a web page in a browser of the same machine: DNS
+rebinding shows itself in `Host`, cross-site requests in `Origin` and `Sec-Fetch-Site`. The checks
+are pure functions of a request's headers; `guard` is the middleware around them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from onetrip.control.problems import RefusedError
+from onetrip.errors import Kind
+
+OPEN_PATHS = ("/", "/healthz")
+"""Paths that tell nothing about the cluster: the empty page, and whether the node answers."""
+
+OPEN_PREFIX = "/assets/"
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def guard(token: str | None) -> Middleware:
+    """Return the middleware that lets only permitted requests through."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token is None:
+            check_host(request.headers, _listen_address(request))
+        if request.method not in SAFE_METHODS:
+            check_origin(request.headers, request.scheme)
+        if not is_open(request.path):
+            check_site(request.headers)
+            if token is not None:
+                check_token(request.headers, token)
+        return await handler(request)
+
+    return check
+
+
+def is_open(path: str) -> bool:
+    """Tell whether a path needs no token: it holds no state of the cluster."""
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+
+
+def check_token(headers: Mapping[str, str], token: str) -> None:
+    """Compare the bearer token in constant time.
+
+    Raises:
+        RefusedError: 401, with the challenge of RFC 6750.
+    """
+    scheme, _, given = headers.get("Authorization", "").partition(" ")
+    given = given.strip() if scheme.lower() == "bearer" else ""
+    if not hmac.compare_digest(given.encode(errors="replace"), token.encode()):
+        what = "the token is not the one of this node" if given else "a bearer token is required"
+        raise RefusedError(401, what, headers={"WWW-Authenticate": 'Bearer realm="onetrip"'})
+
+
+def check_host(headers: Mapping[str, str], listen: str) -> None:
+    """Refuse names that DNS rebinding could have pointed at us.
+
+    Args:
+        listen: address the connection was accepted on.
+
+    Raises:
+        RefusedError: 403, the Host is neither loopback nor the listen address.
+    """
+    host = _host_of(headers.get("Host", ""))
+    if host == "localhost" or host.endswith(".localhost"):
+        # RFC 6761, section 6.3: always loopback.
+        return
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or not (address.is_loopback or str(address) == listen):
+        raise RefusedError(403, "Host is not a loopback address; set a token to serve other names")
+
+
+def check_origin(headers: Mapping[str, str], scheme: str) -> None:
+    """Refuse a state change that a page of another origin asked for.
+
+    Requests without `Origin` are not from a page. A page of another origin cannot send
+    `application/json` without asking first (CORS), which we never grant.
+
+    Raises:
+        RefusedError: 403 for another origin, 415 for a body that is not JSON.
+    """
+    origin = headers.get("Origin")
+    if origin is not None and origin.lower() != f"{scheme}://{headers.get('Host', '')}".lower():
+        raise RefusedError(403, "Origin is not this API's own")
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and (origin is not None or "Content-Type" in headers):
+        raise RefusedError(
+            415,
+            f"content type is {kind[:40]!r}; it must be application/json",
+            kind=Kind.UNSUPPORTED,
+            field="content-type",
+        )
+
+
+def check_site(headers: Mapping[str, str]) -> None:
+    """Refuse what a browser marks as asked for by another site.
+
+    Raises:
+        RefusedError: 403. Source: https://www.w3.org/TR/fetch-metadata/
+    """
+    if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise RefusedError(403, "requests from other sites are refused")
+
+
+def _host_of(text: str) -> str:
+    if text.startswith("["):
+        return text[1:].partition("]")[0].lower()
+    return text.partition(":")[0].rstrip(".").lower()
+
+
+def _listen_address(request: web.Request) -> str:
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    return str(name[0]) if isinstance(name, tuple) else ""

@@ -1,0 +1,167 @@
+"""Checking what clients send: bodies, query strings and preconditions, as pure functions.
+
+Nothing here reads a socket. Every refusal is an `ApiError` that names the field, the value and
+the limit, so that one line is enough to correct the call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from onetrip.control.schemas import PlacementPatch, ProjectPatch
+from onetrip.errors import ApiError
+from onetrip.model.catalog import Mode
+from onetrip.model.status import PolicyChange
+
+MAX_SHOWN = 40
+"""Characters of a refused value that are echoed; enough to recognise it."""
+
+MAX_RATIO = 0.5
+"""Largest control or explore share: the two are cut from opposite ends of one unit interval
+(`place/arms`), so above one half each they could overlap."""
+
+_WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
+
+
+def parse_patch(body: bytes) -> ProjectPatch:
+    """Decode the body of a project change.
+
+    Raises:
+        ApiError: it is no JSON, holds an unknown field, or a value of the wrong type.
+    """
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(f"body of {len(body)} bytes is not JSON: {error}") from error
+    try:
+        return msgspec.convert(raw, ProjectPatch)
+    except msgspec.ValidationError as error:
+        raise _refuse(str(error), raw) from error
+
+
+def change_of(patch: ProjectPatch, regions: Iterable[str]) -> PolicyChange | None:
+    """Return the policy change a patch asks for, or None when it changes nothing.
+
+    Args:
+        patch: decoded body.
+        regions: region ids that a hint may name.
+
+    Raises:
+        ApiError: a value is outside its limits.
+    """
+    wanted = patch.placement
+    if isinstance(wanted, msgspec.UnsetType):
+        return None
+    change = PolicyChange(
+        mode=_mode(wanted),
+        hint=_hint(wanted, list(regions)),
+        control_ratio=_ratio("placement.control", wanted.control),
+        explore_ratio=_ratio("placement.explore", wanted.explore),
+    )
+    return None if change == PolicyChange() else change
+
+
+def query_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> dict[str, str]:
+    """Return the query parameters by name.
+
+    Raises:
+        ApiError: one is unknown or given twice.
+    """
+    known, found = list(allowed), dict[str, str]()
+    for name, value in pairs:
+        if name not in known:
+            choice = ", ".join(known) or "none"
+            raise ApiError(
+                f"unknown query parameter {_shown(name)}; known: {choice}", field=name[:MAX_SHOWN]
+            )
+        if name in found:
+            raise ApiError(f"query parameter {name} is given twice", field=name)
+        found[name] = value
+    return found
+
+
+def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
+    """Return the `limit` parameter.
+
+    Raises:
+        ApiError: it is no integer in 1..`most`.
+    """
+    text = query.get("limit")
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= most:
+        raise ApiError(f"limit is {_shown(text)}; it must be in 1..{most}", field="limit")
+    return int(text)
+
+
+def etag_matches(if_match: str, etag: str) -> bool:
+    """Tell whether an If-Match header allows a change of what `etag` names.
+
+    Source: RFC 9110, section 13.1.1 (strong comparison, so a weak tag never matches).
+    """
+    if if_match.strip() == "*":
+        return True
+    return etag in (part.strip() for part in if_match.split(","))
+
+
+def _mode(wanted: PlacementPatch) -> Mode | None:
+    if isinstance(wanted.mode, msgspec.UnsetType):
+        return None
+    try:
+        return Mode(wanted.mode)
+    except ValueError:
+        choice = " or ".join(repr(mode.value) for mode in Mode)
+        raise ApiError(
+            f"placement.mode is {_shown(wanted.mode)}; it must be {choice}",
+            field="placement.mode",
+        ) from None
+
+
+def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
+    if isinstance(wanted.hint, msgspec.UnsetType):
+        return None
+    hint = wanted.hint or ""
+    if hint and hint not in regions:
+        raise ApiError(
+            f"placement.hint is {_shown(hint)}; it must be one of {', '.join(regions)}, "
+            'or "" to clear it',
+            field="placement.hint",
+        )
+    return hint
+
+
+def _ratio(field: str, value: float | msgspec.UnsetType) -> float | None:
+    if isinstance(value, msgspec.UnsetType):
+        return None
+    if not 0.0 <= value <= MAX_RATIO:
+        raise ApiError(f"{field} is {value:g}; it must be in 0..{MAX_RATIO:g}", field=field)
+    return float(value)
+
+
+def _refuse(message: str, raw: Any) -> ApiError:
+    """Turn msgspec's words into ours: the field by its dotted path, and its value."""
+    found = _WHERE.match(message)
+    assert found is not None, "the pattern matches every text"
+    what, path = found["what"], (found["path"] or "").lstrip(".")
+    if unknown := _UNKNOWN.match(what):
+        name = unknown["name"][:MAX_SHOWN]
+        field = f"{path}.{name}" if path else name
+        return ApiError(f"{field} is no field of this body", field=field)
+    value = _lookup(raw, path)
+    return ApiError(f"{path or 'body'} is {_shown(value)}: {what}".replace("`", ""), field=path)
+
+
+def _lookup(raw: Any, path: str) -> Any:
+    for name in filter(None, path.split(".")):
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    return raw
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

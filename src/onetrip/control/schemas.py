@@ -1,0 +1,340 @@
+"""The bodies of the admin API: what clients read and what they may send.
+
+Plain msgspec structs, one per kind of body. Times that people read are milliseconds and say so
+(`_ms`); instants are Unix seconds (`_at`); everything unknown is null, never NaN, because JSON
+has no NaN. `control/convert` fills the replies, `control/requests` checks what clients send.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class Position(Struct, frozen=True):
+    """Where a region is drawn, degrees."""
+
+    latitude: float
+    longitude: float
+
+
+class StatusBody(Struct, frozen=True):
+    """`GET /v1/status`: one node and its cluster at a glance.
+
+    Attributes:
+        state: "ok", or "degraded" when `problems` is not empty.
+        uptime: s.
+        saving_ms: request-weighted mean of the measured savings of all placed routes.
+    """
+
+    version: str
+    region: str
+    state: str
+    problems: list[str]
+    started_at: float
+    uptime: float
+    catalog_version: int
+    snapshot_version: int
+    regions: int
+    regions_alive: int
+    projects: int
+    routes: dict[str, int]
+    saving_ms: float | None
+
+
+class RegionRow(Struct, frozen=True):
+    """One region; `is_alive` is null when it runs no node, `age` (s) when never heard."""
+
+    id: str
+    title: str
+    position: Position | None
+    is_self: bool
+    is_alive: bool | None
+    age: float | None
+    backends: list[str]
+    """Backends whose nearest region, by RTT, this one is."""
+
+
+class RegionsBody(Struct, frozen=True):
+    """`GET /v1/regions`."""
+
+    regions: list[RegionRow]
+
+
+class RttRow(Struct, frozen=True):
+    """The RTT from one region to one target."""
+
+    source: str
+    kind: str
+    target: str
+    state: str
+    rtt_ms: float | None
+    srtt_ms: float | None
+    rttvar_ms: float | None
+    samples: int
+    failures: int
+
+
+class RttsBody(Struct, frozen=True):
+    """`GET /v1/rtts`."""
+
+    rtts: list[RttRow]
+
+
+class PlacementBody(Struct, frozen=True):
+    """A project's policy, under the names a user writes."""
+
+    mode: str
+    hint: str
+    control: float
+    explore: float
+    least_gain_ms: float
+    dwell: float
+    allow: list[str]
+    deny: list[str]
+    forwarding: str
+
+
+class InstanceRow(Struct, frozen=True):
+    """One running copy of a deployment."""
+
+    region: str
+    endpoint: str
+
+
+class BindingRow(Struct, frozen=True):
+    """The link from an environment to a backend; `kind` and `endpoint` are the backend's."""
+
+    name: str
+    backend: str
+    kind: str
+    endpoint: str
+
+
+class EnvironmentBody(Struct, frozen=True):
+    """One environment of a project."""
+
+    name: str
+    hosts: list[str]
+    path_prefix: str
+    deployment: str
+    instances: list[InstanceRow]
+    bindings: list[BindingRow]
+
+
+class ProjectBody(Struct, frozen=True):
+    """`GET /v1/projects/{name}`: what is configured. Its digest is the ETag."""
+
+    name: str
+    placement: PlacementBody
+    environments: list[EnvironmentBody]
+
+
+class ProjectRow(Struct, frozen=True):
+    """One project in a listing, with what became of its routes.
+
+    Attributes:
+        etag: for If-Match, the same as the ETag of the project's own address.
+        routes: number of (route, edge) pairs by status.
+        saving_ms: request-weighted mean of the measured savings.
+    """
+
+    name: str
+    etag: str
+    placement: PlacementBody
+    environments: list[EnvironmentBody]
+    routes: dict[str, int]
+    saving_ms: float | None
+    requests: int
+
+
+class ProjectsBody(Struct, frozen=True):
+    """`GET /v1/projects`."""
+
+    projects: list[ProjectRow]
+
+
+class TermRow(Struct, frozen=True):
+    """One backend's part of a score: `round_trips` × `rtt_ms` = `product_ms`."""
+
+    backend: str
+    round_trips: float | None
+    rtt_ms: float | None
+    product_ms: float | None
+
+
+class CandidateRow(Struct, frozen=True):
+    """One region's score for one route at one edge, term by term."""
+
+    region: str
+    edge_rtt_ms: float | None
+    compute_ms: float | None
+    backends: list[TermRow]
+    score_ms: float | None
+    verdict: str
+    is_chosen: bool
+    is_default: bool
+
+
+class TripsRow(Struct, frozen=True):
+    """The round trips of a route to one backend, with their interval."""
+
+    backend: str
+    round_trips: float | None
+    low: float | None
+    high: float | None
+
+
+class TripsBody(Struct, frozen=True):
+    """Learned or declared cost of a route; `regions` is how many it was learned from."""
+
+    compute_ms: float | None
+    backends: list[TripsRow]
+    requests: int
+    regions: int
+    source: str
+    missing: str
+
+
+class SavingBody(Struct, frozen=True):
+    """The measured difference control − placed; the bounds are null with too little traffic."""
+
+    mean_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    confidence: float
+    placed_requests: int
+    control_requests: int
+
+
+class DecisionBody(Struct, frozen=True):
+    """The explain record of one route at one edge.
+
+    Attributes:
+        default: region of the default placement, null when no region can serve.
+        moved_at: Unix time of the last move, null if it never moved.
+    """
+
+    project: str
+    environment: str
+    route: str
+    method: str
+    edge: str
+    status: str
+    regions: list[str]
+    default: str | None
+    control: float
+    explore: float
+    explore_region: str | None
+    reason: str
+    missing: str
+    trips: TripsBody
+    candidates: list[CandidateRow]
+    saving: SavingBody | None
+    decided_at: float
+    moved_at: float | None
+
+
+class ExplainBody(Struct, frozen=True):
+    """`GET /v1/projects/{name}/explain`; `total` counts also what `limit` left out."""
+
+    project: str
+    total: int
+    decisions: list[DecisionBody]
+
+
+class LatencyRow(Struct, frozen=True):
+    """Latency of one route at one edge in one arm, over the recent window."""
+
+    project: str
+    environment: str
+    route: str
+    method: str
+    edge: str
+    arm: str
+    requests: int
+    mean_ms: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class LatenciesBody(Struct, frozen=True):
+    """`GET /v1/latencies`; `total` counts also what `limit` left out."""
+
+    total: int
+    latencies: list[LatencyRow]
+
+
+class PointRow(Struct, frozen=True):
+    """One slice of a latency history."""
+
+    at: float
+    placed_p50_ms: float | None
+    default_p50_ms: float | None
+    requests: int
+
+
+class SeriesRow(Struct, frozen=True):
+    """The history of one route at one edge, oldest first."""
+
+    environment: str
+    route: str
+    method: str
+    edge: str
+    points: list[PointRow]
+
+
+class HistoryBody(Struct, frozen=True):
+    """`GET /v1/projects/{name}/history`."""
+
+    project: str
+    series: list[SeriesRow]
+
+
+class EventRow(Struct, frozen=True):
+    """Something that happened."""
+
+    at: float
+    name: str
+    subject: str
+    detail: str
+
+
+class EventsBody(Struct, frozen=True):
+    """`GET /v1/events`, newest first."""
+
+    events: list[EventRow]
+
+
+class ReloadBody(Struct, frozen=True):
+    """`POST /v1/reload`."""
+
+    detail: str
+
+
+class ProblemBody(Struct, frozen=True):
+    """A refusal, as RFC 9457 problem details; `field` and `kind` are our extension members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    kind: str
+    field: str
+
+
+class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The `placement` part of a project change; an absent field stays as it is.
+
+    A hint of "" or null clears the pin.
+    """
+
+    mode: str | UnsetType = UNSET
+    hint: str | UnsetType | None = UNSET
+    control: float | UnsetType = UNSET
+    explore: float | UnsetType = UNSET
+
+
+class ProjectPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """`PATCH /v1/projects/{name}`."""
+
+    placement: PlacementPatch | UnsetType = UNSET

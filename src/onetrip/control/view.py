@@ -1,0 +1,77 @@
+"""What the admin API needs from a running node, as a protocol.
+
+The composition root (`app/node`) implements it over the real parts; the tests implement it over
+invented figures. The API holds no state of its own, so a view is the whole of what it can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from onetrip.model.catalog import Catalog, Policy
+from onetrip.model.measure import RouteKey, RttEstimate, Target
+from onetrip.model.placement import Decision, PlacementSnapshot
+from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.topology import RegionId, Topology
+from onetrip.observe.metrics import Metrics
+
+
+class NodeView(Protocol):
+    """One running node as the control plane sees it; every read is cheap and never blocks."""
+
+    @property
+    def region(self) -> RegionId:
+        """The node's own region."""
+
+    @property
+    def started_at(self) -> float:
+        """Unix time of the start, s."""
+
+    @property
+    def topology(self) -> Topology:
+        """Every region of the cluster."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Every project and backend, with the policies in force."""
+
+    @property
+    def snapshot(self) -> PlacementSnapshot:
+        """The placements that this node's request path reads now."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The node's metrics; the API exports their registry."""
+
+    def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
+        """Return the RTT estimates of each source region known to this node."""
+
+    def peers(self) -> list[PeerStatus]:
+        """Return every other node of the cluster."""
+
+    def decisions(self, project: str | None) -> list[Decision]:
+        """Return the explain records of all edges known here, of one project or of all."""
+
+    def latencies(self, project: str | None) -> list[LatencySummary]:
+        """Return the latency of each route, edge and arm, of one project or of all."""
+
+    def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
+        """Return the latency history of each route and edge of a project, oldest first."""
+
+    def events(self, limit: int) -> list[Event]:
+        """Return at most `limit` events, newest first."""
+
+    async def change_policy(self, project: str, change: PolicyChange) -> Policy:
+        """Apply a policy change durably and live; return the policy in force afterwards.
+
+        Raises:
+            ApiError: the change cannot be applied; nothing was changed.
+        """
+
+    async def reload(self) -> str:
+        """Read the configuration again and apply it; return a one-line summary.
+
+        Raises:
+            ConfigError: it cannot be used; the old one keeps running.
+        """
