@@ -1,0 +1,172 @@
+"""The RTTs of the whole cluster as arrays: what the scoring reads.
+
+Every node measures its own row; the rows are gathered and put together here. An RTT is the same
+from both ends up to the time it was taken, so a missing direction comes from the other one, and
+only then from coordinates. Each array of times has masks of the same shape that say how far it
+can be trusted. Pure: staleness was decided when the estimates were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from onetrip.estimate.coordinates import Bools, Coordinates, Floats, fit_coordinates
+from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
+from onetrip.model.topology import RegionId
+
+Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
+"""Per region: what its node measured."""
+
+_WARM_ROUNDS = 60
+"""Rounds of a fit that starts from the previous matrix (a cold one takes 1,000)."""
+
+_SEED = 1
+"""Any fixed number: equal rows must give an equal matrix on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class RttMatrix:
+    """RTTs between R regions and from R regions to D backends, s; NaN = unknown.
+
+    Attributes:
+        regions: the R rows, in order.
+        backends: the D columns of the backend arrays, in order.
+        rtt: shape (R, R); the diagonal is measured or 0.
+        is_stale: shape (R, R); may keep a placement, never start a move. Every prediction is
+            stale in this sense.
+        is_failing: shape (R, R); the last probes in a row failed. `rtt` keeps its last value.
+        is_predicted: shape (R, R); nobody measured the pair, coordinates did.
+        error: shape (R, R); expected relative error of a prediction, 0 where measured.
+        backend_rtt: shape (R, D).
+        backend_is_stale: shape (R, D).
+        backend_is_failing: shape (R, D).
+        coordinates: of the fit behind the predictions, or None when none was needed.
+    """
+
+    regions: tuple[RegionId, ...]
+    backends: tuple[str, ...]
+    rtt: Floats
+    is_stale: Bools
+    is_failing: Bools
+    is_predicted: Bools
+    error: Floats
+    backend_rtt: Floats
+    backend_is_stale: Bools
+    backend_is_failing: Bools
+    coordinates: Coordinates | None = None
+
+    def between(self, source: RegionId, target: RegionId) -> float:
+        """Return the RTT of one pair, s; NaN when unknown.
+
+        Raises:
+            ValueError: a region that the matrix does not hold.
+        """
+        return float(self.rtt[self.regions.index(source), self.regions.index(target)])
+
+    def to_backend(self, region: RegionId, backend: str) -> float:
+        """Return the RTT from a region to a backend, s; NaN when unknown.
+
+        Raises:
+            ValueError: a region or a backend that the matrix does not hold.
+        """
+        row, column = self.regions.index(region), self.backends.index(backend)
+        return float(self.backend_rtt[row, column])
+
+
+class _Cells(NamedTuple):
+    """One array of times with its masks."""
+
+    rtt: Floats
+    is_stale: Bools
+    is_failing: Bools
+
+
+def build_matrix(
+    rows: Rows,
+    regions: Sequence[RegionId],
+    backends: Sequence[str],
+    previous: RttMatrix | None = None,
+) -> RttMatrix:
+    """Put the rows together.
+
+    Args:
+        rows: what each node measured; a region without a node has no row.
+        regions: rows of the result; estimates of any other region are left out.
+        backends: columns of the backend arrays.
+        previous: the matrix before, whose coordinates a new fit starts from.
+    """
+    peers = _fill(rows, regions, [Target(TargetKind.PEER, region) for region in regions])
+    measured = _mirror(_diagonal(peers))
+    data = _fill(rows, regions, [Target(TargetKind.BACKEND, name) for name in backends])
+    missing = np.isnan(measured.rtt)
+    coordinates = _fit(measured.rtt, missing, tuple(regions), previous)
+    rtt, error = measured.rtt, np.zeros(measured.rtt.shape)
+    if coordinates is not None:
+        rtt = np.where(missing, coordinates.predict(), rtt)
+        error = np.where(missing, coordinates.relative_error(), error)
+    is_predicted = missing & ~np.isnan(rtt)
+    return RttMatrix(
+        regions=tuple(regions),
+        backends=tuple(backends),
+        rtt=rtt,
+        is_stale=measured.is_stale | is_predicted,
+        is_failing=measured.is_failing,
+        is_predicted=is_predicted,
+        error=np.where(is_predicted, error, 0.0),
+        backend_rtt=data.rtt,
+        backend_is_stale=data.is_stale,
+        backend_is_failing=data.is_failing,
+        coordinates=coordinates,
+    )
+
+
+def _fill(rows: Rows, regions: Sequence[RegionId], targets: Sequence[Target]) -> _Cells:
+    shape = (len(regions), len(targets))
+    cells = _Cells(np.full(shape, math.nan), np.zeros(shape, bool), np.zeros(shape, bool))
+    columns = {target: column for column, target in enumerate(targets)}
+    for row, region in enumerate(regions):
+        for target, estimate in rows.get(region, {}).items():
+            column = columns.get(target)
+            if column is None:
+                continue
+            cells.rtt[row, column] = estimate.rtt
+            cells.is_stale[row, column] = estimate.state is EstimateState.STALE
+            cells.is_failing[row, column] = estimate.state is EstimateState.FAILING
+    return cells
+
+
+def _diagonal(cells: _Cells) -> _Cells:
+    for i in range(cells.rtt.shape[0]):
+        if math.isnan(cells.rtt[i, i]):
+            cells.rtt[i, i] = 0.0
+            cells.is_stale[i, i] = cells.is_failing[i, i] = False
+    return cells
+
+
+def _mirror(cells: _Cells) -> _Cells:
+    # A time that is missing, or stale here and fresh there, is taken from the other end. A
+    # failing direction keeps its mark: it must not look healthy because the other one is.
+    missing = np.isnan(cells.rtt)
+    fresher = cells.is_stale & ~cells.is_stale.T & ~cells.is_failing.T & ~np.isnan(cells.rtt.T)
+    take = missing | fresher
+    return _Cells(
+        np.where(take, cells.rtt.T, cells.rtt),
+        np.where(take, cells.is_stale.T, cells.is_stale),
+        cells.is_failing | (missing & cells.is_failing.T),
+    )
+
+
+def _fit(
+    rtt: Floats, missing: Bools, regions: tuple[RegionId, ...], previous: RttMatrix | None
+) -> Coordinates | None:
+    if not missing.any():
+        return None
+    start = previous.coordinates if previous and previous.regions == regions else None
+    if start is None:
+        return fit_coordinates(rtt, seed=_SEED)
+    return fit_coordinates(rtt, seed=_SEED, rounds=_WARM_ROUNDS, start=start)
