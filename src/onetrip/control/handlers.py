@@ -1,0 +1,268 @@
+"""The handlers of the admin API, over a `NodeView`.
+
+Every handler reads the view, converts (`control/convert`) and encodes; what clients send is
+checked in `control/requests`, who may call in `control/guard`. Refusals are raised, and become
+replies in `control/problems`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+import onetrip
+from onetrip.control import convert, requests, schemas
+from onetrip.control.problems import RefusedError
+from onetrip.control.view import NodeView
+from onetrip.errors import ApiError, Kind
+from onetrip.model.catalog import Project
+from onetrip.model.placement import Decision
+from onetrip.observe.logs import Log
+
+MAX_BODY = 64 * 1024
+"""Largest request body, bytes; a project change needs about 200."""
+
+BODY_TIMEOUT = 10.0
+"""Longest wait for a request body, s."""
+
+DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
+"""Rows of a listing that can grow with the number of routes; about 1 kB each."""
+
+DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
+
+
+class Handlers:
+    """The handlers; see each one's schema in `control/schemas`."""
+
+    def __init__(self, view: NodeView, log: Log, wall: Callable[[], float]) -> None:
+        self._view = view
+        self._log = log
+        self._wall = wall
+        self._changing = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return every route of the API."""
+        return [
+            web.get("/healthz", self.healthz),
+            web.get("/metrics", self.metrics),
+            web.get("/v1/status", self.status),
+            web.get("/v1/regions", self.regions),
+            web.get("/v1/rtts", self.rtts),
+            web.get("/v1/projects", self.projects),
+            web.get("/v1/projects/{name}", self.project),
+            web.patch("/v1/projects/{name}", self.change_project),
+            web.get("/v1/projects/{name}/explain", self.explain),
+            web.get("/v1/projects/{name}/history", self.history),
+            web.get("/v1/latencies", self.latencies),
+            web.get("/v1/events", self.events),
+            web.post("/v1/reload", self.reload),
+        ]
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """Tell that the node answers; nothing else, because it needs no token."""
+        return web.json_response({"status": "ok"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Export the metrics in the Prometheus text format."""
+        body = generate_latest(self._view.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Describe the node and its cluster at a glance."""
+        requests.query_of(request.query.items(), ())
+        view, decisions, now = self._view, self._view.decisions(None), self._wall()
+        peers = view.peers()
+        problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
+        routes = convert.status_counts(decisions)
+        if lost := routes.get("unreachable"):
+            problems.append(f"{lost} routes have no ready instance")
+        body = schemas.StatusBody(
+            version=onetrip.__version__,
+            region=view.region,
+            state="degraded" if problems else "ok",
+            problems=problems,
+            started_at=view.started_at,
+            uptime=round(max(0.0, now - view.started_at), 3),
+            catalog_version=view.catalog.version,
+            snapshot_version=view.snapshot.version,
+            regions=len(view.topology.regions),
+            regions_alive=1 + sum(p.is_alive for p in peers),
+            projects=len(view.catalog.projects),
+            routes=routes,
+            saving_ms=convert.mean_saving(decisions),
+        )
+        return _reply(body)
+
+    async def regions(self, request: web.Request) -> web.Response:
+        """List the regions, with liveness and the backends nearest to each."""
+        requests.query_of(request.query.items(), ())
+        view = self._view
+        peers = {peer.region: peer for peer in view.peers()}
+        backends = convert.nearest_backends(view.rtt_rows())
+        rows = [
+            convert.region_row(
+                region,
+                own=view.region,
+                peer=peers.get(region.id),
+                backends=backends.get(region.id, []),
+            )
+            for region in view.topology.regions.values()
+        ]
+        return _reply(schemas.RegionsBody(rows))
+
+    async def rtts(self, request: web.Request) -> web.Response:
+        """List every RTT estimate."""
+        requests.query_of(request.query.items(), ())
+        return _reply(schemas.RttsBody(convert.rtt_rows(self._view.rtt_rows())))
+
+    async def projects(self, request: web.Request) -> web.Response:
+        """List the projects, with what became of their routes."""
+        requests.query_of(request.query.items(), ())
+        catalog, own = self._view.catalog, dict[str, list[Decision]]()
+        for decision in self._view.decisions(None):
+            own.setdefault(decision.key.environment.project, []).append(decision)
+        rows = [
+            convert.project_row(project, catalog, own.get(name, ()))
+            for name, project in catalog.projects.items()
+        ]
+        return _reply(schemas.ProjectsBody(rows))
+
+    async def project(self, request: web.Request) -> web.Response:
+        """Describe one project."""
+        requests.query_of(request.query.items(), ())
+        return self._reply_project(self._find(request))
+
+    async def change_project(self, request: web.Request) -> web.Response:
+        """Change a project's policy, live."""
+        requests.query_of(request.query.items(), ())
+        name = self._find(request).name
+        change = requests.change_of(
+            requests.parse_patch(await _body(request)), self._view.topology.regions
+        )
+        async with self._changing:
+            # Checked under the lock, so of two changes with one ETag the second is refused.
+            self._check_precondition(request)
+            if change is not None:
+                policy = await self._view.change_policy(name, change)
+                self._log.info("control.policy_changed", project=name, mode=policy.mode.value)
+        return self._reply_project(self._find(request))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """List the explain records of a project, filtered by edge, route and environment."""
+        query = requests.query_of(
+            request.query.items(), ("edge", "route", "environment", "method", "limit")
+        )
+        project = self._find(request)
+        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        self._check_filters(project, query)
+        found = [d for d in self._view.decisions(project.name) if _is_wanted(d, query)]
+        rows = [convert.decision_body(decision) for decision in found[:limit]]
+        return _reply(schemas.ExplainBody(project.name, len(found), rows))
+
+    async def history(self, request: web.Request) -> web.Response:
+        """List the latency history of each route and edge of a project."""
+        requests.query_of(request.query.items(), ())
+        name = self._find(request).name
+        found = list(self._view.history(name).items())[:DEFAULT_ROWS]
+        rows = [convert.series_row(key, edge, points) for (key, edge), points in found]
+        return _reply(schemas.HistoryBody(name, rows))
+
+    async def latencies(self, request: web.Request) -> web.Response:
+        """List the latency of each route, edge and arm."""
+        query = requests.query_of(request.query.items(), ("project", "limit"))
+        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        project = query.get("project")
+        if project is not None:
+            self._find_name(project, "project")
+        found = self._view.latencies(project)
+        rows = [convert.latency_row(latency) for latency in found[:limit]]
+        return _reply(schemas.LatenciesBody(len(found), rows))
+
+    async def events(self, request: web.Request) -> web.Response:
+        """List the latest events, newest first."""
+        query = requests.query_of(request.query.items(), ("limit",))
+        limit = requests.limit_of(query, DEFAULT_EVENTS, MAX_EVENTS)
+        rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
+        return _reply(schemas.EventsBody(rows))
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Read the configuration again."""
+        requests.query_of(request.query.items(), ())
+        await _body(request)
+        async with self._changing:
+            detail = await self._view.reload()
+        self._log.info("control.reloaded", detail=detail)
+        return _reply(schemas.ReloadBody(detail))
+
+    def _find(self, request: web.Request) -> Project:
+        return self._find_name(request.match_info["name"], "name")
+
+    def _find_name(self, name: str, field: str) -> Project:
+        project = self._view.catalog.projects.get(name)
+        if project is None:
+            raise ApiError(f"no project {name[:40]!r}", field=field, kind=Kind.NOT_FOUND)
+        return project
+
+    def _check_precondition(self, request: web.Request) -> None:
+        wanted = request.headers.get("If-Match")
+        etag = convert.etag_of(self._body_of(self._find(request)))
+        if wanted is not None and not requests.etag_matches(wanted, etag):
+            raise RefusedError(
+                412,
+                "the project has changed since it was read; read it again",
+                kind=Kind.CONFLICT,
+                field="if-match",
+            )
+
+    def _check_filters(self, project: Project, query: dict[str, str]) -> None:
+        known = {
+            "edge": list[str](self._view.topology.regions),
+            "environment": list(project.environments),
+            "method": ["read", "write"],
+        }
+        for field, choice in known.items():
+            if (value := query.get(field)) is not None and value not in choice:
+                raise ApiError(
+                    f"{field} is {value[:40]!r}; it must be one of {', '.join(choice)}",
+                    field=field,
+                )
+
+    def _body_of(self, project: Project) -> schemas.ProjectBody:
+        return convert.project_body(project, self._view.catalog.backends)
+
+    def _reply_project(self, project: Project) -> web.Response:
+        body = self._body_of(project)
+        return _reply(body, {"ETag": convert.etag_of(body)})
+
+
+def _is_wanted(decision: Decision, query: dict[str, str]) -> bool:
+    key = decision.key
+    facts = {
+        "edge": decision.edge,
+        "route": key.route,
+        "environment": key.environment.environment,
+        "method": key.method.value,
+    }
+    return all(query.get(name, value) == value for name, value in facts.items())
+
+
+def _reply(body: msgspec.Struct, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body), content_type="application/json", headers=headers
+    )
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError as error:
+        raise ApiError(f"no body within {BODY_TIMEOUT:g} s", kind=Kind.TIMEOUT) from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise ApiError(
+            f"body exceeds limit of {MAX_BODY} bytes", kind=Kind.BODY_TOO_LARGE
+        ) from error

@@ -1,0 +1,394 @@
+"""A node that does not exist: the three-region example with realistic figures, for API and page.
+
+The RTTs are the measured ones between Denver, Mumbai and Frankfurt; everything else follows from
+them by the same arithmetic that the product explains (edge RTT + compute + trips × RTT). Policy
+changes take effect at once, so the toggle can be tried on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from onetrip.errors import ApiError, ConfigError, Kind
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    EnvironmentId,
+    Instance,
+    Mode,
+    Policy,
+    Project,
+)
+from onetrip.model.measure import (
+    Arm,
+    EstimateState,
+    MethodClass,
+    RouteKey,
+    RttEstimate,
+    Target,
+    TargetKind,
+)
+from onetrip.model.placement import (
+    Candidate,
+    Decision,
+    Placement,
+    PlacementSnapshot,
+    Saving,
+    Status,
+    TripEstimate,
+)
+from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology
+from onetrip.observe.metrics import Metrics
+
+NOW = 1_750_000_000.0
+"""Unix time of the fake world, s."""
+
+PLACES = {
+    "den": ("Denver", (39.74, -104.99)),
+    "bom": ("Mumbai", (19.08, 72.88)),
+    "fra": ("Frankfurt", (50.11, 8.68)),
+}
+
+RTTS = {("bom", "den"): 0.229, ("den", "fra"): 0.136, ("bom", "fra"): 0.117}
+"""Between regions, s."""
+
+DENVER = RegionId("den")
+
+LOCAL_RTT = 0.0005
+"""From a region to a backend in it, s."""
+
+HOMES = {"orders-db": "bom", "blog-db": "fra", "sessions": "fra"}
+"""Where each backend really is; the fake node knows only the RTTs that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the fake world and what it truly costs."""
+
+    project: str
+    path: str
+    method: MethodClass
+    compute: float
+    trips: Mapping[str, float]
+    requests: int
+
+
+ROUTES = (
+    Route("shop", "/orders/{id}", MethodClass.READ, 0.0031, {"orders-db": 11.0}, 1284),
+    Route("shop", "/orders", MethodClass.WRITE, 0.0048, {"orders-db": 6.2, "sessions": 1.0}, 96),
+    Route("shop", "/item/{id}", MethodClass.READ, 0.0022, {"orders-db": 1.0}, 2210),
+    Route("shop", "/about", MethodClass.READ, 0.0006, {}, 640),
+    Route("shop", "/search", MethodClass.READ, 0.0031, {"orders-db": 4.0}, 6),
+    Route("blog", "/", MethodClass.READ, 0.0040, {"blog-db": 7.0}, 310),
+    Route("blog", "/posts/{id}", MethodClass.READ, 0.0035, {"blog-db": 4.0}, 955),
+    Route("invoices", "/pdf/{id}", MethodClass.READ, 0.0421, {"orders-db": 3.0}, 48),
+)
+
+POLICIES = {
+    "shop": Policy(mode=Mode.SMART),
+    "blog": Policy(),
+    "invoices": Policy(mode=Mode.SMART, hint=RegionId("fra")),
+}
+
+
+@dataclass
+class FakeView:
+    """A `NodeView` of invented but consistent figures.
+
+    Args:
+        places: region id to title and position.
+        rtts: RTT between two regions, s, by sorted pair.
+        dead: regions whose node does not answer.
+        toggled_at: Unix time at which the smart projects were switched on.
+    """
+
+    places: Mapping[str, tuple[str, tuple[float, float]]] = field(default_factory=lambda: PLACES)
+    rtts: Mapping[tuple[str, str], float] = field(default_factory=lambda: RTTS)
+    dead: frozenset[str] = frozenset()
+    toggled_at: float = NOW - 600
+    now: float = NOW
+    region: RegionId = DENVER
+    reload_error: str = ""
+    changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.started_at = self.now - 8_040
+        self.metrics = Metrics()
+        self.metrics.build.labels("0.1.0").set(1)
+        self.topology = Topology({i: _region(i, *place) for i, place in self._places()})
+        self.catalog = Catalog(
+            {name: _project(name, policy, self.topology) for name, policy in POLICIES.items()},
+            {name: _backend(name) for name in HOMES},
+            version=3,
+        )
+        self._events = _first_events(self.toggled_at)
+
+    @property
+    def snapshot(self) -> PlacementSnapshot:
+        """The placements of the node's own edge."""
+        own = {d.key: d.placement for d in self.decisions(None) if d.edge == self.region}
+        return PlacementSnapshot(self.region, 17 + len(self.changes), own)
+
+    def wall(self) -> float:
+        """Return the fake world's Unix time, s."""
+        return self.now
+
+    def rtt(self, source: str, target: str) -> float:
+        """Return the RTT between two regions, s."""
+        return 0.0 if source == target else self.rtts[min(source, target), max(source, target)]
+
+    def backend_rtt(self, region: str, backend: str) -> float:
+        """Return the RTT from a region to a backend, s."""
+        return self.rtt(region, HOMES[backend]) or LOCAL_RTT
+
+    def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
+        """Return estimates for every pair."""
+        return {
+            source: {e.target: e for e in self._estimates(source)}
+            for source in self.topology.regions
+        }
+
+    def peers(self) -> list[PeerStatus]:
+        """Return the other regions' nodes."""
+        return [
+            PeerStatus(i, i not in self.dead, 95.0 if i in self.dead else 0.6)
+            for i in self.topology.regions
+            if i != self.region
+        ]
+
+    def decisions(self, project: str | None) -> list[Decision]:
+        """Return one record for each route and edge."""
+        return [
+            self._decide(route, edge)
+            for route in ROUTES
+            if project in (None, route.project)
+            for edge in self.topology.regions
+        ]
+
+    def latencies(self, project: str | None) -> list[LatencySummary]:
+        """Return latencies before and after, for each decision."""
+        return [row for d in self.decisions(project) for row in self._latencies_of(d)]
+
+    def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
+        """Return half an hour in slices of 30 s; the toggle falls into it."""
+        return {
+            (d.key, d.edge): self._history_of(d)
+            for d in self.decisions(project)
+            if d.trips.requests > 10
+        }
+
+    def events(self, limit: int) -> list[Event]:
+        """Return the latest events."""
+        return self._events[:limit]
+
+    async def change_policy(self, project: str, change: PolicyChange) -> Policy:
+        """Apply a change at once; control_ratio 0.5 stands for a full disk."""
+        if change.control_ratio == 0.5:
+            raise ApiError("state file cannot be written: disk is full", kind=Kind.UNAVAILABLE)
+        old = self.catalog.projects[project]
+        policy = _changed(old.policy, change)
+        projects = {**self.catalog.projects, project: replace(old, policy=policy)}
+        self.catalog = replace(self.catalog, projects=projects, version=self.catalog.version + 1)
+        self.changes.append((project, change))
+        detail = f"placement {policy.mode.value}"
+        self._events.insert(0, Event(self.now, "policy.changed", project, detail))
+        return policy
+
+    async def reload(self) -> str:
+        """Pretend to read the configuration."""
+        if self.reload_error:
+            raise ConfigError(self.reload_error)
+        return "configuration read: 3 projects, 3 regions; nothing changed"
+
+    def _places(self) -> Iterator[tuple[RegionId, tuple[str, tuple[float, float]]]]:
+        return ((RegionId(name), place) for name, place in self.places.items())
+
+    def _estimates(self, source: RegionId) -> Iterator[RttEstimate]:
+        for other in self.topology.regions:
+            if other != source:
+                is_down = other in self.dead
+                yield _estimate(TargetKind.PEER, other, self.rtt(source, other), is_down)
+        for backend in HOMES:
+            yield _estimate(TargetKind.BACKEND, backend, self.backend_rtt(source, backend), False)
+
+    def _decide(self, route: Route, edge: RegionId) -> Decision:
+        policy = self.catalog.projects[route.project].policy
+        key = RouteKey(EnvironmentId(route.project, "production"), route.path, route.method)
+        candidates = sorted(
+            (self._candidate(route, edge, region) for region in self.topology.regions),
+            key=lambda c: c.score,
+        )
+        placement = self._place(route, edge, policy, candidates)
+        chosen = placement.regions[0]
+        saving = self._saving(route, candidates, chosen, edge)
+        is_measured = placement.status is Status.PLACED
+        return Decision(
+            key,
+            edge,
+            placement,
+            _trips(route),
+            tuple(replace(c, verdict=_verdict(c, chosen, edge)) for c in candidates),
+            saving if is_measured else None,
+            decided_at=self.now - 2,
+            moved_at=self.toggled_at + 21 if is_measured else 0.0,
+        )
+
+    def _candidate(self, route: Route, edge: RegionId, region: RegionId) -> Candidate:
+        terms = tuple(
+            (name, count, rtt := self.backend_rtt(region, name), count * rtt)
+            for name, count in route.trips.items()
+        )
+        edge_rtt = self.rtt(edge, region)
+        score = edge_rtt + route.compute + sum(term[3] for term in terms)
+        return Candidate(region, edge_rtt, route.compute, terms, score, "")
+
+    def _place(
+        self, route: Route, edge: RegionId, policy: Policy, candidates: list[Candidate]
+    ) -> Placement:
+        order = tuple(c.region for c in candidates)
+        if policy.mode is Mode.OFF:
+            return Placement(Status.OFF, (edge,), edge, reason="smart placement is off")
+        if policy.hint is not None:
+            return Placement(Status.PINNED, (policy.hint,), edge, reason="pinned by the hint")
+        if route.requests < 20:
+            missing = f"needs {20 - route.requests} more requests from {edge}"
+            reason = "round trips not known yet"
+            return Placement(Status.ANALYZING, (edge,), edge, reason=reason, missing=missing)
+        here = next(c.score for c in candidates if c.region == edge)
+        if here - candidates[0].score < policy.least_gain:
+            reason = "the edge is the best region" if route.trips else "touches no backend"
+            return Placement(Status.AT_EDGE, (edge,), edge, reason=reason)
+        return Placement(
+            Status.PLACED,
+            order,
+            edge,
+            policy.control_ratio,
+            reason="predicted saving exceeds the least gain and its interval",
+        )
+
+    def _saving(
+        self, route: Route, candidates: list[Candidate], chosen: RegionId, edge: RegionId
+    ) -> Saving:
+        scores = {c.region: c.score for c in candidates}
+        mean = scores[edge] - scores[chosen]
+        control = max(4, route.requests // 100)
+        spread = (0.02 * mean + 0.004) * math.sqrt(12 / control)
+        return Saving(mean, mean - spread, mean + spread, 0.95, route.requests - control, control)
+
+    def _latencies_of(self, decision: Decision) -> Iterator[LatencySummary]:
+        scores = {c.region: c.score for c in decision.candidates}
+        requests, here = decision.trips.requests, scores[decision.edge]
+        if decision.placement.status is not Status.PLACED:
+            arm = Arm.HINT if decision.placement.status is Status.PINNED else Arm.DEFAULT
+            yield _summary(decision, arm, requests, scores[decision.placement.regions[0]])
+            return
+        control = max(4, requests // 100)
+        yield _summary(decision, Arm.DEFAULT, requests // 3, here * 1.01)
+        yield _summary(decision, Arm.CONTROL, control, here)
+        yield _summary(
+            decision, Arm.PLACED, requests - control, scores[decision.placement.regions[0]]
+        )
+
+    def _history_of(self, decision: Decision) -> list[LatencyPoint]:
+        rng = Random(str((decision.key, decision.edge)))
+        scores = {c.region: c.score for c in decision.candidates}
+        here, there = scores[decision.edge], scores[decision.placement.regions[0]]
+        is_moved = decision.placement.status is Status.PLACED
+        points = []
+        for slot in range(60):
+            at = self.now - 30 * (60 - slot)
+            is_after = is_moved and at >= self.toggled_at
+            placed = there * rng.uniform(0.98, 1.06) if is_after else math.nan
+            is_seen = not is_after or slot % 9 == 0
+            default = here * rng.uniform(0.98, 1.05) if is_seen else math.nan
+            points.append(LatencyPoint(at, placed, default, rng.randint(8, 30)))
+        return points
+
+
+def _region(name: str, title: str, position: tuple[float, float]) -> Region:
+    address = Endpoint("127.0.0.1", 8080)
+    return Region(RegionId(name), title, position, address, address)
+
+
+def _backend(name: str) -> Backend:
+    kinds = {"orders-db": BackendKind.POSTGRES, "blog-db": BackendKind.MYSQL}
+    return Backend(name, kinds.get(name, BackendKind.REDIS), Endpoint("127.0.0.1", 5432))
+
+
+def _project(name: str, policy: Policy, topology: Topology) -> Project:
+    used = sorted({backend for r in ROUTES if r.project == name for backend in r.trips})
+    instances = tuple(Instance(r, Endpoint("127.0.0.1", 9000)) for r in topology.regions)
+    environment = Environment(
+        EnvironmentId(name, "production"),
+        (f"{name}.example",),
+        instances,
+        {b.partition("-")[0]: b for b in used},
+        deployment="d3f9a1c",
+    )
+    return Project(name, policy, {"production": environment})
+
+
+def _estimate(kind: TargetKind, name: str, rtt: float, is_down: bool) -> RttEstimate:
+    state = EstimateState.FAILING if is_down else EstimateState.FRESH
+    failures = 5 if is_down else 0
+    return RttEstimate(Target(kind, name), rtt, rtt * 1.02, rtt * 0.01, 412, failures, 900.0, state)
+
+
+def _trips(route: Route) -> TripEstimate:
+    is_known = route.requests >= 20
+    width = 0.3 if is_known else 3.0
+    return TripEstimate(
+        compute=route.compute,
+        round_trips=dict(route.trips),
+        low={name: max(0.0, n - width) for name, n in route.trips.items()},
+        high={name: n + width for name, n in route.trips.items()},
+        requests=route.requests,
+        regions=3 if is_known else 1,
+        source="traffic" if is_known else "none",
+    )
+
+
+def _verdict(candidate: Candidate, chosen: RegionId, edge: RegionId) -> str:
+    if candidate.region == chosen:
+        return "chosen"
+    return "default" if candidate.region == edge else "slower"
+
+
+def _summary(decision: Decision, arm: Arm, requests: int, p50: float) -> LatencySummary:
+    return LatencySummary(
+        decision.key, decision.edge, arm, requests, p50 * 1.01, p50, p50 * 1.3 + 0.004
+    )
+
+
+def _changed(policy: Policy, change: PolicyChange) -> Policy:
+    hint = policy.hint if change.hint is None else RegionId(change.hint) if change.hint else None
+    return replace(
+        policy,
+        mode=change.mode or policy.mode,
+        hint=hint,
+        control_ratio=policy.control_ratio
+        if change.control_ratio is None
+        else change.control_ratio,
+        explore_ratio=policy.explore_ratio
+        if change.explore_ratio is None
+        else change.explore_ratio,
+    )
+
+
+def _first_events(toggled_at: float) -> list[Event]:
+    moved = "den -> bom: saves 2284 ms (91 %)"
+    return [
+        Event(toggled_at + 64, "place.confirmed", "shop/production read /orders/{id}", moved),
+        Event(toggled_at + 21, "place.moved", "shop/production read /orders/{id}", moved),
+        Event(toggled_at + 20, "place.moved", "shop/production write /orders", "fra -> bom"),
+        Event(toggled_at, "policy.changed", "shop", "placement smart (was off)"),
+        Event(toggled_at - 4000, "probe.recovered", "blog-db", "after 3 failures, from bom"),
+        Event(toggled_at - 4012, "probe.failed", "blog-db", "timeout after 1 s, from bom"),
+        Event(toggled_at - 7440, "node.started", "den", "version 0.1.0"),
+    ]
