@@ -1,0 +1,149 @@
+"""A small synchronous client of the admin API, on the standard library alone.
+
+Replies are bounded in time and size, and decoded into the structs of `control/schemas`; whatever
+is not such a reply is an error with one line of what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from onetrip.control.schemas import ProblemBody
+from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, Side
+
+DEFAULT_API = "http://127.0.0.1:9400"
+
+MAX_REPLY = 64 * 1024 * 1024
+"""Largest reply, bytes: twice what the API's largest listing needs."""
+
+TIMEOUT = 10.0
+"""Longest wait for the node, s."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class UnreachableError(OnetripError):
+    """The admin API could not be reached, or what answered is not it."""
+
+    side = Side.UPSTREAM
+    kind = Kind.CONNECT
+
+
+class Client:
+    """Calls one node's admin API.
+
+    Args:
+        api: base URL.
+        token: bearer token, or None.
+        timeout: s, for each wait.
+
+    Raises:
+        ConfigError: `api` is no http(s) URL, or the token cannot be sent in a header.
+    """
+
+    def __init__(self, api: str, token: str | None = None, timeout: float = TIMEOUT) -> None:
+        try:
+            parts = urlsplit(api)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"--api {api!r} is no URL: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"--api {api!r} is no http:// or https:// URL")
+        if token is not None and not (token.isascii() and token.isprintable() and token):
+            raise ConfigError("the token is empty or holds characters that no header can carry")
+        self.api = api.rstrip("/")
+        self._https = parts.scheme == "https"
+        self._host, self._port, self._prefix = parts.hostname, port, parts.path.rstrip("/")
+        self._token = token
+        self._timeout = timeout
+
+    def get(self, path: tuple[str, ...], want: type[T], query: Mapping[str, str | None]) -> T:
+        """Read `/v1/<path>` as a `want`; query parameters that are None are left out.
+
+        Raises:
+            ApiError: the node refused.
+            UnreachableError: it did not answer, or not as an admin API does.
+        """
+        sent = {name: value for name, value in query.items() if value is not None}
+        return self._call("GET", path, want, query=sent)
+
+    def patch(self, path: tuple[str, ...], body: Mapping[str, Any], want: type[T]) -> T:
+        """Change `/v1/<path>`; raises as `get`."""
+        return self._call("PATCH", path, want, body=msgspec.json.encode(body))
+
+    def post(self, path: tuple[str, ...], want: type[T]) -> T:
+        """Ask for an action; raises as `get`."""
+        return self._call("POST", path, want, body=b"{}")
+
+    def _call(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        want: type[T],
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> T:
+        address = f"{self._prefix}/v1/" + "/".join(quote(part, safe="") for part in path)
+        if query:
+            address += "?" + urlencode(query)
+        status, reply = self._exchange(method, address, body)
+        if status != 200:
+            raise self._refusal(status, reply)
+        try:
+            return msgspec.json.decode(reply, type=want)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UnreachableError(
+                f"{self.api} does not answer as onetrip does: {error}"
+            ) from error
+
+    def _exchange(self, method: str, address: str, body: bytes | None) -> tuple[int, bytes]:
+        make = HTTPSConnection if self._https else HTTPConnection
+        connection = make(self._host, self._port, timeout=self._timeout)
+        try:
+            connection.request(method, address, body, self._headers(body))
+            response = connection.getresponse()
+            reply = response.read(MAX_REPLY + 1)
+        except (OSError, HTTPException, ValueError) as error:
+            raise UnreachableError(
+                f"cannot reach the admin API at {self.api}: {_reason(error)}; "
+                "is the node running, and is --api right?"
+            ) from error
+        finally:
+            connection.close()
+        if len(reply) > MAX_REPLY:
+            raise UnreachableError(f"reply of {self.api} exceeds limit of {MAX_REPLY} bytes")
+        return response.status, reply
+
+    def _headers(self, body: bytes | None) -> dict[str, str]:
+        headers = {"Accept": "application/json", "Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _refusal(self, status: int, reply: bytes) -> OnetripError:
+        try:
+            found = msgspec.json.decode(reply, type=ProblemBody)
+        except (msgspec.DecodeError, RecursionError):
+            return UnreachableError(f"{self.api} answered {status}, and not as onetrip does")
+        detail = found.detail
+        if status == 401:
+            detail += "; give --token-file FILE, or set ONETRIP_TOKEN"
+        kind = _KINDS.get(found.kind, Kind.INVALID)
+        return ApiError(detail, field=found.field, kind=kind)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

@@ -1,0 +1,299 @@
+"""The `onetrip` command.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 admin API unreachable.
+Every failure is one line on standard error. Imports of anything heavy happen inside the command
+that needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+import onetrip
+from onetrip.cli.client import DEFAULT_API, Client, UnreachableError
+from onetrip.errors import ConfigError, OnetripError
+
+T = TypeVar("T")
+
+MAX_TOKEN = 4096
+"""Largest token file, bytes."""
+
+app = typer.Typer(
+    help="Smart placement routing proxy: run each request where its latency is least.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+project = typer.Typer(help="List, show and change projects.", no_args_is_help=True)
+app.add_typer(project, name="project")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
+RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
+Api = Annotated[str, typer.Option("--api", envvar="ONETRIP_API", help="Admin API of a node.")]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", help="File with the token (else ONETRIP_TOKEN).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]
+ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
+
+
+class Switch(StrEnum):
+    """Values of `--placement`."""
+
+    SMART = "smart"
+    OFF = "off"
+
+
+@app.command()
+def run(config: Config, region: RegionName = None) -> None:
+    """Run a node."""
+    arguments = [str(config), *([region] if region is not None else [])]
+    _become("onetrip.cli.launch", arguments)
+
+
+@app.command()
+def check(config: Config, region: RegionName = None) -> None:
+    """Check a configuration file."""
+    from onetrip.app.config import load_settings
+
+    load_settings(config, region)
+    print(f"OK {config}")
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def demo(context: typer.Context) -> None:
+    """Start a small world on this machine and show a project move (`onetrip demo --help`)."""
+    _become("onetrip_lab.demo", context.args)
+
+
+@app.command()
+def status(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Show a node and its cluster at a glance."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import StatusBody
+
+    body = _client(api, token_file).get(("status",), StatusBody, {})
+    _show(body, render.status, as_json)
+
+
+@app.command()
+def regions(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """List the regions and whether their nodes answer."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import RegionsBody
+
+    body = _client(api, token_file).get(("regions",), RegionsBody, {})
+    _show(body, render.regions, as_json)
+
+
+@app.command()
+def rtts(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Show the RTT from every region to every other and to every backend."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import RttsBody
+
+    body = _client(api, token_file).get(("rtts",), RttsBody, {})
+    _show(body, render.rtts, as_json)
+
+
+@project.command("list")
+def project_list(
+    api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False
+) -> None:
+    """List the projects."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import ProjectsBody
+
+    body = _client(api, token_file).get(("projects",), ProjectsBody, {})
+    _show(body, render.projects, as_json)
+
+
+@project.command("show")
+def project_show(
+    name: ProjectName,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one project's policy, environments and bindings."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import ProjectBody
+
+    body = _client(api, token_file).get(("projects", name), ProjectBody, {})
+    _show(body, render.project, as_json)
+
+
+@project.command("set")
+def project_set(
+    name: ProjectName,
+    placement: Annotated[Switch | None, typer.Option(help="The toggle.")] = None,
+    hint: Annotated[
+        str | None, typer.Option(help="Pin to this region; 'none' clears the pin.")
+    ] = None,
+    control: Annotated[
+        float | None, typer.Option(help="Share left at the default placement, 0-0.5.")
+    ] = None,
+    explore: Annotated[
+        float | None, typer.Option(help="Share of reads that may explore, 0-0.5.")
+    ] = None,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a project's policy, live."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import ProjectBody
+
+    wanted: dict[str, Any] = {
+        "mode": placement.value if placement is not None else None,
+        "hint": "" if hint == "none" else hint,
+        "control": control,
+        "explore": explore,
+    }
+    change = {key: value for key, value in wanted.items() if value is not None}
+    if not change:
+        raise ConfigError("nothing to set: give --placement, --hint, --control or --explore")
+    client = _client(api, token_file)
+    body = client.patch(("projects", name), {"placement": change}, ProjectBody)
+    _show(body, render.project, as_json)
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")],
+    edge: Annotated[str | None, typer.Option(help="Only as seen from this region.")] = None,
+    route: Annotated[str | None, typer.Option(help="Only this route, as it is listed.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain where each route of a project runs, and why, term by term."""
+    from onetrip.cli import explain as text
+    from onetrip.control.schemas import ExplainBody, LatenciesBody
+
+    client = _client(api, token_file)
+    query = {"edge": edge, "route": route, "environment": environment}
+    body = client.get(("projects", name, "explain"), ExplainBody, query)
+    if as_json:
+        _show(body, str, as_json)
+        return
+    measured = client.get(("latencies",), LatenciesBody, {"project": name})
+    _show(body, lambda found: text.explain(found, measured.latencies), as_json)
+
+
+@app.command()
+def latencies(
+    name: Annotated[str | None, typer.Argument(metavar="PROJECT", help="Only this one.")] = None,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show measured latencies by route, edge and arm."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import LatenciesBody
+
+    body = _client(api, token_file).get(("latencies",), LatenciesBody, {"project": name})
+    _show(body, render.latencies, as_json)
+
+
+@app.command()
+def events(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 30,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest events, newest first."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import EventsBody
+
+    body = _client(api, token_file).get(("events",), EventsBody, {"limit": str(limit)})
+    _show(body, render.events, as_json)
+
+
+@app.command()
+def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Make a node read its configuration again."""
+    from onetrip.control.schemas import ReloadBody
+
+    body = _client(api, token_file).post(("reload",), ReloadBody)
+    _show(body, lambda found: found.detail, as_json)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"onetrip {onetrip.__version__}")
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns and never shows a traceback for a known failure."""
+    try:
+        app(prog_name="onetrip")
+    except UnreachableError as error:
+        _fail(str(error), 3)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except BrokenPipeError:
+        # The reader has gone (`onetrip events | head`); nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (OnetripError, OSError) as error:
+        _fail(str(error), 1)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from onetrip.cli.render import plain
+
+    print(f"onetrip: {plain(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process, so that signals reach the module itself."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+def _client(api: str, token_file: Path | None) -> Client:
+    return Client(api, _token(token_file))
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("ONETRIP_TOKEN") or None
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_TOKEN + 1)
+    except OSError as error:
+        raise ConfigError(f"token file {file} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_TOKEN:
+        raise ConfigError(f"token file {file} exceeds limit of {MAX_TOKEN} bytes")
+    return data.decode("ascii", errors="replace").strip()
+
+
+def _show(body: T, text: Callable[[T], str], as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+    else:
+        print(text(body))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
