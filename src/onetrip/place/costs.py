@@ -1,0 +1,95 @@
+"""Route costs for scoring and for people: declared, or fitted to the measured service times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onetrip.estimate.roundtrips import Fit, ServiceSummary, fit
+from onetrip.model.placement import TripEstimate
+from onetrip.model.topology import RegionId
+from onetrip.place.frame import Costs
+
+BOUND_MARGIN = 1.1
+"""The measured service time is taken 10 % larger where it caps the round trips: it is an
+estimate, and a cap that is too low would hide a region worth exploring."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteCosts:
+    """A route's costs in both forms, and the evidence at its default region."""
+
+    costs: Costs
+    estimate: TripEstimate
+    counts: Mapping[RegionId, int]
+
+
+def route_costs(
+    backends: tuple[str, ...],
+    declared: Mapping[str, float] | None,
+    services: Sequence[ServiceSummary],
+    default: RegionId | None,
+) -> RouteCosts:
+    """Return the costs of one route.
+
+    Args:
+        backends: names of the bound backends.
+        declared: round trips per backend name, or None to learn them.
+        services: measured service times, any number per region.
+        default: region whose service time caps the round trips.
+    """
+    counts: dict[RegionId, int] = {}
+    for row in services:
+        counts[row.region] = counts.get(row.region, 0) + row.count
+    if declared is not None:
+        return _declared(backends, declared, services, counts)
+    fitted = fit(backends, services)
+    costs = Costs(
+        backends,
+        fitted.compute,
+        fitted.mean[1:],
+        fitted.covariance[1:, 1:],
+        _bound(services, default),
+    )
+    return RouteCosts(costs, _learned_estimate(fitted), counts)
+
+
+def _declared(
+    backends: tuple[str, ...],
+    declared: Mapping[str, float],
+    services: Sequence[ServiceSummary],
+    counts: Mapping[RegionId, int],
+) -> RouteCosts:
+    trips = np.array([declared.get(name, 0.0) for name in backends])
+    rest = [
+        row.mean - sum(t * row.rtts.get(b, math.nan) for t, b in zip(trips, backends, strict=True))
+        for row in services
+    ]
+    known = [r for r in rest if math.isfinite(r)]
+    compute = max(0.0, float(np.median(known))) if known else 0.0
+    costs = Costs(backends, compute, trips, np.zeros((len(backends), len(backends))))
+    per = dict(zip(backends, trips.tolist(), strict=True))
+    total = sum(counts.values())
+    estimate = TripEstimate(compute, per, per, per, total, len(counts), "declared")
+    return RouteCosts(costs, estimate, counts)
+
+
+def _learned_estimate(fitted: Fit) -> TripEstimate:
+    intervals = {name: fitted.interval(name) for name in fitted.backends}
+    return TripEstimate(
+        compute=fitted.compute,
+        round_trips=dict(zip(fitted.backends, fitted.mean[1:].tolist(), strict=True)),
+        low={name: low for name, (low, _) in intervals.items()},
+        high={name: high for name, (_, high) in intervals.items()},
+        requests=fitted.requests,
+        regions=fitted.regions,
+        source="traffic" if fitted.requests else "none",
+    )
+
+
+def _bound(services: Sequence[ServiceSummary], default: RegionId | None) -> float:
+    means = [row.mean for row in services if row.region == default]
+    return BOUND_MARGIN * max(means) if means else math.inf

@@ -1,0 +1,103 @@
+"""The explain record: every candidate, every term of its score, and why it was chosen or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onetrip.model.catalog import Policy
+from onetrip.model.placement import Candidate, Placement
+from onetrip.model.topology import RegionId
+from onetrip.place.frame import Frame
+from onetrip.place.score import Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One key's row of a scoring run."""
+
+    frame: Frame
+    scores: Scores
+    index: int
+
+    @property
+    def default(self) -> int:
+        """Index of the default region, -1 without one."""
+        return int(self.frame.default[self.index])
+
+
+def explain_candidates(
+    row: Row,
+    backends: tuple[str, ...],
+    policy: Policy,
+    placement: Placement,
+    instances: Mapping[RegionId, bool],
+) -> tuple[Candidate, ...]:
+    """Return every region's terms, best score first; regions without a score come last.
+
+    Args:
+        backends: names of the route's backends, in the frame's order.
+        instances: regions that have an instance at all, and whether one is ready.
+    """
+    found = [
+        _candidate(row, column, backends, policy, placement, instances)
+        for column in range(len(row.frame.regions))
+    ]
+    return tuple(sorted(found, key=lambda c: (math.isnan(c.score), c.score)))
+
+
+def _candidate(
+    row: Row,
+    column: int,
+    backends: tuple[str, ...],
+    policy: Policy,
+    placement: Placement,
+    instances: Mapping[RegionId, bool],
+) -> Candidate:
+    frame, region = row.frame, row.frame.regions[column]
+    terms = []
+    for slot, name in enumerate(backends):
+        trips = float(frame.trips[row.index, slot])
+        rtt = float(frame.backend_rtt[column, frame.backend_index[row.index, slot]])
+        terms.append((name, trips, rtt, trips * rtt if trips else 0.0))
+    return Candidate(
+        region=region,
+        edge_rtt=float(frame.edge_rtt[column]),
+        compute=float(frame.compute[row.index]),
+        backend_trips=tuple(terms),
+        score=float(row.scores.total[row.index, column]),
+        verdict=_verdict(row, column, policy, placement, instances),
+    )
+
+
+def _verdict(
+    row: Row,
+    column: int,
+    policy: Policy,
+    placement: Placement,
+    instances: Mapping[RegionId, bool],
+) -> str:
+    region = row.frame.regions[column]
+    if placement.regions and region == placement.regions[0]:
+        return "chosen"
+    if not policy.permits(region):
+        return "not permitted by allow/deny"
+    if region not in instances:
+        return "no instance there"
+    if not instances[region]:
+        return "no ready instance"
+    gain = float(row.scores.gain[row.index, column])
+    if np.isnan(gain):
+        return "RTT not known yet"
+    if not row.scores.fresh[row.index, column]:
+        return "RTT is stale or failing: may not start a move"
+    return "default" if column == row.default else _versus_default(gain)
+
+
+def _versus_default(gain: float) -> str:
+    if gain < 0:
+        return f"{-gain * 1e3:.0f} ms slower than the default"
+    return f"{gain * 1e3:.0f} ms faster than the default"

@@ -1,0 +1,357 @@
+"""The placer: inputs to a placement snapshot, one run at a time. Pure but for its own memory.
+
+Each run builds a frame, scores it, passes every route through the rules of `hysteresis`, and
+returns a new snapshot with the moves that happened. What a run knew is kept until the next one so
+that `decisions` can explain it on demand; nobody pays for explanations that nobody reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onetrip.estimate.matrix import RttMatrix
+from onetrip.estimate.roundtrips import ServiceSummary
+from onetrip.model.catalog import EnvironmentId, Mode, Policy
+from onetrip.model.measure import MethodClass, RouteKey
+from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status
+from onetrip.model.topology import RegionId
+from onetrip.place.costs import RouteCosts, route_costs
+from onetrip.place.explain import Row, explain_candidates
+from onetrip.place.frame import Frame, build_frame
+from onetrip.place.hysteresis import MIN_REQUESTS, ONE_SIDED, RouteState, RouteView, step
+from onetrip.place.score import Scores, score
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentInput:
+    """An environment as placement sees it.
+
+    Attributes:
+        backends: names of its bound backends, each once.
+        instances: regions that have an instance, and whether one there is ready.
+    """
+
+    id: EnvironmentId
+    policy: Policy
+    backends: tuple[str, ...]
+    instances: Mapping[RegionId, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteInput:
+    """A route seen at this edge.
+
+    Attributes:
+        declared: round trips by backend name, or None to learn them.
+        services: measured service times of all regions.
+        requests, explored: at this edge, ever.
+        upcoming: requests expected before the next run.
+        age: s since it was first seen.
+    """
+
+    key: RouteKey
+    is_local: bool
+    declared: Mapping[str, float] | None
+    services: tuple[ServiceSummary, ...]
+    saving: Saving | None
+    requests: int
+    explored: int
+    upcoming: float
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One route that changed region at this edge. None stands for the default."""
+
+    key: RouteKey
+    source: RegionId | None
+    target: RegionId | None
+    reason: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """What the last run knew, for explanations."""
+
+    frame: Frame
+    scores: Scores
+    index: Mapping[RouteKey, int]
+    costs: Sequence[RouteCosts]
+    routes: Sequence[RouteInput]
+    environments: Mapping[EnvironmentId, EnvironmentInput]
+    wall: float
+    now: float
+
+
+class Placer:
+    """Decides for one edge.
+
+    Args:
+        edge: this node's region.
+    """
+
+    def __init__(self, edge: RegionId) -> None:
+        self._edge = edge
+        self._states: dict[RouteKey, RouteState] = {}
+        self._costs: dict[RouteKey, tuple[object, RouteCosts]] = {}
+        self._run: _Run | None = None
+        self.snapshot = PlacementSnapshot(edge)
+
+    def decide(
+        self,
+        matrix: RttMatrix,
+        environments: Iterable[EnvironmentInput],
+        routes: Sequence[RouteInput],
+        now: float,
+        wall: float,
+    ) -> list[Move]:
+        """Run once and replace `snapshot`.
+
+        Args:
+            matrix: RTTs of the cluster; holds every region and backend named elsewhere.
+            now, wall: monotonic and Unix time, s.
+
+        Returns:
+            The moves, in route order.
+        """
+        by_id = {e.id: e for e in environments}
+        routes = [r for r in routes if r.key.environment in by_id]
+        views = self._views(matrix, by_id, routes, now, wall)
+        moves: list[Move] = []
+        placements: dict[RouteKey, Placement] = {}
+        for route, view in zip(routes, views, strict=True):
+            before = self._states.get(route.key, RouteState())
+            placement, after = step(view, before, now)
+            self._states[route.key] = after
+            placements[route.key] = placement
+            if after.region != before.region:
+                target = after.region
+                move = Move(route.key, before.region, target, placement.reason, placement.status)
+                moves.append(move)
+        self._prune(by_id)
+        version = self.snapshot.version + 1
+        defaults = {e.id: self._unseen(matrix, e) for e in by_id.values()}
+        self.snapshot = PlacementSnapshot(self._edge, version, placements, defaults)
+        return moves
+
+    def decisions(self, keys: Iterable[RouteKey] | None = None) -> list[Decision]:
+        """Explain the last run's routes: all of them, or those in `keys`."""
+        run = self._run
+        if run is None:
+            return []
+        wanted = run.index.keys() if keys is None else [k for k in keys if k in run.index]
+        return [self._explain(run, key) for key in wanted]
+
+    def states(self) -> Mapping[RouteKey, RouteState]:
+        """Return what is remembered per route, to be saved."""
+        return self._states
+
+    def restore(self, states: Mapping[RouteKey, RouteState]) -> None:
+        """Take over remembered states, for example after a restart."""
+        self._states.update(states)
+
+    def _views(
+        self,
+        matrix: RttMatrix,
+        environments: Mapping[EnvironmentId, EnvironmentInput],
+        routes: Sequence[RouteInput],
+        now: float,
+        wall: float,
+    ) -> list[RouteView]:
+        usable, default = self._usable(matrix, environments)
+        order = [environments[r.key.environment] for r in routes]
+        costs = [
+            self._cost(route, env.backends, _name(matrix, default[env.id]))
+            for route, env in zip(routes, order, strict=True)
+        ]
+        size = (len(routes), len(matrix.regions))
+        frame = build_frame(
+            matrix,
+            self._edge,
+            [r.key for r in routes],
+            [c.costs for c in costs],
+            np.array([default[e.id] for e in order], dtype=np.intp),
+            np.array([usable[e.id] for e in order], dtype=bool).reshape(size),
+        )
+        scores = score(frame)
+        index = {route.key: i for i, route in enumerate(routes)}
+        self._run = _Run(frame, scores, index, costs, routes, environments, wall, now)
+        summary = _Summary(frame, scores)
+        return [self._view(summary, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
+
+    def _usable(
+        self, matrix: RttMatrix, environments: Mapping[EnvironmentId, EnvironmentInput]
+    ) -> tuple[dict[EnvironmentId, np.ndarray], dict[EnvironmentId, int]]:
+        usable: dict[EnvironmentId, np.ndarray] = {}
+        default: dict[EnvironmentId, int] = {}
+        for env in environments.values():
+            mask = [env.instances.get(r, False) and env.policy.permits(r) for r in matrix.regions]
+            usable[env.id] = np.array(mask, dtype=bool)
+            default[env.id] = self._default(matrix, usable[env.id])
+        return usable, default
+
+    def _default(self, matrix: RttMatrix, usable: np.ndarray) -> int:
+        # The edge itself, or else the nearest region that can serve.
+        row = matrix.regions.index(self._edge)
+        if not usable.any():
+            return -1
+        if usable[row]:
+            return row
+        distance = np.where(usable, np.nan_to_num(matrix.rtt[row], nan=1e9), np.inf)
+        return int(np.argmin(distance))
+
+    def _cost(
+        self, route: RouteInput, backends: tuple[str, ...], default: RegionId | None
+    ) -> RouteCosts:
+        basis = (backends, route.declared, route.services, default)
+        cached = self._costs.get(route.key)
+        if cached is not None and cached[0] == basis:
+            return cached[1]
+        made = route_costs(backends, route.declared, route.services, default)
+        self._costs[route.key] = (basis, made)
+        return made
+
+    def _view(
+        self,
+        summary: _Summary,
+        i: int,
+        route: RouteInput,
+        env: EnvironmentInput,
+        costs: RouteCosts,
+    ) -> RouteView:
+        state = self._states.get(route.key, RouteState())
+        regions = summary.frame.regions
+        best, possible = summary.best[i], summary.possible[i]
+        default = _index_name(regions, int(summary.frame.default[i]))
+        current = regions.index(state.region) if state.region in regions else None
+        return RouteView(
+            edge=self._edge,
+            policy=env.policy,
+            default=default,
+            ranked=tuple(regions[c] for c in summary.order[i] if summary.frame.usable[i, c]),
+            is_local=route.is_local,
+            has_backends=bool(env.backends),
+            count=costs.counts.get(default, 0) if default is not None else 0,
+            needed=0 if route.declared is not None else MIN_REQUESTS,
+            best=_index_name(regions, best),
+            best_gain=float(summary.scores.gain[i, best]) if best >= 0 else math.nan,
+            best_error=float(summary.scores.error[i, best]) if best >= 0 else math.nan,
+            current_gain=float(summary.scores.gain[i, current]) if current is not None else 0.0,
+            current_error=float(summary.scores.error[i, current]) if current is not None else 0.0,
+            possible=_index_name(regions, possible),
+            possible_gain=float(summary.reach[i, possible]) if possible >= 0 else 0.0,
+            possible_count=costs.counts.get(regions[possible], 0) if possible >= 0 else 0,
+            saving=route.saving,
+            requests=route.requests,
+            explored=route.explored,
+            upcoming=route.upcoming,
+            age=route.age,
+            is_read=route.key.method is MethodClass.READ,
+            unknown=summary.unknown(i),
+        )
+
+    def _unseen(self, matrix: RttMatrix, env: EnvironmentInput) -> Placement:
+        """Placement of routes that have not been seen: the default, then the nearest."""
+        usable, default = self._usable(matrix, {env.id: env})
+        start = default[env.id]
+        if start < 0:
+            reason = "no permitted region has a ready instance"
+            return Placement(Status.UNREACHABLE, (), None, reason=reason)
+        row = matrix.regions.index(self._edge)
+        distance = np.nan_to_num(matrix.rtt[row], nan=1e9)
+        distance[start] = -1.0
+        order = [int(c) for c in np.argsort(distance, kind="stable") if usable[env.id][c]]
+        names = tuple(matrix.regions[c] for c in order)
+        if env.policy.mode is Mode.SMART and env.policy.hint in names:
+            hint = env.policy.hint
+            pinned = (hint, *(n for n in names if n != hint))
+            return Placement(Status.PINNED, pinned, names[0], reason=f"pinned to {hint}")
+        status = Status.OFF if env.policy.mode is Mode.OFF else Status.ANALYZING
+        missing = f"needs {MIN_REQUESTS} more requests from {self._edge}"
+        return Placement(status, names, names[0], reason="no request seen yet", missing=missing)
+
+    def _prune(self, environments: Mapping[EnvironmentId, EnvironmentInput]) -> None:
+        for memory in (self._states, self._costs):
+            for key in [k for k in memory if k.environment not in environments]:
+                del memory[key]
+
+    def _explain(self, run: _Run, key: RouteKey) -> Decision:
+        i = run.index[key]
+        env = run.environments[key.environment]
+        placement = self.snapshot.routes[key]
+        row = Row(run.frame, run.scores, i)
+        estimate = replace(run.costs[i].estimate, missing=placement.missing)
+        state = self._states.get(key, RouteState())
+        moved_at = run.wall - (run.now - state.moved_at) if math.isfinite(state.moved_at) else 0.0
+        return Decision(
+            key=key,
+            edge=self._edge,
+            placement=placement,
+            trips=estimate,
+            candidates=explain_candidates(row, env.backends, env.policy, placement, env.instances),
+            saving=run.routes[i].saving,
+            decided_at=run.wall,
+            moved_at=moved_at,
+        )
+
+
+class _Summary:
+    """Vectorised picks over the scores: best fresh region, what is still possible, the order."""
+
+    def __init__(self, frame: Frame, scores: Scores) -> None:
+        self.frame = frame
+        self.scores = scores
+        self._rows = np.arange(len(frame.keys))
+        self._measured = ~np.isnan(frame.backend_rtt)
+        known = frame.usable & ~np.isnan(scores.gain) & self._all_backends(self._measured)
+        self.best = _argmax(np.where(known & scores.fresh, scores.gain, -np.inf))
+        with np.errstate(invalid="ignore"):
+            optimistic = scores.gain + ONE_SIDED * scores.error
+            self.reach = np.where(known, np.fmin(scores.ceiling, optimistic), -np.inf)
+        # The default itself saves nothing; it is no candidate for exploring.
+        self.reach[self._rows, np.maximum(frame.default, 0)] = -np.inf
+        self.possible = _argmax(self.reach)
+        filled = np.where(np.isnan(scores.total), 1e6 + frame.edge_rtt[None, :], scores.total)
+        self.order = np.argsort(np.nan_to_num(filled, nan=2e6), axis=1, kind="stable").tolist()
+
+    def unknown(self, i: int) -> str:
+        """Say which RTT keeps the costs of key `i` from being learned or compared, or ""."""
+        frame, default = self.frame, int(self.frame.default[i])
+        for column in frame.backend_index[i]:
+            if column == len(frame.backends):
+                continue
+            pair = f"from {frame.regions[default]} to {frame.backends[column]}"
+            if not self._measured[default, column]:
+                return f"needs the RTT {pair}"
+            if not frame.backend_fresh[default, column]:
+                return f"needs a fresh RTT {pair}"
+        return ""
+
+    def _all_backends(self, mask: np.ndarray) -> np.ndarray:
+        """Tell where `mask` (R, B + 1) holds for every backend of a key: shape (K, R)."""
+        out = np.ones((len(self.frame.keys), len(self.frame.regions)), dtype=bool)
+        for slot in range(self.frame.backend_index.shape[1]):
+            out &= mask.T[self.frame.backend_index[:, slot]]
+        return out
+
+
+def _argmax(values: np.ndarray) -> list[int]:
+    if values.size == 0:
+        return [-1] * values.shape[0]
+    picks = np.argmax(values, axis=1)
+    found = values[np.arange(values.shape[0]), picks] > -np.inf
+    return [int(p) if ok else -1 for p, ok in zip(picks, found, strict=True)]
+
+
+def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:
+    return regions[index] if index >= 0 else None
+
+
+def _name(matrix: RttMatrix, index: int) -> RegionId | None:
+    return _index_name(matrix.regions, index)

@@ -1,0 +1,252 @@
+"""The placer on the measured 3-region matrix: who moves, who stays, and what people are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onetrip.estimate.roundtrips import ServiceSummary
+from onetrip.model.catalog import EnvironmentId, Mode, Policy
+from onetrip.model.measure import MethodClass, RouteKey
+from onetrip.model.placement import Saving, Status
+from onetrip.model.topology import RegionId
+from onetrip.place.placer import EnvironmentInput, Placer, RouteInput
+from support.world import load_topology, matrix_of
+
+BOM, DEN, FRA = (
+    RegionId("azure:westindia"),
+    RegionId("azure:westcentralus"),
+    RegionId("azure:germanywestcentral"),
+)
+ENV = EnvironmentId("shop", "production")
+ORDERS = RouteKey(ENV, "/orders/{id}", MethodClass.READ)
+SMART = Policy(mode=Mode.SMART, dwell=30.0)
+REGIONS, RTT = load_topology("3")
+
+
+def world(**changes: object):  # type: ignore[no-untyped-def]
+    return replace(matrix_of(REGIONS, RTT, {"db": BOM}), **changes)
+
+
+def environment(policy: Policy = SMART, **ready: bool) -> EnvironmentInput:
+    instances = {DEN: True, BOM: True, FRA: True} | {
+        {"den": DEN, "bom": BOM, "fra": FRA}[k]: v for k, v in ready.items()
+    }
+    return EnvironmentInput(ENV, policy, ("db",), instances)
+
+
+def served(region: RegionId, trips: float, count: int = 20, compute: float = 0.003):  # type: ignore[no-untyped-def]
+    rtt = 0.0005 if region == BOM else float(RTT[REGIONS.index(region), REGIONS.index(BOM)])
+    return ServiceSummary(region, count, compute + trips * rtt, 0.001, {"db": rtt})
+
+
+def route(*services: ServiceSummary, key: RouteKey = ORDERS, **changes: object) -> RouteInput:
+    base = RouteInput(
+        key=key,
+        is_local=False,
+        declared=None,
+        services=services,
+        saving=None,
+        requests=100,
+        explored=0,
+        upcoming=1.0,
+        age=10.0,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def place(placer: Placer, item: RouteInput, env: EnvironmentInput, now: float = 1000.0):  # type: ignore[no-untyped-def]
+    placer.decide(world(), [env], [item], now, now)
+    return placer.snapshot.routes[item.key]
+
+
+def test_chatty_route_moves_next_to_its_database() -> None:
+    placer = Placer(DEN)
+    found = place(placer, route(served(DEN, 11), served(FRA, 11)), environment())
+    assert found.status is Status.PLACED
+    assert found.regions == (BOM, FRA, DEN)
+    assert found.default == DEN
+    (decision,) = placer.decisions()
+    assert decision.trips.round_trips["db"] == pytest.approx(11, abs=0.05)
+    best = decision.candidates[0]
+    assert (best.region, best.verdict) == (BOM, "chosen")
+    assert best.score == pytest.approx(0.229 + 0.003 + 11 * 0.0005, abs=0.002)
+    total = best.edge_rtt + best.compute + sum(term[3] for term in best.backend_trips)
+    assert best.score == pytest.approx(total)
+
+
+def test_the_same_route_stays_for_a_user_beside_the_database() -> None:
+    found = place(Placer(BOM), route(served(DEN, 11), served(BOM, 11)), environment())
+    assert found.status is Status.AT_EDGE
+    assert found.regions[0] == BOM
+
+
+@pytest.mark.parametrize("trips", [0, 1])
+def test_route_that_gains_nothing_stays_at_the_edge(trips: int) -> None:
+    services = (served(DEN, trips), served(BOM, trips), served(FRA, trips))
+    found = place(Placer(DEN), route(*services), environment())
+    assert found.status is Status.AT_EDGE
+    assert found.regions[0] == DEN
+
+
+def test_traffic_from_one_region_alone_settles_a_route_that_is_too_quick_to_gain() -> None:
+    quick = ServiceSummary(DEN, 20, 0.004, 0.0005, {"db": 0.229})
+    found = place(Placer(DEN), route(quick), environment())
+    assert found.status is Status.AT_EDGE
+    assert found.explore is None
+
+
+def test_one_region_of_traffic_is_explored_where_it_could_help_most() -> None:
+    found = place(Placer(DEN), route(served(DEN, 11)), environment())
+    assert found.status is Status.ANALYZING
+    assert found.regions[0] == DEN
+    assert found.explore == BOM
+    assert 0 < found.explore_ratio <= 0.34
+    assert found.missing == f"needs 4 more requests run in {BOM}"
+
+
+def test_exploration_stops_when_its_budget_is_spent() -> None:
+    spent = route(served(DEN, 11), explored=6)
+    assert place(Placer(DEN), spent, environment()).explore is None
+    more_traffic = replace(spent, requests=10_000)
+    assert place(Placer(DEN), more_traffic, environment()).explore == BOM
+
+
+def test_writes_are_never_explored() -> None:
+    write = RouteKey(ENV, "/orders/{id}", MethodClass.WRITE)
+    found = place(Placer(DEN), route(served(DEN, 11), key=write), environment())
+    assert found.explore is None
+    assert "writes are never explored" in found.missing
+
+
+def test_missing_says_how_many_requests_are_needed() -> None:
+    found = place(Placer(DEN), route(served(DEN, 11, count=3)), environment())
+    assert found.status is Status.ANALYZING
+    assert found.missing == f"needs 5 more requests from {DEN}"
+
+
+def test_a_route_that_stays_quiet_is_told_so() -> None:
+    found = place(Placer(DEN), route(served(DEN, 11, count=3), age=500.0), environment())
+    assert found.status is Status.INSUFFICIENT_TRAFFIC
+
+
+def test_declared_round_trips_need_no_traffic() -> None:
+    found = place(Placer(DEN), route(declared={"db": 11.0}), environment())
+    assert found.status is Status.PLACED
+    assert found.regions[0] == BOM
+
+
+def test_off_leaves_everything_at_the_edge_and_takes_effect_at_once() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    assert place(placer, item, environment()).status is Status.PLACED
+    off = place(placer, item, environment(replace(SMART, mode=Mode.OFF)), now=1001.0)
+    assert (off.status, off.regions[0], off.control_ratio) == (Status.OFF, DEN, 0.0)
+
+
+def test_hint_pins_whatever_the_score() -> None:
+    item = route(served(DEN, 0), served(BOM, 0))
+    found = place(Placer(DEN), item, environment(replace(SMART, hint=FRA)))
+    assert (found.status, found.regions[0]) == (Status.PINNED, FRA)
+
+
+def test_denied_region_is_never_chosen_nor_used_for_failover() -> None:
+    item = route(served(DEN, 11), served(FRA, 11))
+    found = place(Placer(DEN), item, environment(replace(SMART, deny=frozenset({BOM}))))
+    assert found.regions == (FRA, DEN)
+
+
+def test_region_down_fails_over_and_returns_without_a_move() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment())
+    down = place(placer, item, environment(bom=False), now=1001.0)
+    assert down.status is Status.PLACED
+    assert BOM not in down.regions
+    assert down.regions[0] == FRA, "the next-best region by score, not the edge"
+    back = place(placer, item, environment(), now=1002.0)
+    assert back.regions[0] == BOM
+
+
+def test_edge_without_an_instance_defaults_to_the_nearest_region() -> None:
+    found = place(Placer(DEN), route(), environment(den=False))
+    assert found.default == FRA
+
+
+def test_nothing_ready_is_unreachable() -> None:
+    found = place(Placer(DEN), route(), environment(den=False, bom=False, fra=False))
+    assert (found.status, found.regions) == (Status.UNREACHABLE, ())
+
+
+def test_harm_measured_by_the_control_group_reverts_and_blocks() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment())
+    harm = Saving(-0.05, -0.09, -0.01, 0.95, 500, 50)
+    found = place(placer, replace(item, saving=harm), environment(), now=1050.0)
+    assert (found.status, found.regions[0]) == (Status.NOT_HELPING, DEN)
+    later = place(placer, item, environment(), now=1050.0 + 599)
+    assert later.status is Status.NOT_HELPING
+    again = place(placer, item, environment(), now=1050.0 + 601)
+    assert again.status is Status.PLACED, "after the pause it may try again"
+
+
+def test_gain_within_its_interval_of_the_least_gain_does_not_move() -> None:
+    noisy = ServiceSummary(DEN, 8, 2.5, 2.0, {"db": 0.229})
+    far = ServiceSummary(FRA, 8, 1.3, 2.0, {"db": 0.117})
+    found = place(Placer(DEN), route(noisy, far), environment())
+    assert found.status is Status.ANALYZING
+
+
+def test_stale_rtt_keeps_a_placement_but_starts_no_move() -> None:
+    stale = world(backend_is_stale=np.ones((3, 1), dtype=bool))
+    item = route(served(DEN, 11), served(FRA, 11))
+    fresh_placer, stale_placer = Placer(DEN), Placer(DEN)
+    place(fresh_placer, item, environment())
+    for placer in (fresh_placer, stale_placer):
+        placer.decide(stale, [environment()], [item], 1100.0, 1100.0)
+    assert fresh_placer.snapshot.routes[ORDERS].status is Status.PLACED
+    assert stale_placer.snapshot.routes[ORDERS].status is Status.ANALYZING
+    assert "fresh RTT" in stale_placer.snapshot.routes[ORDERS].missing
+
+
+def test_database_never_measured_is_named() -> None:
+    blind = world(backend_rtt=np.full((3, 1), np.nan))
+    unknown = ServiceSummary(DEN, 20, 2.5, 0.01, {"db": float("nan")})
+    placer = Placer(DEN)
+    placer.decide(blind, [environment()], [route(unknown)], 1000.0, 1000.0)
+    assert placer.snapshot.routes[ORDERS].missing == f"needs the RTT from {DEN} to db"
+
+
+def test_move_waits_for_dwell_time_after_a_database_moved() -> None:
+    placer, item = Placer(DEN), route(declared={"db": 11.0})
+    place(placer, item, environment(), now=1000.0)
+    moved = matrix_of(REGIONS, RTT, {"db": FRA})
+    placer.decide(moved, [environment()], [item], 1010.0, 1010.0)
+    assert placer.snapshot.routes[ORDERS].regions[0] == BOM
+    placer.decide(moved, [environment()], [item], 1031.0, 1031.0)
+    assert placer.snapshot.routes[ORDERS].regions[0] == FRA
+
+
+def test_scores_ignore_region_order() -> None:
+    order = [2, 0, 1]
+    regions = tuple(REGIONS[i] for i in order)
+    shuffled = matrix_of(regions, RTT[np.ix_(order, order)], {"db": BOM})
+    placer = Placer(DEN)
+    item = route(served(DEN, 11), served(FRA, 11))
+    placer.decide(shuffled, [environment()], [item], 1000.0, 1000.0)
+    assert placer.snapshot.routes[ORDERS].regions == (BOM, FRA, DEN)
+
+
+def test_environment_without_backends_is_left_alone() -> None:
+    env = EnvironmentInput(ENV, SMART, (), {DEN: True, BOM: True})
+    placer = Placer(DEN)
+    placer.decide(world(), [env], [route()], 1000.0, 1000.0)
+    assert placer.snapshot.routes[ORDERS].status is Status.AT_EDGE
+
+
+def test_unseen_route_of_a_known_environment_runs_at_the_edge() -> None:
+    placer = Placer(DEN)
+    placer.decide(world(), [environment()], [], 1000.0, 1000.0)
+    found = placer.snapshot.find(RouteKey(ENV, "/new", MethodClass.READ))
+    assert found is not None
+    assert found.regions[0] == DEN
