@@ -14,12 +14,12 @@ fast non-negativity-constrained least squares algorithm", for the form on normal
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onetrip.model.topology import RegionId
+from onetrip.model.measure import ServiceSummary
 
 PRIOR_TRIPS = 50.0
 """Prior standard deviation of round trips: real routes make 0 to about 50."""
@@ -36,24 +36,6 @@ window (IBM weekly interregion series: 0.25 % of steps exceed 10 %)."""
 
 INTERVAL = 1.96
 """Half width of a 95 % interval in standard deviations."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSummary:
-    """Service times of one route in one region.
-
-    Attributes:
-        mean, error: trimmed mean and its standard error, s.
-        rtts: mean RTT to each backend while those requests ran, by backend name, s.
-        age: s since the newest of them.
-    """
-
-    region: RegionId
-    count: int
-    mean: float
-    error: float
-    rtts: Mapping[str, float]
-    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What this node learned from its own traffic, per route: service times, latencies per arm, history.
+"""What a node learned from its traffic, per route: service times, latencies per arm, history.
 
 Fed once per exchange, read by the scoring loop. Bounded in routes and in samples a route; a route
 not seen for long is forgotten before a new one is refused.
@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onetrip.estimate.roundtrips import ServiceSummary
 from onetrip.estimate.sequential import RunningMoments
 from onetrip.estimate.windows import MAX_AGE, LatencyWindow, ServiceWindow, locate
 from onetrip.model.catalog import EnvironmentId
-from onetrip.model.measure import Arm, Observation, RouteKey
+from onetrip.model.measure import Arm, Observation, RouteKey, ServiceSummary
 from onetrip.model.status import LatencyPoint, LatencySummary
 from onetrip.model.topology import RegionId
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -146,3 +147,21 @@ class Observation:
     is_error: bool
     is_cold: bool
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSummary:
+    """Service times of one route in one region.
+
+    Attributes:
+        mean, error: trimmed mean and its standard error, s.
+        rtts: mean RTT to each backend while those requests ran, by backend name, s.
+        age: s since the newest of them.
+    """
+
+    region: RegionId
+    count: int
+    mean: float
+    error: float
+    rtts: Mapping[str, float]
+    age: float = 0.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onetrip.estimate.roundtrips import Fit, ServiceSummary, fit
+from onetrip.estimate.roundtrips import Fit, fit
+from onetrip.model.measure import ServiceSummary
 from onetrip.model.placement import TripEstimate
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Costs

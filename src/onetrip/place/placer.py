@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
-from onetrip.estimate.roundtrips import ServiceSummary
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
-from onetrip.model.measure import MethodClass, RouteKey
+from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status
 from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, route_costs

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onetrip.estimate.roundtrips import ServiceSummary
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
-from onetrip.model.measure import MethodClass, RouteKey
+from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary
 from onetrip.model.placement import Saving, Status
 from onetrip.model.topology import RegionId
 from onetrip.place.placer import EnvironmentInput, Placer, RouteInput
