@@ -141,12 +141,12 @@ class Children:
                 f"{child.name} ended with code {child.process.returncode}:\n{child.tail()}"
             )
 
-    async def stop(self) -> None:
-        """End every child, the last started first; kill what does not end in time."""
+    async def stop(self, terminate_timeout: float = TERMINATE_TIMEOUT) -> None:
+        """End every child, the last started first; kill what does not end in time (s)."""
         self.failure.cancel()
         for child in reversed(self._children):
             _signal_group(child, child.stop_signal)
-        await self._wait(TERMINATE_TIMEOUT)
+        await self._wait(terminate_timeout)
         for child in self._children:
             # The group may outlive its leader; an already empty group is no error.
             _signal_group(child, signal.SIGKILL, even_if_ended=True)

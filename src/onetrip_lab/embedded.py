@@ -43,9 +43,14 @@ _PARTS = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*)|\$([0-9]{1,5
 
 
 class SqliteEngine:
-    """SQLite in memory as an `Engine` of the protocol core."""
+    """SQLite in memory as an `Engine` of the protocol core.
 
-    def __init__(self) -> None:
+    Args:
+        max_run_time: bound on one statement, s.
+    """
+
+    def __init__(self, max_run_time: float = MAX_RUN_TIME) -> None:
+        self._max_run_time = max_run_time
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
         self._deadline = 0.0
         self._connection.set_progress_handler(self._is_late, _PROGRESS_STEPS)
@@ -79,7 +84,7 @@ class SqliteEngine:
         self, sql: str, params: Sequence[str | None]
     ) -> tuple[tuple[str, ...] | None, list[Any], int]:
         """Return column names, rows and changed rows; rows are computed while they are fetched."""
-        self._deadline = time.monotonic() + MAX_RUN_TIME
+        self._deadline = time.monotonic() + self._max_run_time
         try:
             cursor = self._connection.execute(sql, params)
             columns = tuple(d[0] for d in cursor.description) if cursor.description else None

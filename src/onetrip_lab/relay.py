@@ -20,6 +20,8 @@ import asyncio
 import contextlib
 import select
 import selectors
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -53,6 +55,15 @@ class PreciseSelector(selectors.EpollSelector):
 def precise_loop() -> asyncio.AbstractEventLoop:
     """Return an event loop whose timers are good enough for the relay."""
     return asyncio.SelectorEventLoop(PreciseSelector())
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close at once with a RST: `abort` alone ends with a FIN, which looks like a proper end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Direction:
@@ -115,7 +126,7 @@ class _Direction:
     def _deliver(self, item: bytes | Mark) -> None:
         assert self.sink is not None
         if item is Mark.ABORT:
-            self.sink.abort()
+            _reset(self.sink)
         elif item is Mark.EOF:
             self.is_done = True
             if self.sink.can_write_eof() and not self.sink.is_closing():
@@ -223,7 +234,7 @@ class _Connection:
     def _close(self, abort: bool) -> None:
         for transport in (self._outward.sink, self._inward.sink):
             if transport is not None and abort:
-                transport.abort()
+                _reset(transport)
             elif transport is not None:
                 transport.close()
 
@@ -299,19 +310,23 @@ class Relay:
         """Drop a connection that has ended."""
         self._connections.discard(connection)
 
+    def reset_all(self) -> None:
+        """Reset every connection, as a rebooting router with state would."""
+        for connection in list(self._connections):
+            connection.abort()
+
     async def close(self) -> None:
         """Stop listening and reset every connection."""
         for server in self._servers:
             server.close()
-        for connection in list(self._connections):
-            connection.abort()
+        self.reset_all()
         # Transports report their end one loop iteration after `abort`.
         for _ in range(3):
             await asyncio.sleep(0)
 
     def _accept(self, transport: asyncio.Transport, near: Endpoint, region: str) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            transport.abort()
+            _reset(transport)
             return
         peer = transport.get_extra_info("peername")
         source = (self._region_of(peer[0]) if peer else None) or region
