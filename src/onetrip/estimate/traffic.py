@@ -50,6 +50,7 @@ class RouteTraffic:
     """Moments per arm since the last move: what the measured saving is made of."""
     slices: list[_Slice] = field(default_factory=list)
     requests: int = 0
+    explored: int = 0
     seen_at: float = -math.inf
     first_at: float = math.inf
 
@@ -74,7 +75,7 @@ class TrafficBook:
     def __contains__(self, key: object) -> bool:
         return key in self._routes
 
-    def keys(self) -> Iterable[RouteKey]:
+    def routes(self) -> Iterable[RouteKey]:
         """Return the route keys seen."""
         return self._routes.keys()
 
@@ -93,6 +94,7 @@ class TrafficBook:
         if route is None:
             return
         route.requests += 1
+        route.explored += seen.arm is Arm.EXPLORE
         route.seen_at = seen.at
         route.first_at = min(route.first_at, seen.at)
         if seen.is_error:
@@ -101,6 +103,22 @@ class TrafficBook:
             self._add_service(route, seen.region, seen.at, seen.service, rtts)
         if seen.latency is not None:
             _add_latency(route, seen.arm, seen.at, seen.latency)
+
+    def restore(
+        self,
+        key: RouteKey,
+        region: RegionId,
+        backends: tuple[str, ...],
+        rows: Iterable[tuple[float, float, tuple[float, ...]]],
+    ) -> None:
+        """Take over remembered service times: (at, service, RTTs) rows, oldest first."""
+        for at, service, rtts in rows:
+            route = self._route(key, at)
+            if route is not None:
+                route.seen_at = max(route.seen_at, at)
+                route.first_at = min(route.first_at, at)
+                named = dict(zip(backends, rtts, strict=True))
+                self._add_service(route, region, at, service, named)
 
     def begin_trial(self, key: RouteKey) -> None:
         """Forget the arms' comparison of `key`; called when it moves."""

@@ -90,6 +90,10 @@ class ServiceWindow:
         while len(self._rows) > count:
             self._rows.popleft()
 
+    def rows(self) -> list[tuple[float, float, tuple[float, ...]]]:
+        """Return (at, service, RTTs) rows, oldest first."""
+        return list(self._rows)
+
     def times(self) -> np.ndarray:
         """Return the service times, oldest first, shape (n,), s."""
         return np.fromiter((row[1] for row in self._rows), dtype=float, count=len(self._rows))

@@ -1,0 +1,279 @@
+"""The scoring loop: gathers what is known, lets the placer decide, publishes the snapshot.
+
+The decision is pure (`place/placer`); this is the short loop around it. It also is where traffic
+meets RTTs: each exchange is filed with the RTTs of its moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from onetrip.cluster.state import ClusterState
+from onetrip.estimate.filters import RttBook
+from onetrip.estimate.matrix import RttMatrix, build_matrix
+from onetrip.estimate.sequential import compare
+from onetrip.estimate.traffic import RouteTraffic, TrafficBook
+from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
+from onetrip.model.measure import (
+    Arm,
+    EstimateState,
+    Observation,
+    RouteKey,
+    RttEstimate,
+    ServiceSummary,
+    Target,
+    TargetKind,
+)
+from onetrip.model.placement import PlacementSnapshot, Saving, Status
+from onetrip.model.topology import RegionId, Topology
+from onetrip.observe.logs import Log
+from onetrip.observe.metrics import Metrics
+from onetrip.place.placer import EnvironmentInput, Move, Placer, RouteInput
+from onetrip.timing import Clock
+
+RATE_SMOOTHING = 0.2
+"""Weight of the newest run in a route's request rate."""
+
+Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
+
+
+class Scorer:
+    """Owns the placer and what it reads on this node.
+
+    Args:
+        publish: called with each new snapshot.
+        on_move: called with each move.
+    """
+
+    def __init__(
+        self,
+        region: RegionId,
+        *,
+        rtts: RttBook,
+        traffic: TrafficBook,
+        cluster: ClusterState,
+        clock: Clock,
+        metrics: Metrics,
+        log: Log,
+        publish: Callable[[PlacementSnapshot], None],
+        on_move: Callable[[Move], None],
+    ) -> None:
+        self._region = region
+        self._rtts = rtts
+        self._traffic = traffic
+        self._cluster = cluster
+        self._clock = clock
+        self._metrics = metrics
+        self._log = log
+        self._publish = publish
+        self._on_move = on_move
+        self._rates: dict[RouteKey, tuple[int, float]] = {}
+        self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
+        self._matrix: RttMatrix | None = None
+        self._now = clock.now()
+        self.placer = Placer(region)
+        self.rows: Rows = {}
+        self.topology = Topology()
+        self.catalog = Catalog()
+
+    def update(self, topology: Topology, catalog: Catalog) -> None:
+        """Take over a new configuration; the next run uses it."""
+        gone = {e.id for e in self.catalog.environments()}
+        gone -= {e.id for e in catalog.environments()}
+        self._traffic.forget(gone)
+        self.topology, self.catalog = topology, catalog
+        self._backends = {
+            e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
+        }
+
+    # --- traffic ----------------------------------------------------------------------------
+
+    def observe(self, seen: Observation) -> None:
+        """File one finished exchange."""
+        backends = self._backends.get(seen.key.environment)
+        if backends is None:
+            return
+        if seen.service is None and seen.latency is not None and self._is_direct(seen):
+            seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
+        row = self.rows.get(seen.region, {})
+        rtts = {name: _rtt(row, Target(TargetKind.BACKEND, name)) for name in backends}
+        self._traffic.observe(seen, rtts)
+
+    def _is_direct(self, seen: Observation) -> bool:
+        # Nobody else times a request that went to an instance without passing its node.
+        if seen.region == self._region:
+            return False
+        region = self.topology.regions.get(seen.region)
+        policy = self.catalog.policy_of(seen.key.environment)
+        return (region is None or region.proxy is None) or policy.forwarding is Forwarding.DIRECT
+
+    def _derived_service(self, region: RegionId, latency: float) -> float | None:
+        own = self.rows.get(self._region, {})
+        trip = _rtt(own, Target(TargetKind.PEER, region))
+        return max(0.0, latency - trip) if math.isfinite(trip) else None
+
+    # --- deciding ---------------------------------------------------------------------------
+
+    async def run_once(self) -> None:
+        """Score everything once and publish."""
+        now = self._clock.now()
+        elapsed, self._now = max(1e-3, now - self._now), now
+        with self._metrics.score_duration.time():
+            self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
+            regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
+            self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
+            routes = self._route_inputs(now, elapsed)
+            moves = self.placer.decide(
+                self._matrix, self._environment_inputs(), routes, now, self._clock.wall()
+            )
+        self._publish(self.placer.snapshot)
+        for move in moves:
+            self._traffic.begin_trial(move.key)
+            self._report_move(move)
+        self._export(routes)
+
+    def saving(self, key: RouteKey) -> Saving | None:
+        """Return the measured saving of a route since its last move, or None."""
+        route = self._traffic.get(key)
+        return None if route is None else _saving(route)
+
+    def _environment_inputs(self) -> list[EnvironmentInput]:
+        return [
+            EnvironmentInput(
+                id=env.id,
+                policy=self.catalog.policy_of(env.id),
+                backends=self._backends[env.id],
+                instances=self._instances(env),
+            )
+            for env in self.catalog.environments()
+        ]
+
+    def _instances(self, env: Environment) -> dict[RegionId, bool]:
+        found: dict[RegionId, bool] = {}
+        for instance in env.instances:
+            target = Target(TargetKind.INSTANCE, str(instance.endpoint))
+            ready = self._is_ready(instance.region, target)
+            found[instance.region] = found.get(instance.region, False) or ready
+        return found
+
+    def _is_ready(self, region: RegionId, target: Target) -> bool:
+        own = self.rows.get(self._region, {})
+        there = self.rows.get(region, {})
+        if region == self._region:
+            return not _is_failing(own, target)
+        place = self.topology.regions.get(region)
+        if place is None or place.proxy is None:
+            return not _is_failing(own, target)
+        # Through its node: the node must answer us, and it must see its instance.
+        if _is_failing(own, Target(TargetKind.PEER, region)):
+            return False
+        return not _is_failing(there if target in there else own, target)
+
+    def _route_inputs(self, now: float, elapsed: float) -> list[RouteInput]:
+        services = self._traffic.services(now)
+        for key, rows in self._cluster.services().items():
+            services.setdefault(key, []).extend(rows)
+        rules = {e.id: {r.pattern: r for r in e.rules} for e in self.catalog.environments()}
+        inputs: list[RouteInput] = []
+        for key in list(self._traffic.routes()):
+            route = self._traffic.get(key)
+            if route is None or key.environment not in rules:
+                continue
+            rule = rules[key.environment].get(key.route)
+            inputs.append(
+                self._route_input(key, route, rule, tuple(services.get(key, ())), now, elapsed)
+            )
+        return inputs
+
+    def _route_input(
+        self,
+        key: RouteKey,
+        route: RouteTraffic,
+        rule: RouteRule | None,
+        services: tuple[ServiceSummary, ...],
+        now: float,
+        elapsed: float,
+    ) -> RouteInput:
+        before, rate = self._rates.get(key, (route.requests, 0.0))
+        rate += RATE_SMOOTHING * ((route.requests - before) / elapsed - rate)
+        self._rates[key] = (route.requests, rate)
+        return RouteInput(
+            key=key,
+            is_local=rule is not None and rule.is_local,
+            declared=self._declared(key, rule),
+            services=services,
+            saving=_saving(route),
+            requests=route.requests,
+            explored=route.explored,
+            upcoming=rate * elapsed,
+            age=now - route.first_at,
+        )
+
+    def _declared(self, key: RouteKey, rule: RouteRule | None) -> dict[str, float] | None:
+        if rule is None or rule.round_trips is None:
+            return None
+        env = self.catalog.projects[key.environment.project].environments[
+            key.environment.environment
+        ]
+        found: dict[str, float] = {}
+        for binding, trips in rule.round_trips.items():
+            backend = env.bindings[binding]
+            found[backend] = found.get(backend, 0.0) + trips
+        return found
+
+    # --- telling ----------------------------------------------------------------------------
+
+    def _report_move(self, move: Move) -> None:
+        source, target = move.source or self._region, move.target or self._region
+        self._log.info(
+            "place.moved", route=str(move.key), source=source, target=target, reason=move.reason
+        )
+        kind = "reverted" if move.status is Status.NOT_HELPING else "scored"
+        self._metrics.moves.labels(kind).inc()
+        self._on_move(move)
+
+    def _export(self, routes: list[RouteInput]) -> None:
+        metrics = self._metrics
+        metrics.snapshot_version.set(self.placer.snapshot.version)
+        counts = Counter(p.status for p in self.placer.snapshot.routes.values())
+        for status in Status:
+            metrics.routes.labels(status.value).set(counts.get(status, 0))
+        for target, estimate in self.rows.get(self._region, {}).items():
+            if target.kind is TargetKind.PEER and math.isfinite(estimate.rtt):
+                metrics.rtt.labels(self._region, target.name).set(estimate.rtt)
+            elif target.kind is TargetKind.BACKEND and math.isfinite(estimate.rtt):
+                metrics.backend_rtt.labels(self._region, target.name).set(estimate.rtt)
+        for peer in self._cluster.peers(self._now):
+            if math.isfinite(peer.age):
+                metrics.peer_age.labels(peer.region).set(peer.age)
+        self._export_savings(routes)
+
+    def _export_savings(self, routes: list[RouteInput]) -> None:
+        sums: dict[EnvironmentId, list[float]] = {}
+        for route in routes:
+            if route.saving is not None and math.isfinite(route.saving.mean):
+                total = sums.setdefault(route.key.environment, [0.0, 0.0])
+                total[0] += route.saving.mean * route.saving.placed_requests
+                total[1] += route.saving.placed_requests
+        for environment, (saved, requests) in sums.items():
+            if requests:
+                self._metrics.saving.labels(str(environment)).set(saved / requests)
+
+
+def _saving(route: RouteTraffic) -> Saving | None:
+    if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
+        return None
+    return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))
+
+
+def _rtt(row: Mapping[Target, RttEstimate], target: Target) -> float:
+    estimate = row.get(target)
+    return estimate.rtt if estimate is not None else math.nan
+
+
+def _is_failing(row: Mapping[Target, RttEstimate], target: Target) -> bool:
+    estimate = row.get(target)
+    return estimate is not None and estimate.state is EstimateState.FAILING

@@ -1,0 +1,139 @@
+"""The running node as the admin API sees it: reads of live state, and the two changes it takes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+from onetrip.app.scoring import Scorer
+from onetrip.cluster.state import ClusterState
+from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.catalog import Catalog, Policy
+from onetrip.model.measure import RouteKey, RttEstimate, Target
+from onetrip.model.placement import Decision, PlacementSnapshot
+from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.topology import RegionId, Topology
+from onetrip.observe.metrics import Metrics
+from onetrip.timing import Clock
+
+MAX_EVENTS = 1000
+"""Events kept in memory; the store keeps more."""
+
+
+class EventRing:
+    """The newest events, in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+
+    def add(self, name: str, subject: str, detail: str) -> Event:
+        """Record an event of this moment."""
+        event = Event(self._clock.wall(), name, subject, detail)
+        self._events.append(event)
+        return event
+
+    def restore(self, events: list[Event]) -> None:
+        """Put kept events (newest first) before what happened since the start."""
+        self._events.extendleft(events)
+
+    def newest(self, limit: int) -> list[Event]:
+        """Return at most `limit` events, newest first."""
+        return list(reversed(self._events))[:limit]
+
+
+class LiveView:
+    """Implements `control.view.NodeView` over the node's parts."""
+
+    def __init__(
+        self,
+        region: RegionId,
+        *,
+        scorer: Scorer,
+        traffic: TrafficBook,
+        cluster: ClusterState,
+        metrics: Metrics,
+        events: EventRing,
+        clock: Clock,
+        change: Callable[[str, PolicyChange], Awaitable[Policy]],
+        reload: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._region = region
+        self._scorer = scorer
+        self._traffic = traffic
+        self._cluster = cluster
+        self._metrics = metrics
+        self._events = events
+        self._clock = clock
+        self._change = change
+        self._reload = reload
+        self._started_at = clock.wall()
+
+    @property
+    def region(self) -> RegionId:
+        """See `NodeView`."""
+        return self._region
+
+    @property
+    def started_at(self) -> float:
+        """See `NodeView`."""
+        return self._started_at
+
+    @property
+    def topology(self) -> Topology:
+        """See `NodeView`."""
+        return self._scorer.topology
+
+    @property
+    def catalog(self) -> Catalog:
+        """See `NodeView`."""
+        return self._scorer.catalog
+
+    @property
+    def snapshot(self) -> PlacementSnapshot:
+        """See `NodeView`."""
+        return self._scorer.placer.snapshot
+
+    @property
+    def metrics(self) -> Metrics:
+        """See `NodeView`."""
+        return self._metrics
+
+    def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
+        """See `NodeView`."""
+        return self._scorer.rows
+
+    def peers(self) -> list[PeerStatus]:
+        """See `NodeView`."""
+        return self._cluster.peers(self._clock.now())
+
+    def decisions(self, project: str | None) -> list[Decision]:
+        """See `NodeView`."""
+        found = [*self._scorer.placer.decisions(), *self._cluster.decisions()]
+        return [d for d in found if project is None or d.key.environment.project == project]
+
+    def latencies(self, project: str | None) -> list[LatencySummary]:
+        """See `NodeView`."""
+        found = [*self._traffic.latencies(self._clock.now()), *self._cluster.latencies()]
+        return [row for row in found if project is None or row.key.environment.project == project]
+
+    def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
+        """See `NodeView`; a node knows the history of its own edge."""
+        offset = self._clock.wall() - self._clock.now()
+        return {
+            (key, self._region): self._traffic.history(key, offset)
+            for key in self._traffic.routes()
+            if key.environment.project == project
+        }
+
+    def events(self, limit: int) -> list[Event]:
+        """See `NodeView`."""
+        return self._events.newest(limit)
+
+    async def change_policy(self, project: str, change: PolicyChange) -> Policy:
+        """See `NodeView`."""
+        return await self._change(project, change)
+
+    async def reload(self) -> str:
+        """See `NodeView`."""
+        return await self._reload()
