@@ -17,6 +17,7 @@ Where the option does not exist this is a plain connect that ends in a reset.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from typing import Protocol
@@ -93,7 +94,8 @@ class TcpKnock:
 
 
 def _failed(address: str, port: int, error: OSError) -> UpstreamError:
-    reason = error.strerror or type(error).__name__
+    # asyncio replaces the system's text with one that repeats the address.
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     return UpstreamError(
         f"connect to {address}:{port} failed: {reason}", kind=Kind.CONNECT, retryable=True
     )

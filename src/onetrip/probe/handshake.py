@@ -4,7 +4,7 @@
 |---|---|---|
 | TCP | SYN to SYN-ACK (`net/knock`) | nothing: the program sees no connection |
 | PostgreSQL | SSLRequest to `S`/`N`, on an open connection | a short-lived backend process |
-| MySQL | connection ready to greeting, then SYN to SYN-ACK | one aborted connect per greeting |
+| MySQL | connection ready to greeting; later SYN to SYN-ACK | one aborted connect a greeting |
 | Redis | PING to its reply, on a kept connection | one idle client |
 
 A TCP handshake is answered by the first machine that terminates TCP: in front of a load balancer
@@ -12,6 +12,8 @@ it measures the way to the balancer. The other three are answered by the server'
 """
 
 from __future__ import annotations
+
+import math
 
 from onetrip.errors import Kind, ProbeError
 from onetrip.model.measure import Sample, SampleKind
@@ -26,6 +28,9 @@ from onetrip.wire.reply import ReplyReader, ServerRefused
 MAX_GREETINGS = 16
 """Greetings one MySQL probe asks for in its life. Each one is an interrupted handshake to the
 server, which blocks a host at `max_connect_errors` of them in a row (100 by default)."""
+
+FIRST_GREETINGS = 3
+"""Greetings at first: the least of three is not the server's own name look-up."""
 
 Reader = ReplyReader[PostgresEvent] | ReplyReader[MysqlEvent] | ReplyReader[RedisEvent]
 Event = PostgresEvent | MysqlEvent | RedisEvent
@@ -78,38 +83,43 @@ class PostgresProbe:
 
 
 class MysqlProbe:
-    """Reads the greeting to learn that the server talks, and knocks the rest of the time.
+    """Reads the greeting a few times to learn what a round trip costs, and knocks ever after.
 
-    Every connection that ends before its login counts towards the server's `max_connect_errors`;
-    HAProxy documents the same for its `mysql-check`. So the greeting is read once at first and
-    once after each failure, at most `MAX_GREETINGS` times; all other samples are TCP handshakes
-    that the server's program does not see. A server that accepts and then hangs is therefore
-    noticed only by its own clients.
+    Every connection that ends before its login counts towards the server's `max_connect_errors`,
+    whether it was greeted or only opened; HAProxy documents the same for its `mysql-check`. So
+    the greeting is read by the first `FIRST_GREETINGS` probes and once after each failure, at
+    most `MAX_GREETINGS` times; all other samples are TCP handshakes that the server's program
+    does not see. A server that accepts and then hangs is noticed only by its own clients.
+
+    A TCP handshake ends at the first machine that terminates TCP (a load balancer, a proxy). What
+    the greeting took beyond it is the way from there to the server, and is added to each knock.
     """
 
     def __init__(self, spec: ProbeSpec, network: Network) -> None:
         self._spec = spec
         self._network = network
-        self._wants_greeting = True
+        self._wanted = FIRST_GREETINGS
         self._greetings = 0
+        self._rest = math.inf
 
     async def run(self, timeout: float) -> Sample:
         """See `Probe`."""
         deadline = Deadline.after(timeout, self._network.clock)
         try:
             with failing_as_probe(self._spec):
-                if self._wants_greeting and self._greetings < MAX_GREETINGS:
-                    return await self._greet(deadline)
                 rtt = await self._network.time_connect(self._spec.endpoint, deadline)
+                if self._wanted > 0 and self._greetings < MAX_GREETINGS:
+                    return await self._greet(rtt, deadline)
         except ProbeError:
-            self._wants_greeting = True
+            self._wanted = max(self._wanted, 1)
             raise
+        rtt += rest_of_way(rtt, self._rest)
         return self._network.sample(self._spec.target, rtt, SampleKind.CONNECT)
 
     def close(self) -> None:
         """See `Probe`."""
 
-    async def _greet(self, deadline: Deadline) -> Sample:
+    async def _greet(self, connect_time: float, deadline: Deadline) -> Sample:
         connection = await self._network.open(self._spec.endpoint, deadline, with_tls=False)
         self._greetings += 1
         try:
@@ -124,7 +134,9 @@ class MysqlProbe:
                 "interrupted connections (error 1129); run FLUSH HOSTS on it",
                 kind=Kind.DENIED,
             )
-        self._wants_greeting = False
+        self._wanted -= 1
+        # The least of several: a first greeting may wait for the server's own name look-up.
+        self._rest = min(self._rest, max(0.0, rtt - connect_time))
         return self._network.sample(self._spec.target, rtt, SampleKind.HANDSHAKE)
 
 
@@ -166,6 +178,16 @@ class RedisProbe:
             # A refusing server (protected mode, too many clients) closes after its answer.
             self.close()
         return rtt
+
+
+def rest_of_way(connect_time: float, rest: float) -> float:
+    """Return what to add to a TCP handshake for the way behind the machine that answered it, s.
+
+    A difference that a server's own work explains (5 ms, or a quarter of the way) is no way.
+    """
+    if math.isinf(rest) or rest <= max(0.005, connect_time / 4):
+        return 0.0
+    return rest
 
 
 async def ask(
