@@ -94,6 +94,7 @@ class Children:
         user: int | None = None,
         group: int | None = None,
         env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Child:
         """Start a process; its output goes to a file named after it.
@@ -109,7 +110,7 @@ class Children:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd="/",
+                    cwd=cwd,
                     env=None if env is None else dict(env),
                     user=user,
                     group=group,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +86,8 @@ async def start_database(
 
     Args:
         choice: one of `CHOICES`; `auto` takes PostgreSQL if it is present and starts.
-        folder: empty folder for its files.
+        folder: empty folder for its files; its owner changes when PostgreSQL must run as another
+            user.
 
     Raises:
         LabError: it did not start, or PostgreSQL was asked for and is absent.
@@ -129,6 +129,7 @@ async def _start_postgres(
         user=user,
         group=group,
         env=_environment(),
+        cwd="/",  # ours may be closed to that user
         stop_signal=signal.SIGINT,  # "fast shutdown": does not wait for clients
     )
     await _wait_until_ready(endpoint, children, clock)
@@ -202,8 +203,3 @@ def _load(endpoint: Endpoint, statements: Sequence[str]) -> str:
         for statement in statements:
             connection.run(statement)
         return str(connection.parameter_statuses.get("server_version", "?")).split()[0]
-
-
-def remove(folder: Path) -> None:
-    """Delete a database's files, whatever user owns them."""
-    shutil.rmtree(folder, ignore_errors=True)
