@@ -7,6 +7,7 @@ cluster: what differs between nodes stands under `regions.<id>.node`.
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import os
 import re
@@ -18,10 +19,12 @@ import msgspec
 import yaml
 
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
-from onetrip.app.schema import File, LogEntry, NodeEntry, ProbeEntry, ProxyEntry, RegionEntry
+from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
+from onetrip.probe.plan import ProbeSettings
+from onetrip.proxy.settings import ProxySettings
 
 MAX_FILE_SIZE = 8 * 1024 * 1024
 """Bytes of configuration read at most; 10,000 projects take about 4 MB."""
@@ -37,6 +40,9 @@ class Listener:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
     @property
     def is_loopback(self) -> bool:
         """Tell whether only this machine can connect."""
@@ -51,7 +57,7 @@ class Settings:
     """Everything one node needs to start, checked.
 
     Attributes:
-        secrets (cluster_secret, admin_token): never logged; None when not configured.
+        admin_token, cluster_secret: never logged; None when not configured.
         data_dir: folder for SQLite, or None to keep nothing.
         source_address: local address of outgoing connections, or None.
     """
@@ -68,8 +74,9 @@ class Settings:
     sync_interval: float
     score_interval: float
     log: LogEntry
-    probe: ProbeEntry
-    proxy: ProxyEntry
+    probe: ProbeSettings
+    proxy: ProxySettings
+    drain_timeout: float
     topology: Topology
     catalog: Catalog
 
@@ -120,6 +127,31 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _culprit(message: str, data: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
+    """Find which entry of the mapping at `place` the message is about: the one that fails alone.
+
+    Returns:
+        Its name, and the data with that mapping cut down to it.
+    """
+    for name in _follow(data, place):
+        alone = copy.deepcopy(data)
+        entries = _follow(alone, place)
+        for other in [key for key in entries if key != name]:
+            del entries[other]
+        try:
+            msgspec.convert(alone, File)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return name, alone
+    return "?", data
+
+
+def _follow(data: Any, place: str) -> dict[str, Any]:
+    for part in re.findall(r"[^.\[\]]+", place):
+        data = data[int(part) if isinstance(data, list) else part]
+    return data if isinstance(data, dict) else {}
+
+
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf")
 )
@@ -148,13 +180,17 @@ def _decode(path: Path) -> File:
     try:
         return msgspec.convert(data if data is not None else {}, File)
     except msgspec.ValidationError as error:
-        raise ConfigError(_keyed(str(error))) from error
+        raise ConfigError(_keyed(str(error), data)) from error
 
 
-def _keyed(message: str) -> str:
-    """Turn msgspec's "reason - at `$.a.b`" into "a.b: reason"."""
+def _keyed(message: str, data: object) -> str:
+    """Turn msgspec's "reason - at `$.a[...].b`" into "a.name.b: reason"."""
     reason, found, where = message.partition(" - at `")
     key = where.rstrip("`").removeprefix("key in `").lstrip("$").lstrip(".") if found else ""
+    while "[...]" in key and isinstance(data, dict):
+        head = key.partition("[...]")[0]
+        name, data = _culprit(message, data, head)
+        key = key.replace("[...]", f".{name}", 1)
     reason = reason.replace("Object contains unknown field", "unknown key")
     reason = reason.replace("Object missing required field", "missing key")
     return f"{key or '(top)'}: {reason}"
@@ -193,8 +229,9 @@ class _Builder:
             sync_interval=file.cluster.sync_interval,
             score_interval=file.score_interval,
             log=file.log,
-            probe=file.probe,
+            probe=self._probe(),
             proxy=self._proxy(),
+            drain_timeout=file.proxy.drain_timeout,
             topology=topology,
             catalog=build_catalog(self._file, topology),
         )
@@ -283,12 +320,21 @@ class _Builder:
             )
         return value
 
-    def _proxy(self) -> ProxyEntry:
-        for number, cidr in enumerate(self._file.proxy.trusted_proxies):
+    def _proxy(self) -> ProxySettings:
+        entry = msgspec.structs.asdict(self._file.proxy)
+        del entry["drain_timeout"]
+        networks = []
+        for number, cidr in enumerate(entry.pop("trusted_proxies")):
             try:
-                ipaddress.ip_network(cidr)
+                networks.append(ipaddress.ip_network(cidr))
             except ValueError:
                 raise ConfigError(
                     f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
                 ) from None
-        return self._file.proxy
+        return ProxySettings(**entry, trusted_proxies=tuple(networks))
+
+    def _probe(self) -> ProbeSettings:
+        entry = self._file.probe
+        return ProbeSettings(
+            interval=entry.interval, timeout=entry.timeout, max_rate=entry.max_rate
+        )

@@ -57,22 +57,30 @@ class ProbeEntry(Strict):
 
 
 class ProxyEntry(Strict):
-    """`proxy`: limits and timeouts of the request path."""
+    """`proxy`: limits and timeouts of the request path (`proxy.settings.ProxySettings`)."""
 
     max_connections: Count = 10_000
-    max_head_size: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 32 * 1024
-    max_target_size: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 8 * 1024
-    max_fields: Annotated[int, Meta(ge=8, le=10_000)] = 100
-    max_body_size: Annotated[int, Meta(ge=0)] | None = None
+    max_requests: Count = 100_000
+    head_limit: Count = 32 * 1024
+    target_limit: Count = 8 * 1024
+    fields_limit: Count = 100
+    trailers_limit: Count = 8 * 1024
+    body_limit: Annotated[int, Meta(ge=0)] | None = None
+    buffer_size: Count = 64 * 1024
     header_timeout: Timeout = 10.0
-    keepalive_timeout: Timeout = 60.0
+    idle_timeout: Timeout = 60.0
+    body_timeout: Timeout = 30.0
+    write_timeout: Timeout = 30.0
     connect_timeout: Timeout = 3.0
     read_timeout: Timeout = 60.0
-    write_timeout: Timeout = 60.0
-    tunnel_timeout: Timeout = 3600.0
+    tunnel_timeout: Timeout = 600.0
     drain_timeout: Timeout = 30.0
-    max_idle_per_endpoint: Annotated[int, Meta(ge=0, le=100_000)] = 64
-    max_connections_per_endpoint: Count = 1024
+    pool_idle: Annotated[int, Meta(ge=0)] = 64
+    pool_idle_timeout: Timeout = 30.0
+    pool_connections: Count = 1024
+    pool_queue: Annotated[int, Meta(ge=0)] = 1024
+    extra_attempts: Annotated[int, Meta(ge=0, le=10)] = 2
+    retry_ratio: Ratio = 0.2
     trusted_proxies: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
 
 
