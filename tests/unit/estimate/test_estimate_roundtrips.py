@@ -1,0 +1,95 @@
+"""Learned round trips: right within half a trip on measured RTTs, honest when they cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onetrip.estimate.roundtrips import fit, solve_nonnegative
+from onetrip.estimate.windows import locate
+from onetrip.model.measure import ServiceSummary
+from onetrip.model.topology import RegionId
+from support.world import load_topology
+
+SEEDS = range(20)
+
+
+def observed(
+    region: RegionId, rtts: dict[str, float], trips: dict[str, float], rng: np.random.Generator
+) -> ServiceSummary:
+    """Twenty requests: lognormal compute of 8 ms, 1 % RTT jitter, one cold start."""
+    compute = rng.lognormal(np.log(0.008), 0.4, 20)
+    times = compute + sum(n * rtts[b] * (1 + 0.01 * rng.random(20)) for b, n in trips.items())
+    times[0] += 1.5
+    place = locate(times)
+    return ServiceSummary(region, place.count, place.mean, place.error, rtts)
+
+
+@pytest.mark.parametrize("count", [3, 11, 25, 50])
+@pytest.mark.parametrize("name", ["3", "12", "48_azure"])
+def test_trips_are_learned_within_half_a_trip(name: str, count: int) -> None:
+    regions, rtt = load_topology(name)
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        home, *seen = rng.choice(len(regions), 3, replace=False)
+        rows = [
+            observed(regions[i], {"db": 0.0005 if i == home else rtt[i, home]}, {"db": count}, rng)
+            for i in (home, *seen)
+        ]
+        found = fit(("db",), rows)
+        assert found.mean[1] == pytest.approx(count, abs=0.5), f"seed {seed}"
+
+
+def test_two_databases_are_told_apart_by_where_they_are() -> None:
+    regions, rtt = load_topology("12")
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        first, second, *rest = rng.choice(len(regions), 6, replace=False)
+        rows = [
+            observed(
+                regions[i],
+                {"db": rtt[i, first] or 0.0005, "cache": rtt[i, second] or 0.0005},
+                {"db": 9, "cache": 4},
+                rng,
+            )
+            for i in (first, second, *rest)
+        ]
+        found = fit(("db", "cache"), rows)
+        assert found.mean[1] == pytest.approx(9, abs=0.5), f"seed {seed}"
+        assert found.mean[2] == pytest.approx(4, abs=0.5), f"seed {seed}"
+
+
+def test_one_region_leaves_a_wide_interval() -> None:
+    found = fit(("db",), [ServiceSummary(RegionId("den"), 50, 2.52, 0.01, {"db": 0.229})])
+    low, high = found.interval("db")
+    assert low == 0
+    assert high > 20
+
+
+def test_a_route_without_queries_is_learned_as_none() -> None:
+    rows = [
+        ServiceSummary(RegionId("den"), 20, 0.0031, 0.0002, {"db": 0.229}),
+        ServiceSummary(RegionId("bom"), 20, 0.0033, 0.0002, {"db": 0.0005}),
+    ]
+    assert fit(("db",), rows).mean[1] == 0
+
+
+def test_a_summary_without_its_rtt_is_left_out() -> None:
+    rows = [ServiceSummary(RegionId("den"), 20, 2.5, 0.01, {"db": float("nan")})]
+    found = fit(("db",), rows)
+    assert (found.requests, found.regions) == (0, 0)
+
+
+def test_nonnegative_solution_is_optimal() -> None:
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        size = int(rng.integers(1, 7))
+        basis = rng.normal(size=(size + 2, size))
+        gram = basis.T @ basis + 0.01 * np.eye(size)
+        target = rng.normal(size=size)
+        x = solve_nonnegative(gram, target)
+        slope = target - gram @ x
+        # Karush-Kuhn-Tucker: no ascent at 0, no slope where positive.
+        assert (x >= 0).all(), f"seed {seed}"
+        assert (slope <= 1e-6).all(), f"seed {seed}"
+        assert abs(slope[x > 0]).max(initial=0) < 1e-6, f"seed {seed}"

@@ -1,0 +1,115 @@
+"""The traffic book: what goes in, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from onetrip.estimate import traffic as module
+from onetrip.estimate.traffic import TrafficBook
+from onetrip.estimate.windows import MAX_AGE, MAX_SAMPLES
+from onetrip.model.catalog import EnvironmentId
+from onetrip.model.measure import Arm, MethodClass, Observation, RouteKey
+from onetrip.model.topology import RegionId
+
+DEN = RegionId("den")
+KEY = RouteKey(EnvironmentId("shop", "production"), "/orders/{id}", MethodClass.READ)
+SEEN = Observation(
+    key=KEY,
+    edge=DEN,
+    region=DEN,
+    arm=Arm.DEFAULT,
+    latency=2.5,
+    service=2.4,
+    is_error=False,
+    is_cold=False,
+    at=100.0,
+)
+
+
+def book_with(*seen: Observation) -> TrafficBook:
+    book = TrafficBook(DEN)
+    for each in seen:
+        book.observe(each, {"db": 0.229})
+    return book
+
+
+def test_service_times_are_summarised_with_the_rtt_of_their_moment() -> None:
+    book = TrafficBook(DEN)
+    book.observe(SEEN, {"db": 0.2})
+    book.observe(replace(SEEN, at=101.0), {"db": 0.3})
+    ((row,),) = book.services(102.0).values()
+    assert (row.region, row.count) == (DEN, 2)
+    assert row.mean == pytest.approx(2.4)
+    assert row.rtts["db"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("change", [{"is_error": True}, {"is_cold": True}, {"service": None}])
+def test_errors_cold_starts_and_forwarded_requests_teach_no_service_time(
+    change: dict[str, object],
+) -> None:
+    book = book_with(replace(SEEN, **change))  # type: ignore[arg-type]
+    assert book.services(101.0) == {}
+    route = book.get(KEY)
+    assert route is not None
+    assert route.requests == 1
+
+
+def test_an_rtt_not_known_at_the_time_does_not_spoil_the_others() -> None:
+    book = TrafficBook(DEN)
+    book.observe(SEEN, {"db": math.nan})
+    book.observe(SEEN, {"db": 0.3})
+    ((row,),) = book.services(101.0).values()
+    assert row.rtts["db"] == pytest.approx(0.3)
+
+
+def test_arms_are_compared_only_since_the_last_move() -> None:
+    book = book_with(replace(SEEN, arm=Arm.PLACED, latency=9.0))
+    book.begin_trial(KEY)
+    book.observe(replace(SEEN, arm=Arm.PLACED, latency=0.24), {"db": 0.229})
+    route = book.get(KEY)
+    assert route is not None
+    assert route.moments(Arm.PLACED).mean == pytest.approx(0.24)
+    assert {row.arm: row.requests for row in book.latencies(101.0)} == {Arm.PLACED: 2}
+
+
+def test_windows_are_bounded_and_age_out() -> None:
+    book = book_with(*(replace(SEEN, at=100.0 + i) for i in range(MAX_SAMPLES + 50)))
+    ((row,),) = book.services(400.0).values()
+    assert row.count == MAX_SAMPLES
+    assert book.services(100.0 + MAX_SAMPLES + 50 + MAX_AGE + 1) == {}
+
+
+def test_new_bindings_start_a_new_window() -> None:
+    book = book_with(SEEN, SEEN)
+    book.observe(SEEN, {"db": 0.229, "cache": 0.1})
+    ((row,),) = book.services(101.0).values()
+    assert row.count == 1
+    assert set(row.rtts) == {"db", "cache"}
+
+
+def test_history_tells_placed_from_default() -> None:
+    book = book_with(SEEN, replace(SEEN, at=101.0, arm=Arm.PLACED, latency=0.24))
+    book.observe(replace(SEEN, at=107.0, arm=Arm.PLACED, latency=0.25), {})
+    first, second = book.history(KEY, wall_offset=1_000_000.0)
+    assert (first.at, first.requests) == (1_000_100.0, 2)
+    assert (first.placed_p50, first.default_p50) == (0.24, 2.5)
+    assert math.isnan(second.default_p50)
+
+
+def test_routes_are_bounded_and_forgotten_when_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROUTES", 3)
+    keys = [KEY._replace(route=f"/{i}") for i in range(5)]
+    book = book_with(*(replace(SEEN, key=key) for key in keys))
+    assert len(list(book.routes())) == 3
+    assert book.refused == 2
+    book.observe(replace(SEEN, key=keys[4], at=100.0 + MAX_AGE + 1), {})
+    assert list(book.routes()) == [keys[4]]
+
+
+def test_routes_of_a_removed_environment_are_forgotten() -> None:
+    book = book_with(SEEN)
+    book.forget([KEY.environment])
+    assert KEY not in book
