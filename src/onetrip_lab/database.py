@@ -43,7 +43,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "port": "",
     "unix_socket_directories": "",
-    "max_connections": "200",
+    "max_connections": "800",  # see embedded.MAX_CLIENTS
     "shared_buffers": "16MB",
     # The data dies with the lab: durability would only wait for the disk.
     "fsync": "off",

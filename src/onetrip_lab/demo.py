@@ -33,7 +33,7 @@ LONGEST_ACTS = 120.0
 """Seconds to which the acts are stretched with a long `--for`; after them the world stays up."""
 
 MAX_USERS = 12
-"""Users a region; half of the shop's connections to its database."""
+"""Users a region; two cores serve three dozen."""
 
 MAX_FILE_SIZE = 64 * 1024
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--for", dest="duration", type=parse_duration, metavar="60s", help="end after this long")
-    add("--users", type=int, default=6, metavar="N", help=f"in each region, 1-{MAX_USERS}")
+    add("--users", type=int, default=8, metavar="N", help=f"in each region, 1-{MAX_USERS}")
     add("--rtt-file", type=Path, metavar="CSV", help="square matrix of RTTs in ms")
     add("--database", choices=("auto", "postgres", "embedded"), default="auto")
     add("--json", action="store_true", help="print the outcome as JSON, the story on stderr")
@@ -110,10 +110,11 @@ async def _run(options: argparse.Namespace, started_at: float) -> int:
     try:
         performance = asyncio.create_task(_perform(world, screen, options, started_at))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, performance.cancel)
+            # The number becomes the message of the CancelledError that ends `await performance`.
+            asyncio.get_running_loop().add_signal_handler(number, performance.cancel, number)
         return await performance
-    except asyncio.CancelledError:
-        return 128 + signal.SIGINT
+    except asyncio.CancelledError as error:
+        return 128 + int(error.args[0] if error.args else signal.SIGINT)
     finally:
         await world.stop(options.keep)
         if options.keep:

@@ -30,7 +30,8 @@ MAX_ROWS = 10_000
 MAX_RUN_TIME = 2.0
 """Bound on one statement, s; it runs on the event loop."""
 
-MAX_CLIENTS = 200
+MAX_CLIENTS = 800
+"""A dozen applications with `shop.MAX_CONNECTIONS` each, and some room."""
 
 _PROGRESS_STEPS = 20_000
 """SQLite instructions between two looks at the time, about 1 ms."""

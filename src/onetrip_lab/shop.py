@@ -28,9 +28,11 @@ from onetrip.errors import ConfigError
 from onetrip.model.topology import Endpoint, parse_endpoint
 from onetrip_lab import seed
 
-WORKERS = 24
-"""Warm connections to the database, and threads that use them. More than the demo's users, so
-that a request never waits for a connection: what is measured is distance, not a queue."""
+CONNECTIONS = 24
+"""Warm connections to the database, and threads that use them. The demo sets them to its number of
+users, so that no request waits for one: what is measured is distance, not a queue."""
+
+MAX_CONNECTIONS = 64
 
 QUERY_TIMEOUT = 15.0
 """Bound on one query, s; 65 times the longest RTT of the packaged matrix."""
@@ -130,7 +132,9 @@ class Database:
         source_address: local address to connect from; tells the lab's relay the region.
     """
 
-    def __init__(self, endpoint: Endpoint, source_address: str | None, size: int = WORKERS) -> None:
+    def __init__(
+        self, endpoint: Endpoint, source_address: str | None, size: int = CONNECTIONS
+    ) -> None:
         self._endpoint = endpoint
         self._source = (source_address, 0) if source_address else None
         self._size = size
@@ -280,10 +284,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     parser.add_argument("--database", required=True, metavar="HOST:PORT")
     parser.add_argument("--source-address", metavar="ADDRESS")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, metavar="N")
     parser.add_argument("--region", default="here", metavar="NAME")
     options = parser.parse_args(argv)
+    if not 1 <= options.connections <= MAX_CONNECTIONS:
+        parser.error(f"--connections {options.connections} is not in 1-{MAX_CONNECTIONS}")
     try:
-        database = Database(parse_endpoint(options.database), options.source_address)
+        database = Database(
+            parse_endpoint(options.database), options.source_address, options.connections
+        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(parse_endpoint(options.listen), database, options.region))
     except ConfigError as error:

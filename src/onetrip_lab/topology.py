@@ -78,7 +78,10 @@ def parse_matrix(text: str, name: str) -> RttMatrix:
     Raises:
         ConfigError: names the file, the cell and the limit.
     """
-    rows = [r for r in csv.reader(x for x in text.splitlines() if x and x[0] != "#") if r]
+    try:
+        rows = [r for r in csv.reader(x for x in text.splitlines() if x and x[0] != "#") if r]
+    except csv.Error as error:
+        raise ConfigError(f"{name}: not CSV: {error}") from error
     if not rows:
         raise ConfigError(f"{name}: no header line")
     ids = tuple(_region_id(cell, name) for cell in rows[0][1:])

@@ -20,7 +20,7 @@ from onetrip_lab.mix import Record, Records, draw
 HOST = "shop.localhost"
 
 THINK_TIME = 0.15
-"""Mean pause between two requests of one user, s: with 6 users in each of 3 regions about 80
+"""Mean pause between two requests of one user, s: with 8 users in each of 3 regions about 100
 requests/s, which two cores serve with time to spare."""
 
 REQUEST_TIMEOUT = 20.0

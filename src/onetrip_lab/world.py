@@ -25,6 +25,7 @@ from onetrip_lab.database import RunningDatabase, start_database
 from onetrip_lab.delay import Links
 from onetrip_lab.mix import Records
 from onetrip_lab.relay import Relay
+from onetrip_lab.shop import MAX_CONNECTIONS
 from onetrip_lab.topology import AddressPlan, RttMatrix, free_plan
 from onetrip_lab.users import HOST, Users
 
@@ -211,6 +212,9 @@ class World:
         command = [sys.executable, "-m", "onetrip_lab.shop", "--region", region]
         command += ["--listen", str(self.addresses.instance(region)), "--database", str(database)]
         command += ["--source-address", self.addresses.instance_source(region)]
+        # Placed in one region, an instance may serve the users of all.
+        users = self.plan.users_per_region * len(self.matrix.regions)
+        command += ["--connections", str(min(users, MAX_CONNECTIONS))]
         await self.children.start(f"shop {region}", command)
 
     async def _wait_until_healthy(self) -> None:
