@@ -153,6 +153,7 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
 
 
 def check_id(text: str, key: str) -> None:
+    """Raise `ConfigError` unless `text` can be a name; `key` is where it stands."""
     if not is_id(text):
         raise ConfigError(
             f"{key}: {text!r} is not a name of 1-32 lower-case letters, digits and hyphens"

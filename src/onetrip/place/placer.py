@@ -21,7 +21,8 @@ from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, route_costs
 from onetrip.place.explain import Row, explain_candidates
 from onetrip.place.frame import Frame, build_frame
-from onetrip.place.hysteresis import MIN_REQUESTS, ONE_SIDED, RouteState, RouteView, step
+from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
+from onetrip.place.picks import Picks
 from onetrip.place.score import Scores, score
 
 
@@ -181,8 +182,8 @@ class Placer:
         scores = score(frame)
         index = {route.key: i for i, route in enumerate(routes)}
         self._run = _Run(frame, scores, index, costs, routes, environments, wall, now)
-        summary = _Summary(frame, scores)
-        return [self._view(summary, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
+        picks = Picks(frame, scores)
+        return [self._view(picks, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
 
     def _usable(
         self, matrix: RttMatrix, environments: Mapping[EnvironmentId, EnvironmentInput]
@@ -218,33 +219,33 @@ class Placer:
 
     def _view(
         self,
-        summary: _Summary,
+        picks: Picks,
         i: int,
         route: RouteInput,
         env: EnvironmentInput,
         costs: RouteCosts,
     ) -> RouteView:
         state = self._states.get(route.key, RouteState())
-        regions = summary.frame.regions
-        best, possible = summary.best[i], summary.possible[i]
-        default = _index_name(regions, int(summary.frame.default[i]))
+        regions = picks.frame.regions
+        best, possible = picks.best[i], picks.possible[i]
+        default = _index_name(regions, int(picks.frame.default[i]))
         current = regions.index(state.region) if state.region in regions else None
         return RouteView(
             edge=self._edge,
             policy=env.policy,
             default=default,
-            ranked=tuple(regions[c] for c in summary.order[i] if summary.frame.usable[i, c]),
+            ranked=tuple(regions[c] for c in picks.order[i] if picks.frame.usable[i, c]),
             is_local=route.is_local,
             has_backends=bool(env.backends),
             count=costs.counts.get(default, 0) if default is not None else 0,
             needed=0 if route.declared is not None else MIN_REQUESTS,
             best=_index_name(regions, best),
-            best_gain=float(summary.scores.gain[i, best]) if best >= 0 else math.nan,
-            best_error=float(summary.scores.error[i, best]) if best >= 0 else math.nan,
-            current_gain=float(summary.scores.gain[i, current]) if current is not None else 0.0,
-            current_error=float(summary.scores.error[i, current]) if current is not None else 0.0,
+            best_gain=float(picks.scores.gain[i, best]) if best >= 0 else math.nan,
+            best_error=float(picks.scores.error[i, best]) if best >= 0 else math.nan,
+            current_gain=float(picks.scores.gain[i, current]) if current is not None else 0.0,
+            current_error=float(picks.scores.error[i, current]) if current is not None else 0.0,
             possible=_index_name(regions, possible),
-            possible_gain=float(summary.reach[i, possible]) if possible >= 0 else 0.0,
+            possible_gain=float(picks.reach[i, possible]) if possible >= 0 else 0.0,
             possible_count=costs.counts.get(regions[possible], 0) if possible >= 0 else 0,
             saving=route.saving,
             requests=route.requests,
@@ -252,7 +253,7 @@ class Placer:
             upcoming=route.upcoming,
             age=route.age,
             is_read=route.key.method is MethodClass.READ,
-            unknown=summary.unknown(i),
+            unknown=picks.unknown(i),
         )
 
     def _unseen(self, matrix: RttMatrix, env: EnvironmentInput) -> Placement:
@@ -298,54 +299,6 @@ class Placer:
             decided_at=run.wall,
             moved_at=moved_at,
         )
-
-
-class _Summary:
-    """Vectorised picks over the scores: best fresh region, what is still possible, the order."""
-
-    def __init__(self, frame: Frame, scores: Scores) -> None:
-        self.frame = frame
-        self.scores = scores
-        self._rows = np.arange(len(frame.keys))
-        self._measured = ~np.isnan(frame.backend_rtt)
-        known = frame.usable & ~np.isnan(scores.gain) & self._all_backends(self._measured)
-        self.best = _argmax(np.where(known & scores.fresh, scores.gain, -np.inf))
-        with np.errstate(invalid="ignore"):
-            optimistic = scores.gain + ONE_SIDED * scores.error
-            self.reach = np.where(known, np.fmin(scores.ceiling, optimistic), -np.inf)
-        # The default itself saves nothing; it is no candidate for exploring.
-        self.reach[self._rows, np.maximum(frame.default, 0)] = -np.inf
-        self.possible = _argmax(self.reach)
-        filled = np.where(np.isnan(scores.total), 1e6 + frame.edge_rtt[None, :], scores.total)
-        self.order = np.argsort(np.nan_to_num(filled, nan=2e6), axis=1, kind="stable").tolist()
-
-    def unknown(self, i: int) -> str:
-        """Say which RTT keeps the costs of key `i` from being learned or compared, or ""."""
-        frame, default = self.frame, int(self.frame.default[i])
-        for column in frame.backend_index[i]:
-            if column == len(frame.backends):
-                continue
-            pair = f"from {frame.regions[default]} to {frame.backends[column]}"
-            if not self._measured[default, column]:
-                return f"needs the RTT {pair}"
-            if not frame.backend_fresh[default, column]:
-                return f"needs a fresh RTT {pair}"
-        return ""
-
-    def _all_backends(self, mask: np.ndarray) -> np.ndarray:
-        """Tell where `mask` (R, B + 1) holds for every backend of a key: shape (K, R)."""
-        out = np.ones((len(self.frame.keys), len(self.frame.regions)), dtype=bool)
-        for slot in range(self.frame.backend_index.shape[1]):
-            out &= mask.T[self.frame.backend_index[:, slot]]
-        return out
-
-
-def _argmax(values: np.ndarray) -> list[int]:
-    if values.size == 0:
-        return [-1] * values.shape[0]
-    picks = np.argmax(values, axis=1)
-    found = values[np.arange(values.shape[0]), picks] > -np.inf
-    return [int(p) if ok else -1 for p, ok in zip(picks, found, strict=True)]
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:

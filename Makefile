@@ -1,0 +1,39 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
+# Set-up happens once, in .venv; with `uv` on the machine it is used, otherwise pip.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/onetrip demo $(ARGS)
+
+test: $(VENV)/.ready-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.ready-test
+	$(BIN)/python tests/benchmark/bench_score.py
+	$(BIN)/python tests/benchmark/bench_http1_parser.py
+	$(BIN)/python tests/benchmark/bench_proxy.py
+
+docs: $(VENV)/.ready-test
+	$(BIN)/python scripts/metrics_page.py > docs/metrics.md
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "onetrip needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-%: pyproject.toml | $(VENV)/bin/python
+	if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[$*]'; \
+	else $(BIN)/python -m pip install -q -e '.[$*]'; fi
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,41 @@
+"""Print docs/metrics.md, made from the declarations in `onetrip.observe.metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from onetrip.observe.metrics import Metrics
+
+HEAD = """# Metrics
+
+Exported at `/metrics` of the admin listener, in Prometheus text format. This page is generated
+from `onetrip.observe.metrics` by `make docs`; a test keeps the two equal.
+
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |"""
+
+
+def page() -> str:
+    """Return the page's text."""
+    rows = [HEAD]
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, MetricWrapperBase):
+            labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+            rows.append(
+                f"| `{_name(metric)}` | {_kind(metric)} | {labels} | {metric._documentation} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def _name(metric: MetricWrapperBase) -> str:
+    return f"{metric._name}_total" if isinstance(metric, Counter) else metric._name
+
+
+def _kind(metric: MetricWrapperBase) -> str:
+    kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+    return kinds[type(metric)]
+
+
+if __name__ == "__main__":
+    print(page(), end="")
