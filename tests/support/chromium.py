@@ -1,0 +1,192 @@
+"""Headless Chromium over its DevTools protocol: load a page, act on it, hear its errors.
+
+Chromium runs as a process of its own with a throw-away profile and no network but the one the
+test names. Only what the dashboard's tests need is here.
+
+Source: https://chromedevtools.github.io/devtools-protocol/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+)
+
+START_TIMEOUT = 20.0
+"""Longest wait for the browser, s; a cold start on a busy machine takes several."""
+
+
+def find_chromium() -> str | None:
+    """Return the path of an installed Chromium, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+class Page:
+    """One browser tab.
+
+    Attributes:
+        errors: uncaught exceptions, console errors and failed loads, as text.
+    """
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.errors: list[str] = []
+        self._socket = socket
+        self._ids = itertools.count(1)
+        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send one protocol command and return its result."""
+        number = next(self._ids)
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._replies[number] = reply
+        await self._socket.send_json({"id": number, "method": method, "params": params})
+        found = await asyncio.wait_for(reply, START_TIMEOUT)
+        if "error" in found:
+            raise RuntimeError(f"{method}: {found['error']['message']}")
+        result: dict[str, Any] = found["result"]
+        return result
+
+    async def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression; promises are awaited."""
+        found = await self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in found:
+            raise RuntimeError(str(found["exceptionDetails"]))
+        return found["result"].get("value")
+
+    async def wait_for(self, expression: str, timeout: float = 10.0) -> Any:
+        """Poll an expression until it is true; return its value.
+
+        Raises:
+            TimeoutError: it never was; the message names the expression.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not (value := await self.evaluate(expression)):
+            if loop.time() > deadline:
+                raise TimeoutError(f"{expression} stayed {value!r}; errors: {self.errors}")
+            await asyncio.sleep(0.05)
+        return value
+
+    async def open(self, url: str, *, scheme: str = "light", width: int = 1400) -> None:
+        """Load a page in a colour scheme."""
+        for domain in ("Runtime", "Log", "Page", "Network"):
+            await self.call(f"{domain}.enable")
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self.call("Emulation.setEmulatedMedia", features=[feature])
+        await self.resize(width, 1800)
+        await self.call("Page.navigate", url=url)
+        await self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
+
+    async def resize(self, width: int, height: int) -> None:
+        """Set the size of the window, CSS pixels."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+
+    async def screenshot(self, path: Path) -> None:
+        """Write the whole page as PNG."""
+        found = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(found["data"]))
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            found = message.json()
+            if reply := self._replies.pop(found.get("id", 0), None):
+                reply.set_result(found)
+            elif error := _error_of(found):
+                self.errors.append(error)
+
+
+@asynccontextmanager
+async def open_chromium() -> AsyncIterator[Page]:
+    """Run a browser and give its first tab.
+
+    Raises:
+        RuntimeError: Chromium is not installed, or did not start.
+    """
+    program = find_chromium()
+    if program is None:
+        raise RuntimeError("chromium is not installed")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            "about:blank",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            port = await _port_of(Path(profile))
+            async with aiohttp.ClientSession() as session:
+                address = await _tab(session, port)
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    page = Page(socket)
+                    try:
+                        yield page
+                    finally:
+                        await page.close()
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _port_of(profile: Path) -> int:
+    file = profile / "DevToolsActivePort"
+    for _ in range(int(START_TIMEOUT / 0.05)):
+        if file.exists() and (lines := file.read_text().split()):
+            return int(lines[0])
+        await asyncio.sleep(0.05)
+    raise RuntimeError(f"chromium did not start within {START_TIMEOUT:g} s")
+
+
+async def _tab(session: aiohttp.ClientSession, port: int) -> str:
+    async with session.get(f"http://127.0.0.1:{port}/json/list") as reply:
+        tabs = await reply.json()
+    return next(str(t["webSocketDebuggerUrl"]) for t in tabs if t["type"] == "page")
+
+
+def _error_of(message: dict[str, Any]) -> str:
+    params = message.get("params", {})
+    match message.get("method"):
+        case "Runtime.exceptionThrown":
+            details = params["exceptionDetails"]
+            return str(details.get("exception", {}).get("description") or details["text"])
+        case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
+            return str([a.get("value", a.get("description")) for a in params["args"]])
+        case "Log.entryAdded" if params["entry"]["level"] == "error":
+            return f"{params['entry']['text']} {params['entry'].get('url', '')}"
+    return ""
