@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onetrip.estimate.coordinates import Bools, Coordinates, Floats, fit_coordinates
+from onetrip.estimate.coordinates import (
+    MIN_NEIGHBOURS,
+    Bools,
+    Coordinates,
+    Floats,
+    fit_coordinates,
+)
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId
 
@@ -164,7 +170,8 @@ def _mirror(cells: _Cells) -> _Cells:
 def _fit(
     rtt: Floats, missing: Bools, regions: tuple[RegionId, ...], previous: RttMatrix | None
 ) -> Coordinates | None:
-    if not missing.any():
+    knows_enough = np.sum(~missing, axis=1) > MIN_NEIGHBOURS  # the diagonal is never missing
+    if not (missing & knows_enough[:, None] & knows_enough[None, :]).any():
         return None
     start = previous.coordinates if previous and previous.regions == regions else None
     if start is None:

@@ -101,6 +101,7 @@ class MysqlProbe:
         self._wanted = FIRST_GREETINGS
         self._greetings = 0
         self._rest = math.inf
+        self._is_changed = False
 
     async def run(self, timeout: float) -> Sample:
         """See `Probe`."""
@@ -112,6 +113,7 @@ class MysqlProbe:
                     return await self._greet(rtt, deadline)
         except ProbeError:
             self._wanted = max(self._wanted, 1)
+            self._is_changed = True
             raise
         rtt += rest_of_way(rtt, self._rest)
         return self._network.sample(self._spec.target, rtt, SampleKind.CONNECT)
@@ -135,6 +137,9 @@ class MysqlProbe:
                 kind=Kind.DENIED,
             )
         self._wanted -= 1
+        if self._is_changed:
+            # After a failure another machine may have taken over.
+            self._rest, self._is_changed = math.inf, False
         # The least of several: a first greeting may wait for the server's own name look-up.
         self._rest = min(self._rest, max(0.0, rtt - connect_time))
         return self._network.sample(self._spec.target, rtt, SampleKind.HANDSHAKE)
