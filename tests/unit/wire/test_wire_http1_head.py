@@ -212,7 +212,7 @@ class TestLimits:
         assert len(fits) == 200
         assert_parses(
             fits,
-            [complete(b"GET", b"/", (b"Host", b"a"), (b"B", fits[29:-4]))],
+            [complete(b"GET", b"/", (b"Host", b"a"), (b"B", fits[28:-4]))],
             limits=self.small,
         )
         assert_refused(fits.replace(b"B", b"BB"), Kind.HEAD_TOO_LARGE, limits=self.small)

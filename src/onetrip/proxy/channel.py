@@ -1,0 +1,183 @@
+"""One socket as the proxy sees it: received bytes to take, a writable side, and a wake-up.
+
+A connection's task serves both sides of an exchange, so it needs one place to sleep: both
+channels share one `Waker`, and after each wake-up the task looks at the state of both. That
+replaces a pair of stream objects and several futures per request with one future per wait.
+
+Backpressure has two halves here. Incoming: above `buffer_size` untaken bytes the transport stops
+reading, and `take` starts it again. Outgoing: `is_write_paused` follows the transport; whoever
+moves bytes towards a paused channel must stop taking them from the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import cast
+
+
+class Waker:
+    """Lets one task sleep until something happened; a wake-up before the sleep is not lost."""
+
+    __slots__ = ("_future", "_is_set")
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] | None = None
+        self._is_set = False
+
+    def wake(self) -> None:
+        """End the current or the next `wait`."""
+        future = self._future
+        if future is None:
+            self._is_set = True
+            return
+        self._future = None
+        if not future.done():
+            future.set_result(None)
+
+    async def wait(self) -> None:
+        """Sleep until the next `wake`; the caller then looks what changed."""
+        if self._is_set:
+            self._is_set = False
+            return
+        self._future = asyncio.get_running_loop().create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+
+class Channel(asyncio.Protocol):
+    """A connection to a client or to an upstream.
+
+    Attributes:
+        waker: who is told about events; None while nobody uses the channel.
+        received: bytes not yet taken.
+        reads: how often bytes arrived; a cheap sign of life.
+        has_ended: the peer closed its sending side.
+        is_lost: the connection is gone.
+        error: why it is gone, or None after a clean close.
+        is_write_paused: the peer does not read as fast as we write.
+    """
+
+    __slots__ = (
+        "_buffer_size",
+        "_is_read_paused",
+        "_is_tls",
+        "error",
+        "has_ended",
+        "is_lost",
+        "is_write_paused",
+        "reads",
+        "received",
+        "transport",
+        "waker",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, buffer_size: int, waker: Waker | None) -> None:
+        self._buffer_size = buffer_size
+        self._is_read_paused = False
+        self._is_tls = False
+        self.waker = waker
+        self.received = b""
+        self.reads = 0
+        self.has_ended = False
+        self.is_lost = False
+        self.error: Exception | None = None
+        self.is_write_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._buffer_size)
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self.received = self.received + data if self.received else data
+        self.reads += 1
+        if len(self.received) > self._buffer_size and not self._is_read_paused:
+            self._is_read_paused = True
+            self.transport.pause_reading()
+        if self.waker is not None:
+            self.waker.wake()
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`; keeps our sending side open, which TLS cannot do."""
+        self.has_ended = True
+        if self.waker is not None:
+            self.waker.wake()
+        return not self._is_tls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self.is_lost = True
+        self.has_ended = True
+        self.error = exc
+        if self.waker is not None:
+            self.waker.wake()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.is_write_paused = True
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.is_write_paused = False
+        if self.waker is not None:
+            self.waker.wake()
+
+    def take(self) -> bytes:
+        """Return the received bytes and let more come in."""
+        data, self.received = self.received, b""
+        if self._is_read_paused:
+            self._is_read_paused = False
+            if not self.is_lost:
+                self.transport.resume_reading()
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Return bytes that belong to whoever takes next."""
+        if data:
+            self.received = data + self.received
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; dropped silently once the connection is gone."""
+        if not self.is_lost:
+            self.transport.write(data)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written but not yet taken by the peer's side of the connection."""
+        return 0 if self.is_lost else self.transport.get_write_buffer_size()
+
+    def end_writing(self) -> None:
+        """Close our sending side after what is written; the whole connection over TLS."""
+        if self.is_lost or self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def close(self) -> None:
+        """Close after what is written."""
+        if not self.is_lost:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, with a reset, so that the peer cannot take it for a clean end."""
+        if self.is_lost:
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            # Linger 0 turns the close into RST (POSIX setsockopt, SO_LINGER): a body that ends
+            # with its connection has no other sign of truncation.
+            linger = struct.pack("ii", 1, 0)
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.transport.abort()

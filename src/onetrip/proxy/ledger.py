@@ -1,0 +1,178 @@
+"""What is told about a finished exchange: metrics, one access line, one observation.
+
+Counting must stay cheap, so label children are looked up once and kept by key; every key comes
+from a closed set (routes of the catalog, regions, arms, kinds), which bounds the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from onetrip.errors import OnetripError
+from onetrip.model.measure import Arm, Observation
+from onetrip.model.topology import RegionId
+from onetrip.observe.logs import AccessLog
+from onetrip.observe.metrics import Metrics
+from onetrip.proxy.router import Match
+from onetrip.timing import Clock
+
+NO_ROUTE = "none"
+"""Value of the `route` label when no environment took the request."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One exchange, filled in while it runs. Times are monotonic s; 0 means it never happened."""
+
+    started_at: float
+    client: str
+    method: bytes = b""
+    host: bytes = b""
+    target: bytes = b""
+    request_id: bytes = b""
+    match: Match | None = None
+    status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    first_byte_at: float = 0.0
+    sent_at: float = 0.0
+    region: RegionId | None = None
+    edge: RegionId | None = None
+    arm: Arm = Arm.DEFAULT
+    endpoint: str = ""
+    is_own: bool = False
+    is_cold: bool = False
+    from_peer: bool = False
+    is_upgrade: bool = False
+    attempts: int = 0
+    error: OnetripError | None = None
+
+
+class Ledger:
+    """Counts and logs the exchanges of one node."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        on_observation: Callable[[Observation], None],
+        clock: Clock,
+    ) -> None:
+        self._metrics = metrics
+        self._access_log = access_log
+        self._on_observation = on_observation
+        self._clock = clock
+        self._requests: dict[tuple[str, int], Any] = {}
+        self._forwarded: dict[tuple[RegionId, Arm], tuple[Any, Any]] = {}
+        self._errors: dict[tuple[str, str], Any] = {}
+        self._downstreams = metrics.connections.labels("downstream")
+        self._upstreams = metrics.connections.labels("upstream")
+        self._bytes_in = metrics.body.labels("upstream")
+        self._bytes_out = metrics.body.labels("downstream")
+        self.retries = metrics.retries
+
+    def close(self, record: Record, settled: Callable[[Match, int], Any]) -> None:
+        """Book one finished exchange.
+
+        Args:
+            settled: `Routing.settle`: the key to file it under.
+        """
+        now = self._clock.now()
+        match = record.match
+        route = str(match.environment.id) if match is not None else NO_ROUTE
+        self._count(record, route)
+        if match is not None and record.region is not None and not record.is_upgrade:
+            if record.error is None or record.error.side.value != "downstream":
+                self._observe(record, settled(match, record.status))
+        if self._access_log is not None:
+            self._access_log.write(self._line(record, now))
+
+    def gauge(self, downstreams: int, upstreams: int) -> None:
+        """Publish how many connections are open."""
+        self._downstreams.set(downstreams)
+        self._upstreams.set(upstreams)
+        if self._access_log is not None:
+            self._metrics.access_log_dropped.set(self._access_log.dropped)
+
+    def _count(self, record: Record, route: str) -> None:
+        key = (route, record.status // 100)
+        requests = self._requests.get(key)
+        if requests is None:
+            label = f"{record.status // 100}xx" if record.status else NO_ROUTE
+            requests = self._requests[key] = self._metrics.requests.labels(route, label)
+        requests.inc()
+        if record.region is not None:
+            self._count_forwarded(record, record.region)
+        if record.bytes_in:
+            self._bytes_in.inc(record.bytes_in)
+        if record.bytes_out:
+            self._bytes_out.inc(record.bytes_out)
+        if record.is_upgrade:
+            self._metrics.upgrades.inc()
+        if record.error is not None:
+            self._count_error(record.error)
+
+    def _count_forwarded(self, record: Record, region: RegionId) -> None:
+        pair = self._forwarded.get((region, record.arm))
+        if pair is None:
+            labels = (region, record.arm.value)
+            pair = (
+                self._metrics.forwarded.labels(*labels),
+                self._metrics.request_duration.labels(*labels),
+            )
+            self._forwarded[region, record.arm] = pair
+        pair[0].inc()
+        if record.first_byte_at and not record.from_peer:
+            pair[1].observe(record.first_byte_at - record.started_at)
+
+    def _count_error(self, error: OnetripError) -> None:
+        key = (error.side.value, error.kind.value)
+        counter = self._errors.get(key)
+        if counter is None:
+            counter = self._errors[key] = self._metrics.errors.labels(*key)
+        counter.inc()
+
+    def _observe(self, record: Record, key: Any) -> None:
+        assert record.region is not None
+        assert record.edge is not None
+        first = record.first_byte_at
+        latency = first - record.started_at if first and not record.from_peer else None
+        self._on_observation(
+            Observation(
+                key=key,
+                edge=record.edge,
+                region=record.region,
+                arm=record.arm,
+                latency=latency,
+                service=first - record.sent_at if first and record.is_own else None,
+                is_error=not first or record.status >= 500,
+                is_cold=record.is_cold,
+                at=self._clock.now(),
+            )
+        )
+
+    def _line(self, record: Record, now: float) -> dict[str, Any]:
+        match, first = record.match, record.first_byte_at
+        return {
+            "ts": round(self._clock.wall() - (now - record.started_at), 3),
+            "request_id": record.request_id.decode("latin-1"),
+            "client": record.client,
+            "method": record.method.decode("latin-1"),
+            "host": record.host.decode("latin-1"),
+            "path": record.target.partition(b"?")[0].decode("latin-1"),
+            "status": record.status,
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+            "duration": round(now - record.started_at, 6),
+            "ttfb": round(first - record.started_at, 6) if first else None,
+            "project": match.environment.id.project if match else None,
+            "environment": match.environment.id.environment if match else None,
+            "route": match.key.route if match else None,
+            "region": record.region,
+            "arm": record.arm.value,
+            "upstream": record.endpoint,
+            "attempts": record.attempts,
+            "error": record.error.kind.value if record.error else None,
+        }

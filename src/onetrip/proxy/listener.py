@@ -1,0 +1,183 @@
+"""The proxy of one node: accepts clients, keeps deadlines, swaps its tables live, drains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from onetrip.errors import Kind, OnetripError
+from onetrip.model.catalog import Catalog
+from onetrip.model.measure import Observation
+from onetrip.model.placement import PlacementSnapshot
+from onetrip.model.topology import RegionId, Topology
+from onetrip.net.dial import Dial
+from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.metrics import Metrics
+from onetrip.proxy.balance import Balancer, IsReady
+from onetrip.proxy.downstream import Downstream
+from onetrip.proxy.hop import HopSigner
+from onetrip.proxy.ledger import Ledger
+from onetrip.proxy.pool import Pool
+from onetrip.proxy.replies import error_reply
+from onetrip.proxy.retry import RetryBudget
+from onetrip.proxy.router import Routing
+from onetrip.proxy.services import Services
+from onetrip.proxy.settings import ProxySettings
+from onetrip.tasks import Tasks
+from onetrip.timing import Clock
+
+BACKLOG = 1024
+
+
+class ProxyServer:
+    """An HTTP/1.1 reverse proxy that runs each request in the region the snapshot says.
+
+    Nothing is routed until `update` has been given a catalog.
+
+    Args:
+        region: this node's own region.
+        dial: opens upstream connections.
+        secret: shared by the nodes of a cluster; None reaches other regions directly.
+        on_observation: called once per finished exchange.
+        is_ready: whether a target can serve; must be quick, it is asked on every request.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        region: RegionId,
+        dial: Dial,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        log: Log,
+        access_log: AccessLog | None,
+        *,
+        secret: bytes | None,
+        on_observation: Callable[[Observation], None],
+        is_ready: IsReady,
+    ) -> None:
+        self._clock = clock
+        self._log = log
+        self._pool = Pool(settings, dial, clock)
+        self._tasks = Tasks(self._task_failed)
+        self._connections: set[Downstream] = set()
+        self._server: asyncio.Server | None = None
+        self.catalog = Catalog()
+        self.topology = Topology()
+        self._services = Services(
+            settings=settings,
+            region=region,
+            clock=clock,
+            rng=rng,
+            log=log,
+            ledger=Ledger(metrics, access_log, on_observation, clock),
+            hops=HopSigner(secret, clock),
+            balancer=Balancer(region, self._pool, is_ready, clock, rng, settings.fail_time),
+            budget=RetryBudget(settings.retry_ratio, settings.retry_reserve, clock),
+            routing=Routing.build(self.catalog),
+            snapshot=PlacementSnapshot(region),
+        )
+
+    @property
+    def routing(self) -> Routing:
+        """The table of hosts and paths in use."""
+        return self._services.routing
+
+    @property
+    def snapshot(self) -> PlacementSnapshot:
+        """The placements in use; assign a new one at any time."""
+        return self._services.snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: PlacementSnapshot) -> None:
+        self._services.snapshot = snapshot
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return len(self._connections)
+
+    def update(self, catalog: Catalog, topology: Topology) -> None:
+        """Use another catalog and topology from the next request on; nothing is dropped.
+
+        Raises:
+            ConfigError: the catalog cannot be routed; the old one stays in use.
+        """
+        routing = Routing.build(catalog)
+        routing.adopt(self._services.routing)
+        self._services.balancer.update(catalog, topology, self._services.hops.can_hop)
+        self._services.routing = routing
+        self.catalog, self.topology = catalog, topology
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port (useful with port 0).
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Downstream(self._services, self._opened, self._closed),
+            host,
+            port,
+            backlog=BACKLOG,
+        )
+        self._tasks.spawn(self._sweep_forever(), "proxy.sweep")
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting, answer what is in progress, and wait at most `timeout` s for it."""
+        self._services.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.wakes.wake()
+        deadline = self._clock.now() + timeout
+        while self._connections and self._clock.now() < deadline:
+            await self._clock.sleep(min(0.02, timeout))
+
+    async def stop(self) -> None:
+        """Close everything now."""
+        self._services.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        await self._tasks.cancel(timeout=5.0)
+        for connection in list(self._connections):
+            connection.abort()
+        self._pool.close()
+        # Transports report their end in the next rounds of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _opened(self, connection: Downstream) -> None:
+        settings = self._services.settings
+        if len(self._connections) >= settings.max_connections:
+            error = OnetripError(
+                f"more than {settings.max_connections} connections", kind=Kind.OVERLOADED
+            )
+            connection.write(error_reply(error, b"", keep_alive=False))
+            connection.close()
+            return
+        self._connections.add(connection)
+        self._tasks.spawn(connection.serve(), "proxy.connection")
+
+    def _closed(self, connection: Downstream) -> None:
+        self._connections.discard(connection)
+
+    async def _sweep_forever(self) -> None:
+        interval = self._services.settings.sweep_interval
+        while True:
+            await self._clock.sleep(interval)
+            now = self._clock.now()
+            for connection in list(self._connections):
+                if connection.deadline <= now:
+                    connection.expire()
+            self._pool.sweep(now)
+            self._services.ledger.gauge(len(self._connections), self._pool.opened())
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._log.error("proxy.task_failed", task=name, error=type(error).__name__)

@@ -1,0 +1,100 @@
+"""The one table from a failure to the reply a client gets; nothing else picks status codes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+from onetrip.errors import Kind, OnetripError, Side
+
+_DOWNSTREAM = {
+    Kind.MALFORMED: 400,
+    Kind.HEAD_TOO_LARGE: 431,
+    Kind.BODY_TOO_LARGE: 413,
+    Kind.URI_TOO_LONG: 414,
+    Kind.UNSUPPORTED: 501,
+    Kind.VERSION: 505,
+    Kind.LENGTH_REQUIRED: 411,
+    Kind.NO_ROUTE: 404,
+    Kind.TIMEOUT: 408,
+    Kind.LOOP: 508,
+    Kind.OVERLOADED: 503,
+    Kind.RESET: 400,
+    Kind.DENIED: 403,
+}
+_UPSTREAM = {
+    Kind.TIMEOUT: 504,
+    Kind.UNAVAILABLE: 503,
+    Kind.OVERLOADED: 503,
+}
+_UPSTREAM_MESSAGES = {
+    Kind.TIMEOUT: "the application did not answer in time",
+    Kind.UNAVAILABLE: "no instance of the application is ready",
+    Kind.OVERLOADED: "too many requests wait for the application",
+    Kind.CONNECT: "the application could not be reached",
+    Kind.RESET: "the application closed the connection before its response was complete",
+    Kind.MALFORMED: "the application's response is not valid HTTP",
+}
+"""What clients read: the error's own text names addresses, which are for the access log."""
+
+
+def status_of(error: OnetripError) -> int:
+    """Return the status code that a failure is answered with."""
+    if error.side is Side.UPSTREAM:
+        return _UPSTREAM.get(error.kind, 502)
+    if error.side is Side.DOWNSTREAM:
+        return _DOWNSTREAM.get(error.kind, 400)
+    return 503 if error.kind in (Kind.OVERLOADED, Kind.UNAVAILABLE) else 500
+
+
+def reason_of(status: int) -> bytes:
+    """Return the registered reason phrase, or nothing."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+def error_reply(
+    error: OnetripError,
+    request_id: bytes,
+    *,
+    keep_alive: bool,
+    has_body: bool = True,
+    extra: bytes = b"",
+) -> bytes:
+    """Return a complete response for a failure: a small JSON body, never a peer's own text.
+
+    Args:
+        has_body: False answers HEAD.
+        extra: further field lines, each with its CRLF.
+    """
+    status = status_of(error)
+    body = msgspec.json.encode(
+        {
+            "error": {
+                "kind": error.kind.value,
+                "message": _message(error),
+                "status": status,
+                "request_id": request_id.decode("ascii", "replace"),
+            }
+        }
+    )
+    return (
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b"
+        % (
+            status,
+            reason_of(status),
+            len(body),
+            b"" if keep_alive else b"Connection: close\r\n",
+            extra,
+            body if has_body else b"",
+        )
+    )
+
+
+def _message(error: OnetripError) -> str:
+    if error.side is Side.UPSTREAM:
+        return _UPSTREAM_MESSAGES.get(error.kind, "the application failed")
+    return str(error) if error.side is Side.DOWNSTREAM else "internal error"

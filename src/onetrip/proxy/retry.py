@@ -1,0 +1,62 @@
+"""When an attempt may be repeated, and how many repeats an outage gets.
+
+A request is repeated only when the next hop cannot have acted on it: the connection was never
+opened, or an idempotent request met a kept connection that had died (RFC 9112 section 9.3.1). The
+budget keeps repeats a share of traffic: without one, retries multiply an outage.
+"""
+
+from __future__ import annotations
+
+from onetrip.errors import UpstreamError
+from onetrip.timing import Clock
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+
+_HALF_LIFE = 10.0
+"""Seconds after which a request counts half as recent."""
+
+
+class RetryBudget:
+    """Allows extra attempts up to `ratio` of recent requests plus `reserve`.
+
+    Both counts decay together, so the budget refills as traffic goes on.
+    """
+
+    __slots__ = ("_at", "_clock", "_ratio", "_requests", "_reserve", "_retries")
+
+    def __init__(self, ratio: float, reserve: int, clock: Clock) -> None:
+        self._ratio = ratio
+        self._reserve = reserve
+        self._clock = clock
+        self._requests = 0.0
+        self._retries = 0.0
+        self._at = clock.now()
+
+    def note_request(self) -> None:
+        """Count one request."""
+        self._requests += 1.0
+
+    def take(self) -> bool:
+        """Take one extra attempt from the budget; False when it is used up."""
+        now = self._clock.now()
+        decay = 0.5 ** ((now - self._at) / _HALF_LIFE)
+        self._at = now
+        self._requests *= decay
+        self._retries *= decay
+        if self._retries + 1.0 > self._ratio * self._requests + self._reserve:
+            return False
+        self._retries += 1.0
+        return True
+
+
+def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resend: bool) -> bool:
+    """Tell whether a failed attempt may be repeated.
+
+    Args:
+        was_sent: any byte of the request was written to the next hop.
+        can_resend: the body is still at hand, whole.
+    """
+    if not error.retryable or not can_resend:
+        return False
+    return not was_sent or method in IDEMPOTENT or error.kind.value == "unavailable"

@@ -1,0 +1,138 @@
+"""Every limit and timeout of the data plane, with its default and its bounds.
+
+Nothing else in `proxy` holds such a number, so a reader can see here what an attacker can make a
+node spend. Values are seconds, bytes and counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from onetrip.errors import ConfigError
+from onetrip.wire.http1 import Limits
+
+Network = IPv4Network | IPv6Network
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "max_connections": (1, 1_000_000),
+    "max_requests": (1, 1_000_000_000),
+    "head_limit": (256, 1 << 20),
+    "target_limit": (16, 1 << 20),
+    "fields_limit": (1, 10_000),
+    "trailers_limit": (16, 1 << 20),
+    "buffer_size": (1024, 16 << 20),
+    "header_timeout": (0.01, 3600),
+    "idle_timeout": (0.01, 86_400),
+    "body_timeout": (0.01, 3600),
+    "write_timeout": (0.01, 3600),
+    "connect_timeout": (0.01, 300),
+    "read_timeout": (0.01, 86_400),
+    "tunnel_timeout": (0.01, 86_400),
+    "linger_timeout": (0.01, 60),
+    "pool_idle": (0, 100_000),
+    "pool_idle_timeout": (0.01, 3600),
+    "pool_connections": (1, 100_000),
+    "pool_queue": (0, 100_000),
+    "fail_time": (0, 600),
+    "extra_attempts": (0, 10),
+    "retry_ratio": (0, 1),
+    "retry_reserve": (0, 10_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """Limits and timeouts of one listener and of the connections it opens.
+
+    Attributes:
+        max_connections: clients served at once; one more is answered 503 and closed.
+        max_requests: requests of one client connection before it is closed, so that clients
+            spread again over nodes.
+        head_limit: request or response head, bytes; larger is 431 (or 502 from upstream).
+        target_limit: request target, bytes; larger is 414.
+        body_limit: request body, bytes; larger is 413; None leaves that to the application.
+        buffer_size: bytes held per direction before the reader is stopped.
+        header_timeout: first byte to end of a request head (a slow-head attack ends here).
+        idle_timeout: kept connection without a request.
+        body_timeout: between two arrivals of request body bytes.
+        write_timeout: during which a client must take at least some of what is sent to it.
+        connect_timeout: name look-up, connect and TLS to the next hop; also the longest wait for
+            a free connection.
+        read_timeout: upstream silent while it is its turn; 504.
+        tunnel_timeout: upgraded connection silent in both directions.
+        linger_timeout: how long a refused client may go on sending before the close, so that it
+            can read the reply (RFC 9112 section 9.6).
+        pool_idle: idle connections kept per endpoint.
+        pool_idle_timeout: age of an idle connection; below the keep-alive of common servers.
+        pool_connections: connections per endpoint; more requests wait in a queue of `pool_queue`.
+        fail_time: how long an endpoint whose connect failed is left alone.
+        extra_attempts: attempts after the first one.
+        retry_ratio: extra attempts allowed per recent request, plus `retry_reserve`, so that
+            retries cannot multiply an outage.
+        trusted_proxies: clients whose X-Forwarded-*, Forwarded and X-Request-Id are believed.
+    """
+
+    max_connections: int = 10_000
+    max_requests: int = 100_000
+    head_limit: int = 32 * 1024
+    target_limit: int = 8 * 1024
+    fields_limit: int = 100
+    trailers_limit: int = 8 * 1024
+    body_limit: int | None = None
+    buffer_size: int = 64 * 1024
+    header_timeout: float = 10.0
+    idle_timeout: float = 60.0
+    body_timeout: float = 30.0
+    write_timeout: float = 30.0
+    connect_timeout: float = 3.0
+    read_timeout: float = 60.0
+    tunnel_timeout: float = 600.0
+    linger_timeout: float = 2.0
+    pool_idle: int = 64
+    pool_idle_timeout: float = 30.0
+    pool_connections: int = 1024
+    pool_queue: int = 1024
+    fail_time: float = 1.0
+    extra_attempts: int = 2
+    retry_ratio: float = 0.2
+    retry_reserve: int = 10
+    trusted_proxies: tuple[Network, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"proxy.{name} of {value:g} is not in {low:g}-{high:g}")
+        if self.body_limit is not None and self.body_limit < 0:
+            raise ConfigError(f"proxy.body_limit of {self.body_limit} is negative")
+        if self.target_limit >= self.head_limit:
+            raise ConfigError(
+                f"proxy.target_limit of {self.target_limit} is not below "
+                f"proxy.head_limit of {self.head_limit}"
+            )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the parser."""
+        return Limits(
+            head=self.head_limit,
+            target=self.target_limit,
+            fields=self.fields_limit,
+            trailers=self.trailers_limit,
+        )
+
+    @property
+    def sweep_interval(self) -> float:
+        """How often deadlines are looked at: a tenth of the shortest, within 10–500 ms."""
+        shortest = min(
+            self.header_timeout,
+            self.idle_timeout,
+            self.body_timeout,
+            self.write_timeout,
+            self.read_timeout,
+            self.tunnel_timeout,
+            self.linger_timeout,
+            self.pool_idle_timeout,
+        )
+        return min(0.5, max(0.01, shortest / 10))
