@@ -1,0 +1,89 @@
+"""What a node probes, from the topology and the catalog."""
+
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    EnvironmentId,
+    Instance,
+    Policy,
+    Project,
+)
+from onetrip.model.measure import Target, TargetKind
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology
+from onetrip.probe.specs import PING_PATH, ProbeSpec, instance_target, specs_for
+
+DEN, BOM, FRA = RegionId("den"), RegionId("bom"), RegionId("fra")
+
+TOPOLOGY = Topology(
+    {
+        DEN: Region(DEN, "Denver", proxy=Endpoint("10.0.0.1", 8080)),
+        BOM: Region(BOM, "Mumbai", proxy=Endpoint("10.0.0.2", 8080)),
+        FRA: Region(FRA, "Frankfurt"),
+    }
+)
+
+
+def environment(name: str, hosts: tuple[str, ...], *instances: Instance) -> Environment:
+    return Environment(
+        EnvironmentId("shop", name), hosts, instances, bindings={}, health_path="/healthz"
+    )
+
+
+def catalog(*environments: Environment) -> Catalog:
+    backends = {
+        "orders": Backend("orders", BackendKind.POSTGRES, Endpoint("db.bom", 5432)),
+        "rates": Backend("rates", BackendKind.HTTP, Endpoint("r", 443, "rates.example"), "/up"),
+    }
+    project = Project("shop", Policy(), {e.id.environment: e for e in environments})
+    return Catalog({"shop": project}, backends)
+
+
+def by_target(specs: list[ProbeSpec]) -> dict[Target, ProbeSpec]:
+    assert len({spec.target for spec in specs}) == len(specs)
+    return {spec.target: spec for spec in specs}
+
+
+def test_peers_are_the_other_regions_that_have_a_node() -> None:
+    specs = by_target(specs_for(TOPOLOGY, Catalog(), DEN))
+    assert list(specs) == [Target(TargetKind.PEER, "bom")]
+    peer = specs[Target(TargetKind.PEER, "bom")]
+    assert (peer.kind, peer.path) == (BackendKind.HTTP, PING_PATH)
+    assert peer.endpoint == Endpoint("10.0.0.2", 8080)
+    assert peer.host_header == "10.0.0.2:8080"
+    assert not peer.is_health_check
+
+
+def test_backends_are_probed_by_their_kind() -> None:
+    specs = by_target(specs_for(TOPOLOGY, catalog(), DEN))
+    orders = specs[Target(TargetKind.BACKEND, "orders")]
+    assert orders.kind is BackendKind.POSTGRES
+    rates = specs[Target(TargetKind.BACKEND, "rates")]
+    assert (rates.kind, rates.path, rates.host_header) == (BackendKind.HTTP, "/up", "rates.example")
+    assert not rates.is_health_check
+
+
+def test_instances_of_every_region_get_a_health_check() -> None:
+    here, there = Instance(DEN, Endpoint("10.0.0.1", 9000)), Instance(BOM, Endpoint("10.0.0.2", 9))
+    specs = by_target(
+        specs_for(TOPOLOGY, catalog(environment("p", ("a.x", "b.x"), here, there)), DEN)
+    )
+    assert instance_target(there) == Target(TargetKind.INSTANCE, "10.0.0.2:9")
+    for instance in (here, there):
+        spec = specs[instance_target(instance)]
+        assert spec.is_health_check
+        assert (spec.kind, spec.path, spec.host_header) == (BackendKind.HTTP, "/healthz", "a.x")
+
+
+def test_endpoint_of_two_environments_is_probed_once() -> None:
+    shared = Instance(DEN, Endpoint("10.0.0.1", 9000))
+    both = catalog(environment("p", ("a.x",), shared), environment("q", ("b.x",), shared))
+    specs = by_target(specs_for(TOPOLOGY, both, DEN))
+    assert specs[instance_target(shared)].host_header == "a.x"
+
+
+def test_wildcard_host_becomes_one_that_it_matches() -> None:
+    instance = Instance(DEN, Endpoint("10.0.0.1", 9000))
+    specs = by_target(specs_for(TOPOLOGY, catalog(environment("p", ("*.x.y",), instance)), DEN))
+    assert specs[instance_target(instance)].host_header == "probe.x.y"
