@@ -273,10 +273,8 @@ class Node:
     def _apply_catalog(self) -> None:
         settings = self.settings
         catalog = policies.effective(self._base, self._cluster.policies(), settings.topology)
+        self.proxy.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
-        self.proxy.update(
-            routing=Routing.build(catalog), topology=settings.topology, catalog=catalog
-        )
         specs = specs_for(settings.topology, catalog, self.region)
         self._rtts.prune([spec.target for spec in specs])
         self._prober.set_specs(specs)
