@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onetrip.control.schemas import DecisionBody, RttRow
+from onetrip.control.schemas import DecisionBody, RttRow, SavingBody
 from onetrip_lab.mix import ROUTES, Window
 from onetrip_lab.screen import Cell, Screen, ms
-from onetrip_lab.verdict import CHATTY
+from onetrip_lab.verdict import CHATTY, is_same
 from onetrip_lab.world import CONTROL_RATIO, PROJECT, World
 
 REFRESH = 0.5
@@ -51,6 +51,8 @@ class Show:
         self._times = times
         self._edge = world.plan.edge
         self._node = world.admin(self._edge)
+        self.saving: SavingBody | None = None
+        """What the nodes measured for the chatty route; known after act 4."""
 
     async def measure(self) -> None:
         """Act 1: wait for RTTs and compare them with the truth."""
@@ -106,15 +108,7 @@ class Show:
         await self._watch(self._times.after, start, before)
         window = world.records.window(start)
         screen.block(self._comparison(before, window))
-        screen.line()
-        screen.line(
-            f"  {CONTROL_RATIO:.0%} of placed requests stay at the edge as a control group (the "
-            "default is 1 %;",
-            "dim",
-        )
-        screen.line(
-            "  a demo of a minute needs more to measure the saving with an interval)", "dim"
-        )
+        await self._tell_saving()
         await self._explain()
         return window
 
@@ -138,15 +132,37 @@ class Show:
         self._screen.line(f"  $ onetrip {' '.join(command)} --api {self._node.url}", "cyan")
         await self._node.command(*command)
 
+    async def _tell_saving(self) -> None:
+        """Say what the nodes themselves measured: placed requests against the control group."""
+        decision = await self._chatty_decision()
+        saving = self.saving = decision.saving if decision else None
+        self._screen.line()
+        if saving is None or saving.mean_ms is None:
+            self._screen.line("  the nodes have too little traffic yet to measure the saving")
+        else:
+            interval = ""
+            if saving.low_ms is not None and saving.high_ms is not None:
+                interval = (
+                    f", {saving.confidence:.0%} interval {saving.low_ms:,.0f} .. "
+                    f"{saving.high_ms:,.0f} ms"
+                )
+            self._screen.line(
+                f"  saving measured by the nodes for {CHATTY} from {self._edge}: "
+                f"{saving.mean_ms:,.0f} ms a request{interval}"
+            )
+        for line in (
+            f"  ({CONTROL_RATIO:.0%} of placed requests stay at the edge as a control group; the",
+            "  default is 1 %, which needs longer than a demo to give an interval)",
+        ):
+            self._screen.line(line, "dim")
+
+    async def _chatty_decision(self) -> DecisionBody | None:
+        decisions = await self._node.decisions(PROJECT, self._edge)
+        return next((d for d in decisions if d.route.startswith(CHATTY)), None)
+
     async def _explain(self) -> None:
-        route = next(
-            (
-                d.route
-                for d in await self._node.decisions(PROJECT, self._edge)
-                if d.route.startswith(CHATTY)
-            ),
-            CHATTY,
-        )
+        decision = await self._chatty_decision()
+        route = decision.route if decision else CHATTY
         command = ("explain", PROJECT, "--edge", self._edge, "--route", route)
         shown = " ".join(f"'{w}'" if "{" in w else w for w in command)
         self._screen.line()
@@ -252,4 +268,6 @@ def _rtt_cell(row: RttRow | None, truth: float) -> Cell:
 def _ratio(old: float | None, new: float | None) -> Cell:
     if old is None or not new:
         return "-"
+    if is_same(old, new):
+        return "same", "dim"
     return f"{old / new:.1f}x", "green" if old / new >= 1.5 else ""

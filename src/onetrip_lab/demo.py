@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
 import signal
@@ -17,13 +16,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from onetrip.errors import ConfigError, OnetripError
 from onetrip.timing import MonotonicClock
 from onetrip_lab.screen import Screen
 
 if TYPE_CHECKING:
     # At run time these are imported late, so that a missing pg8000 is one clear line.
+    from onetrip.control.schemas import SavingBody
     from onetrip_lab.acts import Show
+    from onetrip_lab.mix import Window
+    from onetrip_lab.verdict import Promise
     from onetrip_lab.world import World, WorldPlan
 
 MIN_DURATION, USUAL_DURATION, MAX_DURATION = 40.0, 60.0, 86_400.0
@@ -185,7 +189,7 @@ def _present(screen: Screen, world: World) -> None:
 
 
 async def _play(show: Show, world: World, screen: Screen, options: argparse.Namespace) -> int:
-    from onetrip_lab.verdict import all_kept, judge
+    from onetrip_lab.verdict import judge
 
     await show.measure()
     before = await show.before()
@@ -194,19 +198,45 @@ async def _play(show: Show, world: World, screen: Screen, options: argparse.Name
     back = await show.back(before)
     records = world.records
     promises = judge(world.plan.edge, before, after, back, records.total, records.failures)
-    screen.heading("Promises")
-    for promise in promises:
-        mark = screen.paint("kept  ", "green") if promise.is_kept else screen.paint("BROKEN", "red")
-        screen.line(f"  {mark}  {promise.text}: {promise.detail}")
-    if records.last_failure:
-        screen.line(f"          last failure: {records.last_failure}", "red")
+    _tell_promises(screen, promises, records.last_failure)
     if options.json:
-        rows = [{"promise": p.text, "kept": p.is_kept, "detail": p.detail} for p in promises]
-        print(json.dumps({"kept": all_kept(promises), "promises": rows}, indent=2), flush=True)
+        windows = {"off": before, "smart": after, "off_again": back}
+        print(_as_json(world, promises, windows, show.saving), flush=True)
     broken = [p for p in promises if not p.is_kept]
     if broken:
         _fail(f"broken promise: {broken[0].text}: {broken[0].detail}", 1)
     return 1 if broken else 0
+
+
+def _tell_promises(screen: Screen, promises: list[Promise], last_failure: str) -> None:
+    screen.heading("Promises")
+    for promise in promises:
+        mark = screen.paint("kept  ", "green") if promise.is_kept else screen.paint("BROKEN", "red")
+        screen.line(f"  {mark}  {promise.text}")
+        screen.line(f"          {promise.detail}", "dim")
+    if last_failure:
+        screen.line(f"          last failure: {last_failure}", "red")
+
+
+def _as_json(
+    world: World,
+    promises: list[Promise],
+    windows: dict[str, Window],
+    saving: SavingBody | None,
+) -> str:
+    from onetrip_lab.verdict import all_kept, medians
+
+    regions = world.matrix.regions
+    outcome = {
+        "kept": all_kept(promises),
+        "promises": [{"promise": p.text, "kept": p.is_kept, "detail": p.detail} for p in promises],
+        "database": world.database.product if world.database else "",
+        "requests": world.records.total,
+        "failures": world.records.failures,
+        "p50_ms": {name: medians(regions, window) for name, window in windows.items()},
+        "saving": saving,
+    }
+    return msgspec.json.format(msgspec.json.encode(outcome), indent=2).decode()
 
 
 async def _stay_up(

@@ -70,11 +70,12 @@ class Screen:
 
     def _row(self, row: Sequence[Cell], widths: list[int], rights: list[bool]) -> str:
         cells = []
-        for cell, width, right in zip(row, widths, rights, strict=True):
+        for number, (cell, width, right) in enumerate(zip(row, widths, rights, strict=True)):
             text = _text(cell)
-            padded = text.rjust(width) if right else text.ljust(width)
+            is_last = number == len(widths) - 1
+            padded = text.rjust(width) if right else text if is_last else text.ljust(width)
             cells.append(self.paint(padded, cell[1]) if isinstance(cell, tuple) else padded)
-        return "  " + "  ".join(cells).rstrip()
+        return "  " + "  ".join(cells)
 
     def _erase(self) -> None:
         if self._live_lines:

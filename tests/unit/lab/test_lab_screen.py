@@ -38,6 +38,11 @@ def test_finished_lines_are_never_erased() -> None:
     assert "\x1b" not in out.getvalue()
 
 
+def test_last_column_leaves_no_blanks_behind() -> None:
+    shown, _ = screen(has_color=True)
+    assert not any("  \x1b[0m" in line for line in shown.table(["a", "b"], [["x", "long"]]))
+
+
 def test_colour_does_not_disturb_the_alignment() -> None:
     shown, _ = screen(has_color=True)
     plain = shown.table([">n"], [["1"], [("1", "red")]])

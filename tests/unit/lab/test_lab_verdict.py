@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onetrip_lab.mix import Record, Window
-from onetrip_lab.verdict import Promise, all_kept, judge
+from onetrip_lab.verdict import Promise, all_kept, is_same, judge, medians
 
 
 def window(
@@ -84,3 +84,17 @@ def test_one_failed_request_breaks_the_last_promise() -> None:
 def test_no_requests_at_all_prove_nothing() -> None:
     nothing = Window([])
     assert not any(kept(judge("den", nothing, nothing, nothing, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [(0.0018, 0.0022, True), (0.231, 0.25, True), (0.231, 0.26, False), (2.5, 0.25, False)],
+)
+def test_noise_and_small_drift_count_as_the_same(old: float, new: float, same: bool) -> None:
+    assert is_same(old, new) is is_same(new, old) is same
+
+
+def test_medians_are_ms_by_region_and_route() -> None:
+    found = medians(["den", "bom"], BEFORE)
+    assert found["den"]["/orders"] == 2500.0
+    assert found["bom"] == {"/orders": None, "/cart": None, "/item": None, "/about": None}
