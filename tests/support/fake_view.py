@@ -197,7 +197,7 @@ class FakeView:
         self.catalog = replace(self.catalog, projects=projects, version=self.catalog.version + 1)
         self.changes.append((project, change))
         detail = f"placement {policy.mode.value}"
-        self._events.insert(0, Event(self.now, "policy.changed", project, detail))
+        self._events.insert(0, Event(self.now, "app.policy_changed", project, detail))
         return policy
 
     async def reload(self) -> str:
@@ -387,8 +387,8 @@ def _first_events(toggled_at: float) -> list[Event]:
         Event(toggled_at + 64, "place.confirmed", "shop/production read /orders/{id}", moved),
         Event(toggled_at + 21, "place.moved", "shop/production read /orders/{id}", moved),
         Event(toggled_at + 20, "place.moved", "shop/production write /orders", "fra -> bom"),
-        Event(toggled_at, "policy.changed", "shop", "placement smart (was off)"),
+        Event(toggled_at, "app.policy_changed", "shop", "placement smart (was off)"),
         Event(toggled_at - 4000, "probe.recovered", "blog-db", "after 3 failures, from bom"),
         Event(toggled_at - 4012, "probe.failed", "blog-db", "timeout after 1 s, from bom"),
-        Event(toggled_at - 7440, "node.started", "den", "version 0.1.0"),
+        Event(toggled_at - 7440, "app.started", "den", "version 0.1.0"),
     ]

@@ -39,7 +39,7 @@ def build_admin(
         token: bearer token that callers must send; None permits loopback use only.
         wall: Unix time source, s; None takes the machine's clock.
     """
-    api = Handlers(view, log, wall or MonotonicClock().wall)
+    api = Handlers(view, wall or MonotonicClock().wall)
     app = web.Application(
         middlewares=[_problems(log), guard(token)],
         client_max_size=MAX_BODY,

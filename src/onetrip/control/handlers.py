@@ -21,7 +21,6 @@ from onetrip.control.view import NodeView
 from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Project
 from onetrip.model.placement import Decision
-from onetrip.observe.logs import Log
 
 MAX_BODY = 64 * 1024
 """Largest request body, bytes; a project change needs about 200."""
@@ -38,9 +37,8 @@ DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
 class Handlers:
     """The handlers; see each one's schema in `control/schemas`."""
 
-    def __init__(self, view: NodeView, log: Log, wall: Callable[[], float]) -> None:
+    def __init__(self, view: NodeView, wall: Callable[[], float]) -> None:
         self._view = view
-        self._log = log
         self._wall = wall
         self._changing = asyncio.Lock()
 
@@ -147,8 +145,7 @@ class Handlers:
             # Checked under the lock, so of two changes with one ETag the second is refused.
             self._check_precondition(request)
             if change is not None:
-                policy = await self._view.change_policy(name, change)
-                self._log.info("control.policy_changed", project=name, mode=policy.mode.value)
+                await self._view.change_policy(name, change)
         return self._reply_project(self._find(request))
 
     async def explain(self, request: web.Request) -> web.Response:
@@ -195,7 +192,6 @@ class Handlers:
         await _body(request)
         async with self._changing:
             detail = await self._view.reload()
-        self._log.info("control.reloaded", detail=detail)
         return _reply(schemas.ReloadBody(detail))
 
     def _find(self, request: web.Request) -> Project:

@@ -36,6 +36,7 @@ const act = {
     byId("why").scrollIntoView({ block: "nearest", behavior: "auto" });
   },
   async change(project, placement) {
+    if (state.busy.has(project.name)) return;
     state.busy.add(project.name);
     draw();
     try {
@@ -82,8 +83,9 @@ async function poll() {
 }
 
 async function load() {
-  const [status, regions, rtts, projects, events] = await Promise.all(
-    ["/v1/status", "/v1/regions", "/v1/rtts", "/v1/projects", "/v1/events?limit=60"].map(get));
+  const status = await get("/v1/status"); // alone, so a missing token is refused once
+  const [regions, rtts, projects, events] = await Promise.all(
+    ["/v1/regions", "/v1/rtts", "/v1/projects", "/v1/events?limit=60"].map(get));
   Object.assign(state, { status, regions: regions.regions, rtts: rtts.rtts, projects: projects.projects, events: events.events });
   state.now = status.started_at + status.uptime;
   state.focusRegion ??= status.region;

@@ -24,7 +24,8 @@ export const rttClass = (value) =>
 /** Draw the map. `flows` are {from, to, trips, kind} of the selected route. */
 export function drawMap(state, flows, onFocus) {
   const placed = state.regions.filter((r) => r.position);
-  const data = { placed, flows, focus: state.focusRegion, rtts: peerRtts(state.rtts) };
+  const width = Math.round((byId("map").clientWidth || 860) / 40) * 40;
+  const data = { placed, flows, focus: state.focusRegion, rtts: peerRtts(state.rtts), width };
   refill("map", data, () => (placed.length ? build(placed, data, onFocus) : empty()));
   byId("map-note").textContent =
     placed.length > FEW ? `RTTs from ${state.focusRegion}; choose a region to see its own` : "";
@@ -45,7 +46,7 @@ function peerRtts(rows) {
 function build(regions, data, onFocus) {
   const points = new Map(regions.map((r) => [r.id, project(r.position.longitude, r.position.latitude)]));
   const box = frame([...points.values()]);
-  const unit = box.width / 860; // one CSS pixel, about
+  const unit = box.width / Math.max(data.width, 280); // one CSS pixel, about
   land ??= landPath(project);
   const svg = s("svg", {
     viewBox: `${box.x} ${box.y} ${box.width} ${box.height}`,

@@ -63,7 +63,7 @@ function projectItem(project, state, act) {
       h("button", {
         class: "switch", role: "switch", type: "button", "data-key": `switch ${project.name}`,
         "aria-checked": String(isSmart), "aria-label": `Smart placement of ${project.name}`,
-        "aria-busy": String(isBusy), disabled: isBusy,
+        "aria-busy": String(isBusy), // never `disabled`: that would drop the keyboard focus
         onclick: () => act.change(project, { mode: isSmart ? "off" : "smart" }),
       }, h("span", { class: "knob" }))),
     h("p", { class: "project-hosts" }, hosts.slice(0, 3).join(", ") + (hosts.length > 3 ? ` and ${hosts.length - 3} more` : "")),
@@ -72,7 +72,7 @@ function projectItem(project, state, act) {
       h("span", {}, project.saving_ms === null ? "no saving measured yet" : h("strong", { class: "gain" }, `saves ${ms(project.saving_ms)} ms`), project.saving_ms === null ? "" : " a request"),
       h("label", { class: "pin" }, "pin ",
         h("select", {
-          "data-key": `pin ${project.name}`, disabled: isBusy, "aria-label": `Pin ${project.name} to a region`,
+          "data-key": `pin ${project.name}`, "aria-label": `Pin ${project.name} to a region`,
           onchange: (event) => act.change(project, { hint: event.target.value }),
         }, ["", ...state.regions.map((r) => r.id)].map((id) =>
           h("option", { value: id, selected: id === project.placement.hint }, id || "none"))))));
@@ -270,9 +270,11 @@ export function drawHistory(state) {
   });
 }
 
+const isPolicy = (name) => /(^|\.)policy/.test(name);
+
 function marksOf(state, d) {
-  const toggles = state.events.filter((e) => e.name.startsWith("policy.") && (e.subject === state.project || e.subject.startsWith(`${state.project}/`)));
-  return toggles.slice(0, 4).map((e) => ({ at: e.at, text: e.detail.split(" (")[0].slice(0, 28) || e.name }));
+  const toggles = state.events.filter((e) => isPolicy(e.name) && (e.subject === state.project || e.subject.startsWith(`${state.project}/`)));
+  return toggles.slice(0, 4).map((e) => ({ at: e.at, text: e.detail.split(/ \(|, /)[0].slice(0, 28) || e.name }));
 }
 
 /** The RTT matrix: regions by regions, then backends. */
@@ -319,5 +321,5 @@ export function drawEvents(state) {
 function toneOf(name) {
   if (/fail|lost|down|unreachable|reverted|refused/.test(name)) return "bad";
   if (/moved|confirmed|recovered|placed/.test(name)) return "good";
-  return name.startsWith("policy.") ? "accent" : "";
+  return isPolicy(name) ? "accent" : "";
 }

@@ -1,0 +1,121 @@
+"""The explain text, word for word: it is what people decide by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from onetrip.cli.explain import decision, explain, sentence
+from onetrip.control import convert
+from onetrip.control.schemas import DecisionBody, ExplainBody, LatencyRow
+from onetrip.model.placement import Decision, Saving, Status
+from support.fake_view import FakeView
+
+PLACED = """\
+shop/production  read /orders/{id}  from den: placed in bom - saves 2284.5 ms (91 %), predicted
+   region  edge RTT  compute    orders-db: trips x RTT      total
+*  bom        229.0      3.1  11.0 x    0.5 =      5.5   237.6 ms
+   fra        136.0      3.1  11.0 x  117.0 =   1287.0  1426.1 ms  slower
+   den          0.0      3.1  11.0 x  229.0 =   2519.0  2522.1 ms  default
+  rule: predicted saving exceeds the least gain and its interval
+  trips: 11.0 to orders-db (10.7..11.3), learned from 1284 requests in 3 regions
+  measured: control 2547.3 ms (12 requests) vs placed 240.0 ms (1272): saving 2284.5 ms, \
+95 % interval 2234.8..2334.2 ms"""
+
+ANALYZING = """\
+shop/production  read /search  from den: analyzing, runs in den meanwhile
+   region  edge RTT  compute   orders-db: trips x RTT     total
+   bom        229.0      3.1  4.0 x    0.5 =      2.0  234.1 ms  slower
+   fra        136.0      3.1  4.0 x  117.0 =    468.0  607.1 ms  slower
+*  den          0.0      3.1  4.0 x  229.0 =    916.0  919.1 ms  default
+  rule: round trips not known yet
+  trips: not known yet, 6 requests seen
+  missing: needs 14 more requests from den"""
+
+TWO_BACKENDS = """\
+   region  edge RTT  compute   orders-db: trips x RTT    sessions: trips x RTT      total
+*  bom        229.0      4.8  6.2 x    0.5 =      3.1  1.0 x  117.0 =    117.0   353.9 ms
+   fra        136.0      4.8  6.2 x  117.0 =    725.4  1.0 x    0.5 =      0.5   866.7 ms  slower
+   den          0.0      4.8  6.2 x  229.0 =   1419.8  1.0 x  136.0 =    136.0  1560.6 ms"""
+
+
+def bodies(route: str, edge: str = "den") -> tuple[DecisionBody, list[LatencyRow], Decision]:
+    view = FakeView()
+    found = next(d for d in view.decisions("shop") if (d.key.route, d.edge) == (route, edge))
+    rows = [convert.latency_row(row) for row in view.latencies("shop")]
+    own = [r for r in rows if (r.route, r.edge) == (route, edge)]
+    return convert.decision_body(found), own, found
+
+
+def test_placed_route_shows_every_term_and_the_measured_saving() -> None:
+    body, rows, _ = bodies("/orders/{id}")
+    assert decision(body, rows) == PLACED
+
+
+def test_analyzing_route_shows_what_is_missing() -> None:
+    body, rows, _ = bodies("/search")
+    assert decision(body, rows) == ANALYZING
+
+
+def test_each_backend_has_its_column() -> None:
+    body, rows, _ = bodies("/orders")
+    assert TWO_BACKENDS in decision(body, rows)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Status.OFF, "off, runs in bom"),
+        (Status.ANALYZING, "analyzing, runs in bom meanwhile"),
+        (Status.PLACED, "placed in bom - saves 2284.5 ms (91 %), predicted"),
+        (Status.AT_EDGE, "stays at the edge, in bom"),
+        (Status.PINNED, "pinned to bom by its hint - saves 2284.5 ms (91 %), predicted"),
+        (Status.INSUFFICIENT_TRAFFIC, "insufficient traffic, runs in bom"),
+        (Status.NOT_HELPING, "not helping, went back to bom"),
+        (Status.UNREACHABLE, "unreachable, no permitted region has a ready instance"),
+    ],
+)
+def test_every_status_is_a_sentence(status: Status, words: str) -> None:
+    _, _, found = bodies("/orders/{id}")
+    changed = replace(found, placement=replace(found.placement, status=status))
+    assert sentence(convert.decision_body(changed)) == words
+
+
+def test_pin_that_costs_says_so() -> None:
+    view = FakeView()
+    found = next(d for d in view.decisions("invoices") if d.edge == "bom")
+    assert "costs" in sentence(convert.decision_body(found))
+
+
+def test_saving_without_an_interval_says_why() -> None:
+    _, rows, found = bodies("/orders/{id}")
+    nan = float("nan")
+    few = replace(found, saving=Saving(2.3, nan, nan, 0.95, 12, 1))
+    assert "saving 2300.0 ms, too little traffic for an interval" in decision(
+        convert.decision_body(few), rows
+    )
+    none = replace(found, saving=Saving(nan, nan, nan, 0.95, 12, 0))
+    assert "too little traffic to compare" in decision(convert.decision_body(none), [])
+
+
+def test_rows_of_other_routes_are_not_mixed_in() -> None:
+    body, rows, _ = bodies("/orders/{id}")
+    other = bodies("/orders/{id}", "fra")[1]
+    assert explain(ExplainBody("shop", 1, [body]), other + rows) == PLACED
+
+
+def test_no_route_is_told_in_a_sentence() -> None:
+    assert "no route matches" in explain(ExplainBody("shop", 0, []), [])
+
+
+def test_rows_beyond_the_limit_are_counted() -> None:
+    body, rows, _ = bodies("/about")
+    assert explain(ExplainBody("shop", 7, [body]), rows).endswith("6 more not shown")
+
+
+def test_route_name_cannot_steer_the_terminal() -> None:
+    body, _, found = bodies("/about")
+    key = found.key._replace(route="/\x1b[2Jx")
+    body = convert.decision_body(replace(found, key=key))
+    assert "\x1b" not in explain(ExplainBody("shop", 1, [body]), [])

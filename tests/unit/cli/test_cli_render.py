@@ -1,0 +1,111 @@
+"""Plain-text tables: aligned, in milliseconds, and safe to print."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from onetrip.cli import render
+from onetrip.control import convert, schemas
+from onetrip.model.measure import EstimateState
+from onetrip.model.topology import RegionId
+from support.fake_view import FakeView
+
+MATRIX = """\
+FROM \\ TO, ms    den    bom    fra  orders-db  blog-db  sessions
+den                .  229.0  136.0      229.0    136.0     136.0
+bom            229.0      .  117.0        0.5    117.0     117.0
+fra            136.0  117.0      .      117.0      0.5       0.5"""
+
+
+def test_rtts_are_a_matrix_of_regions_then_backends() -> None:
+    body = schemas.RttsBody(convert.rtt_rows(FakeView().rtt_rows()))
+    assert render.rtts(body) == MATRIX
+
+
+def test_failing_and_stale_rtts_are_marked_and_explained() -> None:
+    rows = {source: dict(row) for source, row in FakeView().rtt_rows().items()}
+    first, second = list(rows[RegionId("den")])[:2]
+    den = rows[RegionId("den")]
+    den[first] = replace(den[first], state=EstimateState.STALE)
+    den[second] = replace(den[second], state=EstimateState.FAILING, rtt=math.nan)
+    text = render.rtts(schemas.RttsBody(convert.rtt_rows(rows)))
+    assert "229.0*" in text
+    assert "-!" in text
+    assert text.endswith("* stale  ! failing")
+
+
+def test_right_aligned_columns_end_together() -> None:
+    text = render.table(("NAME", ">N"), [("a", "1"), ("long", "12345")])
+    assert text == "NAME      N\na         1\nlong  12345"
+
+
+def test_table_without_rows_is_its_head() -> None:
+    assert render.table(("A", "B"), []) == "A  B"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\nb", "a\u202eb", "a\x00b"])
+def test_characters_that_steer_a_terminal_are_replaced(text: str) -> None:
+    assert render.plain(text) == f"a\ufffd{text[2:]}"
+    assert len(render.table(("X",), [(text,)]).split("\n")) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 0 s"),
+        (8040, "2 h 14 min"),
+        (90_000, "1 d 1 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_durations_use_two_units(seconds: float, text: str) -> None:
+    assert render.duration(seconds) == text
+
+
+def test_instants_outside_the_calendar_are_a_dash() -> None:
+    assert render.instant(0.0) == "1970-01-01 00:00:00"
+    assert render.instant(1e20) == "-"
+
+
+def test_status_names_each_problem() -> None:
+    body = schemas.StatusBody(
+        version="0.1.0",
+        region="den",
+        state="degraded",
+        problems=["region bom does not answer"],
+        started_at=0.0,
+        uptime=61.0,
+        catalog_version=1,
+        snapshot_version=1,
+        regions=3,
+        regions_alive=2,
+        projects=1,
+        routes={"placed": 2, "off": 1},
+        saving_ms=None,
+    )
+    assert render.status(body) == (
+        "onetrip 0.1.0  node den  up 1 min 1 s  degraded\n"
+        "regions   2 of 3 alive\n"
+        "projects  1\n"
+        "routes    2 placed, 1 off\n"
+        "saving    not measured yet\n"
+        "problem   region bom does not answer"
+    )
+
+
+def test_projects_show_toggle_pin_and_saving() -> None:
+    view = FakeView()
+    rows = [
+        convert.project_row(p, view.catalog, view.decisions(p.name))
+        for p in view.catalog.projects.values()
+    ]
+    lines = render.projects(schemas.ProjectsBody(rows)).split("\n")
+    assert lines[1].split()[:3] == ["shop", "smart", "-"]
+    assert lines[1].endswith("1665.4 ms a request, measured")
+    assert lines[2].split()[:3] == ["blog", "off", "-"]
+    assert lines[3].split()[:3] == ["invoices", "smart", "fra"]
