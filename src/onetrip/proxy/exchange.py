@@ -466,6 +466,9 @@ class Exchange:
             waits_for_100 = self._head.meta.expects_continue and not self._interims
             if not waits_for_100 or request.size:
                 return _late_client("client sent no body data", settings.body_timeout)
+        if down.has_ended and self._response is None:
+            gone = DownstreamError("client closed the connection", kind=Kind.RESET)
+            return gone, min(settings.half_close_timeout, settings.read_timeout)
         return _late_upstream("no response data", settings.read_timeout)
 
     # --- the end ---

@@ -147,7 +147,7 @@ class Ledger:
                 arm=record.arm,
                 latency=latency,
                 service=first - record.sent_at if first and record.is_own else None,
-                is_error=not first or record.status >= 500,
+                is_error=not first or record.status >= 500 or record.error is not None,
                 is_cold=record.is_cold,
                 at=self._clock.now(),
             )

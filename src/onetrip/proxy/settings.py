@@ -28,6 +28,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "write_timeout": (0.01, 3600),
     "connect_timeout": (0.01, 300),
     "read_timeout": (0.01, 86_400),
+    "half_close_timeout": (0.01, 86_400),
     "tunnel_timeout": (0.01, 86_400),
     "linger_timeout": (0.01, 60),
     "pool_idle": (0, 100_000),
@@ -60,6 +61,8 @@ class ProxySettings:
         connect_timeout: name look-up, connect and TLS to the next hop; also the longest wait for
             a free connection.
         read_timeout: upstream silent while it is its turn; 504.
+        half_close_timeout: how long a client that closed its sending side is waited for. It may
+            be half closed or gone; nothing tells the two apart before something is sent.
         tunnel_timeout: upgraded connection silent in both directions.
         linger_timeout: how long a refused client may go on sending before the close, so that it
             can read the reply (RFC 9112 section 9.6).
@@ -87,6 +90,7 @@ class ProxySettings:
     write_timeout: float = 30.0
     connect_timeout: float = 3.0
     read_timeout: float = 60.0
+    half_close_timeout: float = 5.0
     tunnel_timeout: float = 600.0
     linger_timeout: float = 2.0
     pool_idle: int = 64
@@ -131,6 +135,7 @@ class ProxySettings:
             self.body_timeout,
             self.write_timeout,
             self.read_timeout,
+            self.half_close_timeout,
             self.tunnel_timeout,
             self.linger_timeout,
             self.pool_idle_timeout,
