@@ -1,0 +1,206 @@
+"""A small real cluster in one process: nodes, instances and a backend that is near one region.
+
+The backend is an HTTP server that answers after the delay of the region that asks (each region has
+its own port for it), so probes measure that RTT; an instance serves a request by waiting
+`trips x delay` of its own region, as an application with sequential queries would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import yaml
+from aiohttp import web
+
+from onetrip.app.config import load_settings
+from onetrip.app.node import Node
+from onetrip.observe.logs import silent_log
+from support.ports import free_ports
+
+SECRET = "a shared secret for tests"
+
+DELAYS = {"den": 0.060, "bom": 0.001}
+"""RTT from each region to the backend, s."""
+
+TRIPS = {"/orders": 5, "/item": 1, "/about": 0}
+"""Sequential round trips a request of each route makes."""
+
+
+@dataclass(slots=True)
+class Site:
+    """One region's servers and addresses."""
+
+    name: str
+    proxy: int
+    peer: int
+    admin: int
+    instance: int = 0
+    backend: int = 0
+    served: int = 0
+    node: Node | None = None
+    runners: list[web.AppRunner] = field(default_factory=list)
+    instance_runner: web.AppRunner | None = None
+
+
+class Cluster:
+    """Two regions, `den` far from the backend and `bom` beside it."""
+
+    def __init__(self, folder: Path, placement: Mapping[str, object]) -> None:
+        self.folder = folder
+        self.placement = dict(placement)
+        ports = free_ports(6)
+        self.sites = {name: Site(name, *ports[3 * i : 3 * i + 3]) for i, name in enumerate(DELAYS)}
+        self.session: aiohttp.ClientSession
+
+    async def start(self) -> None:
+        """Start instances, backends and nodes."""
+        self.session = aiohttp.ClientSession()
+        for site in self.sites.values():
+            site.backend = await self._serve(site, self._backend(site))
+            site.instance = await self._serve(site, self._instance(site))
+            site.instance_runner = site.runners[-1]
+        (self.folder / "secret").write_text(SECRET)
+        for site in self.sites.values():
+            self.write_config(site)
+            await self.start_node(site.name)
+
+    async def stop(self) -> None:
+        """Stop everything, whatever state it is in."""
+        await self.session.close()
+        for site in self.sites.values():
+            await self.stop_node(site.name)
+            for runner in site.runners:
+                await runner.cleanup()
+
+    async def start_node(self, name: str) -> Node:
+        """Start (or restart) one region's node."""
+        site = self.sites[name]
+        site.node = Node(load_settings(self.path_of(name), name), log=silent_log())
+        await site.node.start()
+        return site.node
+
+    async def stop_node(self, name: str) -> None:
+        """Stop one region's node."""
+        site = self.sites[name]
+        if site.node is not None:
+            node, site.node = site.node, None
+            await node.stop(0.5)
+
+    def node(self, name: str) -> Node:
+        """Return a running node."""
+        node = self.sites[name].node
+        assert node is not None
+        return node
+
+    def path_of(self, name: str) -> Path:
+        """Return the configuration file of a region's node."""
+        return self.folder / f"{name}.yaml"
+
+    def write_config(self, site: Site, **more: object) -> None:
+        """Write a node's configuration; `more` replaces top-level keys."""
+        config = {
+            "data_dir": str(self.folder / "data"),
+            "score_interval": 0.1,
+            "cluster": {"secret_file": "secret", "sync_interval": 0.1},
+            "probe": {"interval": 0.2},
+            "log": {"access": "off"},
+            "regions": {
+                each.name: {
+                    "proxy": f"127.0.0.1:{each.proxy}",
+                    "peer": f"127.0.0.1:{each.peer}",
+                    "node": {
+                        "listen": f"127.0.0.1:{each.proxy}",
+                        "admin": f"127.0.0.1:{each.admin}",
+                        "peer_listen": f"127.0.0.1:{each.peer}",
+                    },
+                }
+                for each in self.sites.values()
+            },
+            "backends": {"db": {"kind": "http", "address": f"127.0.0.1:{site.backend}"}},
+            "projects": {"shop": self._project()},
+        }
+        self.path_of(site.name).write_text(yaml.safe_dump(config | more))
+
+    async def get(self, edge: str, path: str) -> tuple[int, str]:
+        """Send one request to an edge and return status and where it ran."""
+        url = f"http://127.0.0.1:{self.sites[edge].proxy}{path}"
+        async with self.session.get(url, headers={"Host": "shop.test"}) as reply:
+            await reply.read()
+            return reply.status, reply.headers.get("onetrip-placement", "")
+
+    async def many(self, edge: str, path: str, count: int, width: int = 8) -> list[str]:
+        """Send `count` requests, `width` at a time; every one must succeed."""
+        places: list[str] = []
+
+        async def worker(share: int) -> None:
+            for _ in range(share):
+                status, place = await self.get(edge, path)
+                assert status == 200
+                places.append(place)
+
+        await asyncio.gather(*(worker(count // width) for _ in range(width)))
+        return places
+
+    async def patch(self, edge: str, placement: Mapping[str, object]) -> int:
+        """Change the project's policy through one node's admin API."""
+        url = f"http://127.0.0.1:{self.sites[edge].admin}/v1/projects/shop"
+        async with self.session.patch(url, json={"placement": placement}) as reply:
+            return reply.status
+
+    def _project(self) -> dict[str, object]:
+        instances = {s.name: [f"127.0.0.1:{s.instance}"] for s in self.sites.values()}
+        return {
+            "placement": self.placement,
+            "environments": {
+                "production": {
+                    "hosts": ["shop.test"],
+                    "bindings": {"db": "db"},
+                    "instances": instances,
+                    "health_path": "/about",
+                }
+            },
+        }
+
+    async def _serve(self, site: Site, app: web.Application) -> int:
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        site.runners.append(runner)
+        return int(runner.addresses[0][1])
+
+    @staticmethod
+    def _backend(site: Site) -> web.Application:
+        async def answer(request: web.Request) -> web.Response:
+            await asyncio.sleep(DELAYS[site.name])
+            return web.Response(text="row")
+
+        app = web.Application()
+        app.router.add_get("/{rest:.*}", answer)
+        return app
+
+    @staticmethod
+    def _instance(site: Site) -> web.Application:
+        async def answer(request: web.Request) -> web.Response:
+            site.served += 1
+            await asyncio.sleep(TRIPS.get(request.path, 0) * DELAYS[site.name])
+            return web.Response(text=site.name)
+
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", answer)
+        return app
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, **placement: object) -> AsyncIterator[Cluster]:
+    """Run a cluster for the length of a test."""
+    cluster = Cluster(folder, placement)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
