@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onetrip.estimate.filters import FilterSettings, RttFilter, WindowedMinimum
@@ -15,6 +15,7 @@ rtts = st.floats(0.0, 60.0, allow_nan=False)
 PEER = Target(TargetKind.PEER, "bom")
 
 
+@settings(deadline=None)
 @given(st.lists(rtts, min_size=1, max_size=200))
 def test_base_and_srtt_stay_within_their_samples(samples: list[float]) -> None:
     known = RttFilter(PEER)
@@ -28,6 +29,7 @@ def test_base_and_srtt_stay_within_their_samples(samples: list[float]) -> None:
     assert estimate.samples == len(samples)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(rtts, st.none()), max_size=60), st.integers(1, 10))
 def test_state_depends_on_the_failures_since_the_last_success(
     outcomes: list[float | None], failing_after: int
@@ -45,6 +47,7 @@ def test_state_depends_on_the_failures_since_the_last_success(
     assert (state is EstimateState.FAILING) == (row >= failing_after)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(rtts, st.floats(0, 30)), min_size=1, max_size=100),
     st.integers(1, 20),
@@ -70,6 +73,7 @@ cells = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(cells, st.permutations(REGIONS))
 def test_matrix_does_not_depend_on_the_order_of_regions_where_measured(
     known: dict[tuple[RegionId, RegionId], tuple[float, EstimateState]], order: list[RegionId]

@@ -146,7 +146,11 @@ class MysqlProbe:
 
 
 class RedisProbe:
-    """Times PING to its reply on a kept connection."""
+    """Times PING to its reply on a kept connection.
+
+    A server that refuses when it accepts (protected mode, too many clients) closes at once, and
+    the reset can overtake the text of its refusal: that is a failure.
+    """
 
     def __init__(self, spec: ProbeSpec, network: Network) -> None:
         self._spec = spec
@@ -180,7 +184,7 @@ class RedisProbe:
         reader = RedisPing()
         rtt, event = await ask(self._spec, self._network, self._kept, reader, deadline)
         if not reader.is_clean or isinstance(event, ServerRefused):
-            # A refusing server (protected mode, too many clients) closes after its answer.
+            # A refusing server may close after its answer.
             self.close()
         return rtt
 

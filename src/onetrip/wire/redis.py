@@ -32,7 +32,7 @@ class RedisPing(ReplyReader[RedisEvent]):
     """One PING and its reply."""
 
     question = PING
-    limit = 1024
+    limit = 4096  # the text of -DENIED alone has 1,067 bytes (Redis 7)
 
     def _parse(self, data: bytes) -> tuple[RedisEvent, int] | None:
         if data[:1] == b"-":

@@ -58,7 +58,7 @@ ANSWERS: list[tuple[BackendKind, Talk]] = [
     (BackendKind.MYSQL, says(mysql_error(1040, "Too many connections"))),
     (BackendKind.MYSQL, says(mysql_error(1130, "Host is not allowed to connect"))),
     (BackendKind.REDIS, says(b"-NOAUTH Authentication required.\r\n", question=14)),
-    (BackendKind.REDIS, says(b"-DENIED Redis is running in protected mode\r\n")),
+    (BackendKind.REDIS, says(b"-DENIED Redis is running in protected mode\r\n", question=14)),
     (BackendKind.HTTP, http(OK)),
     (BackendKind.HTTP, http(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")),
     (BackendKind.HTTP, http(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")),

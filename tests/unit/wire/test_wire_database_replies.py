@@ -88,8 +88,8 @@ def test_mysql_size_over_the_limit_is_refused_by_its_header() -> None:
 
 def test_redis_line_without_end_is_refused_at_the_limit() -> None:
     machine = RedisPing()
-    machine.receive_data(b"-" + b"A" * 1022)
-    with pytest.raises(LimitError, match="1024 bytes exceeds limit of 1024"):
+    machine.receive_data(b"-" + b"A" * 4094)
+    with pytest.raises(LimitError, match="4096 bytes exceeds limit of 4096"):
         machine.receive_data(b"A")
 
 

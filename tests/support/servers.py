@@ -1,0 +1,179 @@
+"""Real PostgreSQL, MariaDB and Redis for tests: started in a directory of their own, on loopback.
+
+A program that is not installed skips the test, with its name; where the environment says CI=true
+it fails instead, so that a missing package cannot turn the tests off unseen. PostgreSQL and
+MariaDB refuse to run as root, so root starts them as `nobody`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT = 30.0
+"""Time for a server to accept connections, s."""
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server, where it listens, its directory and its log."""
+
+    port: int
+    directory: Path
+    log: Path
+
+    def log_text(self) -> str:
+        """Return what the server has logged so far."""
+        return self.log.read_text(errors="replace")
+
+
+def require_program(name: str, *places: Path) -> str:
+    """Return the path of a program, or skip the test (fail it where CI=true)."""
+    path = os.pathsep.join([*map(str, places), os.environ.get("PATH", ""), "/usr/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@contextmanager
+def running_postgres(*options: str) -> Iterator[RunningServer]:
+    """Run PostgreSQL; user `probe`, no password."""
+    initdb = require_program("initdb", *_POSTGRES)
+    program = require_program("postgres", *_POSTGRES)
+    with _directory() as directory:
+        data = str(directory / "data")
+        _run([initdb, "-D", data, "-U", "probe", "-A", "trust", "--no-sync"], directory)
+        port = free_port()
+        command = [program, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(directory)]
+        with _process([*command, "-F", *options], directory, port) as server:
+            yield server
+
+
+@contextmanager
+def running_mariadb(*options: str, statements: Sequence[str] = ()) -> Iterator[RunningServer]:
+    """Run MariaDB; `statements` run at its start."""
+    install = require_program("mariadb-install-db")
+    program = require_program("mariadbd")
+    with _directory() as directory:
+        data = f"--datadir={directory / 'data'}"
+        auth = "--auth-root-authentication-method=normal"
+        _run([install, "--no-defaults", data, auth, "--skip-test-db"], directory)
+        init = directory / "init.sql"
+        init.write_text("".join(f"{statement};\n" for statement in statements))
+        port = free_port()
+        command = [program, "--no-defaults", data, f"--port={port}", "--bind-address=127.0.0.1"]
+        command += [f"--socket={directory / 'socket'}", f"--init-file={init}"]
+        command += [f"--pid-file={directory / 'pid'}", "--innodb-buffer-pool-size=8M"]
+        with _process([*command, *options], directory, port) as server:
+            yield server
+
+
+@contextmanager
+def running_redis(*options: str) -> Iterator[RunningServer]:
+    """Run Redis."""
+    program = require_program("redis-server")
+    with _directory() as directory:
+        port = free_port()
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        with _process([*command, "--dir", str(directory), *options], directory, port) as server:
+            yield server
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def _unprivileged() -> dict[str, int]:
+    if os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam("nobody")
+    return {"user": entry.pw_uid, "group": entry.pw_gid}
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="onetrip-server-") as name:
+        ids = _unprivileged()
+        if ids:
+            os.chown(name, ids["user"], ids["group"])
+        yield Path(name)
+
+
+def _run(command: list[str], directory: Path) -> None:
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=_environment(directory),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        user=_unprivileged().get("user"),
+        group=_unprivileged().get("group"),
+    )
+    if result.returncode:
+        pytest.fail(f"{command[0]} failed: {result.stdout[-500:]}{result.stderr[-500:]}")
+
+
+@contextmanager
+def _process(command: list[str], directory: Path, port: int) -> Iterator[RunningServer]:
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=_environment(directory),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            user=_unprivileged().get("user"),
+            group=_unprivileged().get("group"),
+        )
+    server = RunningServer(port, directory, log)
+    try:
+        _wait_until_open(process, server)
+        yield server
+    finally:
+        _end(process)
+
+
+def _wait_until_open(process: subprocess.Popen[bytes], server: RunningServer) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=1.0).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"server did not start: {server.log_text()[-1000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "LC_ALL": "C"}
