@@ -58,6 +58,75 @@ class Cluster:
             name: Site(name, ports[3 * i], ports[3 * i + 1], ports[3 * i + 2])
             for i, name in enumerate(DELAYS)
         }
+        self.session: aiohttp.ClientSession
+
+    async def start(self) -> None:
+        """Start instances, backends and nodes."""
+        self.session = aiohttp.ClientSession()
+        for site in self.sites.values():
+            site.backend = await self._serve(site, self._backend(site))
+            site.instance = await self._serve(site, self._instance(site))
+            site.instance_runner = site.runners[-1]
+        (self.folder / "secret").write_text(SECRET)
+        for site in self.sites.values():
+            self.write_config(site)
+            await self.start_node(site.name)
+
+    async def stop(self) -> None:
+        """Stop everything, whatever state it is in."""
+        await self.session.close()
+        for site in self.sites.values():
+            await self.stop_node(site.name)
+            for runner in site.runners:
+                await runner.cleanup()
+
+    async def start_node(self, name: str) -> Node:
+        """Start (or restart) one region's node."""
+        site = self.sites[name]
+        site.node = Node(load_settings(self.path_of(name), name), log=silent_log())
+        await site.node.start()
+        return site.node
+
+    async def stop_node(self, name: str) -> None:
+        """Stop one region's node."""
+        site = self.sites[name]
+        if site.node is not None:
+            node, site.node = site.node, None
+            await node.stop(0.5)
+
+    def node(self, name: str) -> Node:
+        """Return a running node."""
+        node = self.sites[name].node
+        assert node is not None
+        return node
+
+    def path_of(self, name: str) -> Path:
+        """Return the configuration file of a region's node."""
+        return self.folder / f"{name}.yaml"
+
+    def write_config(self, site: Site, **more: object) -> None:
+        """Write a node's configuration; `more` replaces top-level keys."""
+        config = {
+            "data_dir": str(self.folder / "data"),
+            "score_interval": 0.1,
+            "cluster": {"secret_file": "secret", "sync_interval": 0.1},
+            "probe": {"interval": 0.2},
+            "log": {"access": "off"},
+            "regions": {
+                each.name: {
+                    "proxy": f"127.0.0.1:{each.proxy}",
+                    "peer": f"127.0.0.1:{each.peer}",
+                    "node": {
+                        "listen": f"127.0.0.1:{each.proxy}",
+                        "admin": f"127.0.0.1:{each.admin}",
+                        "peer_listen": f"127.0.0.1:{each.peer}",
+                    },
+                }
+                for each in self.sites.values()
+            },
+            "backends": {"db": {"kind": "http", "address": f"127.0.0.1:{site.backend}"}},
+            "projects": {"shop": self._project()},
+        }
         self.path_of(site.name).write_text(yaml.safe_dump(config | more))
 
     async def get(self, edge: str, path: str) -> tuple[int, str]:

@@ -1,0 +1,124 @@
+"""What one node tells its peers: a whole report, encoded as MessagePack and checked on arrival.
+
+A report is untrusted until `decode_report` has passed it: types, sizes and ranges. Times of other
+machines never cross the wire, only ages, so clocks need not agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, field
+
+from onetrip.errors import Kind, PeerError
+from onetrip.model.catalog import Mode
+from onetrip.model.measure import RouteKey, RttEstimate, ServiceSummary
+from onetrip.model.placement import Decision
+from onetrip.model.status import LatencySummary
+from onetrip.model.topology import RegionId
+
+MAX_REPORT_SIZE = 32 * 1024 * 1024
+"""Bytes of an encoded report; 20,000 routes with decisions take about 25 MB."""
+
+MAX_RTT = 60.0
+"""Seconds; anything longer is not a round trip but a failure."""
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class PolicyRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy override of one project, made through the API of some node.
+
+    Attributes:
+        version: grows with each change of the project's override; with `origin` it orders them.
+        base: digest of the configured placement it was made against; it is void against another.
+    """
+
+    project: str
+    version: Count
+    origin: RegionId
+    base: str = ""
+    mode: Mode | None = None
+    hint: str | None = None
+    control: Annotated[float, Meta(ge=0, le=0.5)] | None = None
+    explore: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    @property
+    def order(self) -> tuple[int, str, str, str]:
+        """Total order of the overrides of one project; the greatest one counts."""
+        return (self.version, self.origin, self.base, repr(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """Service times of one route in one region."""
+
+    key: RouteKey
+    summary: ServiceSummary
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a node shares.
+
+    Attributes:
+        boot: Unix time the node started; a restarted node's reports replace its older ones.
+        seq: grows with each report of one boot.
+        rtts: its own row; `updated_at` holds the age (s) while on the wire.
+        services: service times it measured.
+        decisions: explain records of its own edge.
+        latencies: recent latencies at its own edge.
+        policies: every override it knows, of whatever origin.
+    """
+
+    region: RegionId
+    boot: float
+    seq: Count
+    rtts: Annotated[list[RttEstimate], Meta(max_length=100_000)] = field(default_factory=list)
+    services: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
+    decisions: Annotated[list[Decision], Meta(max_length=20_000)] = field(default_factory=list)
+    latencies: Annotated[list[LatencySummary], Meta(max_length=100_000)] = field(
+        default_factory=list
+    )
+    policies: Annotated[list[PolicyRow], Meta(max_length=20_000)] = field(default_factory=list)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Report)
+
+
+def encode_report(report: Report) -> bytes:
+    """Return the report as bytes."""
+    return _ENCODER.encode(report)
+
+
+def decode_report(data: bytes) -> Report:
+    """Decode and check a peer's report.
+
+    Raises:
+        PeerError: the bytes are no report, or a value is out of its range.
+    """
+    if len(data) > MAX_REPORT_SIZE:
+        raise PeerError(f"report of {len(data)} bytes exceeds limit of {MAX_REPORT_SIZE}")
+    try:
+        report = _DECODER.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PeerError(f"report cannot be read: {error}", kind=Kind.MALFORMED) from error
+    for estimate in report.rtts:
+        for name, value in (("rtt", estimate.rtt), ("age", estimate.updated_at)):
+            _check_time(f"{name} of {estimate.target}", value, math.inf if name == "age" else 60.0)
+    for row in report.services:
+        _check_time(f"mean of {row.key}", row.summary.mean, 86_400.0)
+        for backend, rtt in row.summary.rtts.items():
+            _check_time(f"rtt to {backend} of {row.key}", rtt, MAX_RTT)
+        if row.summary.count < 0 or not row.summary.error >= 0:
+            raise PeerError(f"count or error of {row.key} is negative")
+    return report
+
+
+def _check_time(name: str, value: float, limit: float) -> None:
+    # NaN stands for "unknown" and is allowed; nothing else outside the range is.
+    if not (math.isnan(value) or 0 <= value <= limit):
+        raise PeerError(f"{name} of {value:g} s is not in 0..{limit:g} s")

@@ -1,0 +1,114 @@
+"""What this node knows of the others: a merge of reports that any order of arrival leaves alike.
+
+Per region the newest report counts, by (boot, seq); per project the greatest policy override. Both
+are maxima of a total order, so merging is commutative, associative and idempotent. Pure: the shell
+that fetches reports is `cluster/sync`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onetrip.cluster.messages import PolicyRow, Report
+from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, ServiceSummary, Target
+from onetrip.model.placement import Decision
+from onetrip.model.status import LatencySummary, PeerStatus
+from onetrip.model.topology import RegionId
+
+
+class ClusterState:
+    """The merged view of one node.
+
+    Args:
+        region: this node's own region; a peer's claims about it are ignored.
+        regions: the regions of the configuration; reports of others are ignored.
+        silent_after: s without news after which a peer counts as gone.
+    """
+
+    def __init__(self, region: RegionId, regions: frozenset[RegionId], silent_after: float) -> None:
+        self._region = region
+        self._regions = regions
+        self._silent_after = silent_after
+        self._reports: dict[RegionId, Report] = {}
+        self._heard_at: dict[RegionId, float] = {}
+        self._policies: dict[str, PolicyRow] = {}
+
+    def update_regions(self, regions: frozenset[RegionId]) -> None:
+        """Forget regions that left the configuration."""
+        self._regions = regions
+        for region in [r for r in self._reports if r not in regions]:
+            del self._reports[region]
+            self._heard_at.pop(region, None)
+
+    def merge(self, report: Report, now: float) -> list[PolicyRow]:
+        """Take in a peer's report, received at monotonic time `now`.
+
+        Returns:
+            The policy overrides that are new to this node.
+        """
+        news = self.merge_policies(report.policies)
+        if report.region == self._region or report.region not in self._regions:
+            return news
+        known = self._reports.get(report.region)
+        if known is None or (report.boot, report.seq) > (known.boot, known.seq):
+            self._reports[report.region] = report
+            self._heard_at[report.region] = now
+        elif (report.boot, report.seq) == (known.boot, known.seq):
+            self._heard_at[report.region] = max(now, self._heard_at[report.region])
+        return news
+
+    def merge_policies(self, rows: list[PolicyRow]) -> list[PolicyRow]:
+        """Merge overrides and return those that took effect."""
+        news: list[PolicyRow] = []
+        for row in rows:
+            known = self._policies.get(row.project)
+            if known is None or row.order > known.order:
+                self._policies[row.project] = row
+                news.append(row)
+        return news
+
+    def policies(self) -> Mapping[str, PolicyRow]:
+        """Return the newest override per project."""
+        return self._policies
+
+    def rows(self, now: float) -> dict[RegionId, dict[Target, RttEstimate]]:
+        """Return each peer's RTT row, as of `now`; a silent peer's row is stale."""
+        out: dict[RegionId, dict[Target, RttEstimate]] = {}
+        for region, report in self._reports.items():
+            since = now - self._heard_at[region]
+            silent = since > self._silent_after
+            out[region] = {e.target: _received(e, since, silent, now) for e in report.rtts}
+        return out
+
+    def services(self) -> dict[RouteKey, list[ServiceSummary]]:
+        """Return the service times that peers measured, per route."""
+        out: dict[RouteKey, list[ServiceSummary]] = {}
+        for report in self._reports.values():
+            for row in report.services:
+                out.setdefault(row.key, []).append(row.summary)
+        return out
+
+    def decisions(self) -> list[Decision]:
+        """Return the peers' explain records."""
+        return [d for report in self._reports.values() for d in report.decisions]
+
+    def latencies(self) -> list[LatencySummary]:
+        """Return the peers' recent latencies."""
+        return [row for report in self._reports.values() for row in report.latencies]
+
+    def peers(self, now: float) -> list[PeerStatus]:
+        """Return every other region of the configuration, heard of or not."""
+        out: list[PeerStatus] = []
+        for region in sorted(self._regions - {self._region}):
+            age = now - self._heard_at[region] if region in self._heard_at else math.inf
+            out.append(PeerStatus(region, age <= self._silent_after, age))
+        return out
+
+
+def _received(estimate: RttEstimate, since: float, silent: bool, now: float) -> RttEstimate:
+    state = estimate.state
+    if silent and state is EstimateState.FRESH:
+        state = EstimateState.STALE
+    return replace(estimate, updated_at=now - since - estimate.updated_at, state=state)

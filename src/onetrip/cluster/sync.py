@@ -1,0 +1,197 @@
+"""The shell around the cluster state: serves this node's report and pulls those of its peers.
+
+Pull, not push: a node asks each peer about once a second, so a peer that is slow or gone costs one
+time-out and nothing piles up. Requests and replies carry a MAC of the cluster secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from random import Random
+
+import aiohttp
+from aiohttp import web
+
+from onetrip.cluster.messages import (
+    MAX_REPORT_SIZE,
+    PolicyRow,
+    Report,
+    decode_report,
+    encode_report,
+)
+from onetrip.cluster.state import ClusterState
+from onetrip.cluster.tickets import sign, verify
+from onetrip.errors import Kind, PeerError
+from onetrip.model.topology import Endpoint, RegionId, Topology
+from onetrip.observe.logs import Log
+from onetrip.observe.metrics import Metrics
+from onetrip.tasks import Tasks
+from onetrip.timing import Clock
+
+PATH = "/v1/report"
+NONCE, MAC = "onetrip-nonce", "onetrip-mac"
+
+MAX_SKEW = 600.0
+"""Seconds two nodes' wall clocks may differ before a request counts as replayed."""
+
+
+class PeerSync:
+    """Keeps `state` up to date with the peers.
+
+    Args:
+        report: makes this node's current report.
+        on_policies: called with overrides that a peer knew and this node did not.
+        source_address: local address of outgoing connections, or None.
+    """
+
+    def __init__(
+        self,
+        region: RegionId,
+        secret: bytes,
+        state: ClusterState,
+        report: Callable[[], Report],
+        on_policies: Callable[[list[PolicyRow]], None],
+        *,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        log: Log,
+        tasks: Tasks,
+        interval: float,
+        source_address: str | None = None,
+    ) -> None:
+        self._region = region
+        self._secret = secret
+        self._state = state
+        self._report = report
+        self._on_policies = on_policies
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._log = log
+        self._tasks = tasks
+        self._interval = interval
+        self._source_address = source_address
+        self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
+        self._down: set[RegionId] = set()
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def serve(self, host: str, port: int) -> int:
+        """Answer peers on host:port and return the bound port."""
+        app = web.Application(client_max_size=1024)
+        app.router.add_get(PATH, self._answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        bound = self._runner.addresses[0]
+        return int(bound[1])
+
+    def follow(self, topology: Topology) -> None:
+        """Pull from every other region of `topology` that has a peer endpoint; stop the rest."""
+        wanted = {
+            region.id: region.peer
+            for region in topology.regions.values()
+            if region.peer is not None and region.id != self._region
+        }
+        for region, (endpoint, task) in list(self._loops.items()):
+            if wanted.get(region) != endpoint:
+                task.cancel()
+                del self._loops[region]
+        for region, endpoint in wanted.items():
+            if region not in self._loops:
+                self._loops[region] = (endpoint, self._pull_forever(region, endpoint))
+
+    async def stop(self) -> None:
+        """Stop serving and close connections; the pull loops end with their task group."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+
+    # --- pulling ----------------------------------------------------------------------------
+
+    def _pull_forever(self, region: RegionId, endpoint: Endpoint) -> asyncio.Task[object]:
+        async def once() -> None:
+            await self._pull(region, endpoint)
+
+        name = f"sync-{region}"
+        return self._tasks.every(self._interval, once, name, self._clock, self._rng)
+
+    async def _pull(self, region: RegionId, endpoint: Endpoint) -> None:
+        try:
+            report = await self._fetch(region, endpoint)
+        except PeerError as error:
+            self._metrics.sync_failures.labels(region).inc()
+            if region not in self._down:
+                self._down.add(region)
+                self._log.warning("cluster.peer_lost", region=region, reason=str(error))
+            return
+        if region in self._down:
+            self._down.discard(region)
+            self._log.info("cluster.peer_found", region=region)
+        news = self._state.merge(report, self._clock.now())
+        if news:
+            self._on_policies(news)
+
+    async def _fetch(self, region: RegionId, endpoint: Endpoint) -> Report:
+        nonce = f"{self._region}.{int(self._clock.wall())}.{secrets.token_hex(16)}"
+        headers = {NONCE: nonce, MAC: sign(self._secret, "report-request", nonce.encode())}
+        scheme = "https" if endpoint.tls_name else "http"
+        timeout = aiohttp.ClientTimeout(total=max(3.0, 5 * self._interval))
+        try:
+            async with self._client().get(
+                f"{scheme}://{endpoint}{PATH}", headers=headers, timeout=timeout
+            ) as reply:
+                if reply.status != 200:
+                    raise PeerError(f"peer {region} answered {reply.status}")
+                body = await _read(reply)
+                mac = reply.headers.get(MAC, "")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.CONNECT
+            reason = type(error).__name__
+            raise PeerError(f"peer {region} at {endpoint}: {reason}", kind=kind) from error
+        if not verify(self._secret, mac, "report-reply", nonce.encode(), body):
+            raise PeerError(f"peer {region} at {endpoint} does not share the cluster secret")
+        report = decode_report(body)
+        if report.region != region:
+            raise PeerError(f"{endpoint} claims to be {report.region!r}, expected {region!r}")
+        return report
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            local = (self._source_address, 0) if self._source_address else None
+            connector = aiohttp.TCPConnector(local_addr=local, limit=64, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, trust_env=False
+            )
+        return self._session
+
+    # --- answering --------------------------------------------------------------------------
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        nonce = request.headers.get(NONCE, "")
+        mac = request.headers.get(MAC, "")
+        if not verify(self._secret, mac, "report-request", nonce.encode()):
+            return web.Response(status=401)
+        try:
+            sent_at = float(nonce.split(".")[1])
+        except (IndexError, ValueError):
+            return web.Response(status=400)
+        if abs(self._clock.wall() - sent_at) > MAX_SKEW:
+            return web.Response(status=401)
+        body = encode_report(self._report())
+        proof = sign(self._secret, "report-reply", nonce.encode(), body)
+        return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
+
+
+async def _read(reply: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in reply.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > MAX_REPORT_SIZE:
+            raise PeerError(f"report of over {MAX_REPORT_SIZE} bytes exceeds limit")
+    return bytes(body)
