@@ -41,6 +41,7 @@ from onetrip.model.measure import EstimateState, Observation, RttEstimate, Sampl
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.status import PolicyChange
 from onetrip.net.dial import TcpDialer
+from onetrip.net.knock import TcpKnock
 from onetrip.observe.logs import AccessLog, Log, stderr_log
 from onetrip.observe.metrics import Metrics
 from onetrip.place.placer import Move
@@ -121,6 +122,7 @@ class Node:
             settings.probe,
             self._sampled,
             self._probe_failed,
+            knock=TcpKnock(clock, settings.source_address),
         )
         self._access_log = AccessLog(access) if access is not None else None
         self.proxy = ProxyServer(
