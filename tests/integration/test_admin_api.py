@@ -302,3 +302,18 @@ async def test_view_refusal_keeps_its_field(
     monkeypatch.setattr(view, "change_policy", refuse)
     status, problem = await patch(api, b'{"placement": {"hint": "bom"}}')
     assert (status, problem["field"]) == (400, "placement.hint")
+
+
+async def test_listings_have_one_order_whatever_peers_reported_first(
+    view: FakeView, api: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [await read(api, path) for path in ("/v1/projects/shop/explain", "/v1/latencies")]
+    decisions, latencies = view.decisions("shop"), view.latencies(None)
+    monkeypatch.setattr(view, "decisions", lambda project: decisions[::-1])
+    monkeypatch.setattr(
+        view, "latencies", lambda project: sorted(latencies, key=lambda r: (r.edge, str(r.key)))
+    )
+    after = [await read(api, path) for path in ("/v1/projects/shop/explain", "/v1/latencies")]
+    assert after[0] == before[0]
+    edges = [row["edge"] for row in after[1]["latencies"]]
+    assert edges == [row["edge"] for row in before[1]["latencies"]]

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from onetrip.cli.render import DASH, left_out, ms, percent, plain, table
 from onetrip.control.schemas import CandidateRow, DecisionBody, ExplainBody, LatencyRow, TripsRow
 
+LEAST_SHOWN = 0.05
+"""Round trips below this print as 0.0, and are left out."""
+
 
 def explain(body: ExplainBody, latencies: Iterable[LatencyRow]) -> str:
     """Return one block for each decision, a blank line between them."""
@@ -117,7 +120,8 @@ def _facts(body: DecisionBody, latencies: list[LatencyRow]) -> list[str]:
 
 def _trips(body: DecisionBody) -> str:
     trips = body.trips
-    counts = ", ".join(_interval(row) for row in trips.backends if row.round_trips is not None)
+    used = (row for row in trips.backends if (row.round_trips or 0.0) >= LEAST_SHOWN)
+    counts = ", ".join(_interval(row) for row in used)
     if trips.source == "none":
         return f"not known yet, {trips.requests} requests seen"
     if trips.source == "declared":
@@ -130,7 +134,7 @@ def _trips(body: DecisionBody) -> str:
 
 def _interval(row: TripsRow) -> str:
     text = f"{_count(row.round_trips)} to {plain(row.backend)}"
-    if row.low is None or row.high is None or row.low == row.high:
+    if row.low is None or row.high is None or row.high - row.low < LEAST_SHOWN:
         return text
     return f"{text} ({row.low:.1f}..{row.high:.1f})"
 

@@ -15,7 +15,7 @@ import msgspec
 from onetrip.control import schemas
 from onetrip.model.catalog import Backend, Catalog, Environment, Policy, Project
 from onetrip.model.measure import RouteKey, RttEstimate, Target, TargetKind
-from onetrip.model.placement import Candidate, Decision, Saving, TripEstimate
+from onetrip.model.placement import Candidate, Decision, Saving, Status, TripEstimate
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus
 from onetrip.model.topology import Region, RegionId
 
@@ -63,8 +63,32 @@ def nearest_backends(rtts: Rtts) -> dict[RegionId, list[str]]:
     return placed
 
 
-def rtt_rows(rtts: Rtts) -> list[schemas.RttRow]:
-    """Return one row for each (source, target), in the order of the estimates."""
+class RegionOrder:
+    """Sort keys that list regions as the configuration does; names it lacks come last.
+
+    Estimates and decisions arrive in whatever order the peers reported them; people and tests
+    want the same order every time.
+    """
+
+    def __init__(self, regions: Iterable[str]) -> None:
+        self._index = {name: i for i, name in enumerate(regions)}
+
+    def region(self, name: str) -> tuple[int, str]:
+        """Return the key of a region, or of any other name."""
+        return self._index.get(name, len(self._index)), name
+
+    def target(self, target: Target) -> tuple[bool, bool, tuple[int, str]]:
+        """Return the key of an RTT's target: peers, then backends, then instances."""
+        is_instance = target.kind is TargetKind.INSTANCE
+        return is_instance, target.kind is not TargetKind.PEER, self.region(target.name)
+
+    def route(self, key: RouteKey, edge: RegionId) -> tuple[str, str, str, tuple[int, str]]:
+        """Return the key of a route at an edge: the edges of one route stand together."""
+        return str(key.environment), key.route, key.method.value, self.region(edge)
+
+
+def rtt_rows(rtts: Rtts, order: RegionOrder) -> list[schemas.RttRow]:
+    """Return one row for each (source, target)."""
     return [
         schemas.RttRow(
             source=source,
@@ -77,8 +101,8 @@ def rtt_rows(rtts: Rtts) -> list[schemas.RttRow]:
             samples=estimate.samples,
             failures=estimate.failures,
         )
-        for source, row in rtts.items()
-        for target, estimate in row.items()
+        for source, row in sorted(rtts.items(), key=lambda item: order.region(item[0]))
+        for target, estimate in sorted(row.items(), key=lambda item: order.target(item[0]))
     ]
 
 
@@ -136,11 +160,14 @@ def status_counts(decisions: Iterable[Decision]) -> dict[str, int]:
 
 
 def mean_saving(decisions: Iterable[Decision]) -> float | None:
-    """Return the request-weighted mean of the measured savings, ms; None when there is none."""
+    """Return the request-weighted mean saving of the routes placed now, ms; None without any."""
     total, weight = 0.0, 0
     for decision in decisions:
         saving = decision.saving
-        if saving is not None and saving.placed_requests and math.isfinite(saving.mean):
+        if decision.placement.status is not Status.PLACED or saving is None:
+            # A route that was moved back keeps its last measurement, but saves nothing now.
+            continue
+        if saving.placed_requests and math.isfinite(saving.mean):
             total += saving.mean * saving.placed_requests
             weight += saving.placed_requests
     return milliseconds(total / weight) if weight else None

@@ -115,7 +115,7 @@ class Handlers:
     async def rtts(self, request: web.Request) -> web.Response:
         """List every RTT estimate."""
         requests.query_of(request.query.items(), ())
-        return _reply(schemas.RttsBody(convert.rtt_rows(self._view.rtt_rows())))
+        return _reply(schemas.RttsBody(convert.rtt_rows(self._view.rtt_rows(), self._order())))
 
     async def projects(self, request: web.Request) -> web.Response:
         """List the projects, with what became of their routes."""
@@ -157,6 +157,8 @@ class Handlers:
         limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
         self._check_filters(project, query)
         found = [d for d in self._view.decisions(project.name) if _is_wanted(d, query)]
+        order = self._order()
+        found.sort(key=lambda d: order.route(d.key, d.edge))
         rows = [convert.decision_body(decision) for decision in found[:limit]]
         return _reply(schemas.ExplainBody(project.name, len(found), rows))
 
@@ -175,7 +177,8 @@ class Handlers:
         project = query.get("project")
         if project is not None:
             self._find_name(project, "project")
-        found = self._view.latencies(project)
+        order = self._order()
+        found = sorted(self._view.latencies(project), key=lambda r: order.route(r.key, r.edge))
         rows = [convert.latency_row(latency) for latency in found[:limit]]
         return _reply(schemas.LatenciesBody(len(found), rows))
 
@@ -193,6 +196,9 @@ class Handlers:
         async with self._changing:
             detail = await self._view.reload()
         return _reply(schemas.ReloadBody(detail))
+
+    def _order(self) -> convert.RegionOrder:
+        return convert.RegionOrder(self._view.topology.regions)
 
     def _find(self, request: web.Request) -> Project:
         return self._find_name(request.match_info["name"], "name")

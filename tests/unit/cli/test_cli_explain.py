@@ -119,3 +119,10 @@ def test_route_name_cannot_steer_the_terminal() -> None:
     key = found.key._replace(route="/\x1b[2Jx")
     body = convert.decision_body(replace(found, key=key))
     assert "\x1b" not in explain(ExplainBody("shop", 1, [body]), [])
+
+
+def test_backends_that_are_never_called_are_not_counted() -> None:
+    _, rows, found = bodies("/orders/{id}")
+    trips = replace(found.trips, round_trips={"orders-db": 0.01}, low={}, high={})
+    text = decision(convert.decision_body(replace(found, trips=trips)), rows)
+    assert "trips: none to any backend, learned from 1284 requests" in text

@@ -14,14 +14,17 @@ from onetrip.model.topology import RegionId
 from support.fake_view import FakeView
 
 MATRIX = """\
-FROM \\ TO, ms    den    bom    fra  orders-db  blog-db  sessions
-den                .  229.0  136.0      229.0    136.0     136.0
-bom            229.0      .  117.0        0.5    117.0     117.0
-fra            136.0  117.0      .      117.0      0.5       0.5"""
+FROM \\ TO, ms    den    bom    fra  blog-db  orders-db  sessions
+den                .  229.0  136.0    136.0      229.0     136.0
+bom            229.0      .  117.0    117.0        0.5     117.0
+fra            136.0  117.0      .      0.5      117.0       0.5"""
 
 
 def test_rtts_are_a_matrix_of_regions_then_backends() -> None:
-    body = schemas.RttsBody(convert.rtt_rows(FakeView().rtt_rows()))
+    view = FakeView()
+    order = convert.RegionOrder(view.topology.regions)
+    shuffled = dict(reversed(view.rtt_rows().items()))
+    body = schemas.RttsBody(convert.rtt_rows(shuffled, order))
     assert render.rtts(body) == MATRIX
 
 
@@ -31,7 +34,7 @@ def test_failing_and_stale_rtts_are_marked_and_explained() -> None:
     den = rows[RegionId("den")]
     den[first] = replace(den[first], state=EstimateState.STALE)
     den[second] = replace(den[second], state=EstimateState.FAILING, rtt=math.nan)
-    text = render.rtts(schemas.RttsBody(convert.rtt_rows(rows)))
+    text = render.rtts(schemas.RttsBody(convert.rtt_rows(rows, convert.RegionOrder(rows))))
     assert "229.0*" in text
     assert "-!" in text
     assert text.endswith("* stale  ! failing")

@@ -11,7 +11,7 @@ import pytest
 from onetrip.control import convert, schemas
 from onetrip.model.catalog import Mode
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
-from onetrip.model.placement import Decision, Saving
+from onetrip.model.placement import Decision, Saving, Status
 from onetrip.model.status import PeerStatus, PolicyChange
 from onetrip.model.topology import RegionId
 from support.fake_view import FakeView
@@ -71,6 +71,12 @@ def test_mean_saving_is_weighted_by_placed_requests() -> None:
     savings = [Saving(2.0, 1.9, 2.1, 0.95, 300, 3), Saving(1.0, 0.9, 1.1, 0.95, 100, 3), None]
     assert convert.mean_saving([replace(decision, saving=s) for s in savings]) == 1750.0
     assert convert.mean_saving([replace(decision, saving=None)]) is None
+
+
+def test_route_that_was_moved_back_saves_nothing_now() -> None:
+    decision = orders_from_den(FakeView())
+    back = replace(decision.placement, status=Status.OFF)
+    assert convert.mean_saving([replace(decision, placement=back)]) is None
 
 
 async def test_etag_changes_with_the_policy_and_with_nothing_else() -> None:

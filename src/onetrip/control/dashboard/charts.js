@@ -1,6 +1,6 @@
 // Pictures of one route at one edge: the explain waterfall, the latency history, the sparkline.
 
-import { h, hourMinute, ms, s, trips } from "/assets/dom.js";
+import { h, hourMinute, hourMinuteSecond, ms, s, trips } from "/assets/dom.js";
 
 const LONG = 5; // ms; a trip that leaves its metro
 const MAX_BLOCKS = 60;
@@ -158,7 +158,7 @@ export function historyChart(points, marks) {
     );
   }
   for (const [at, anchor] of [[first, "start"], [(first + last) / 2, "middle"], [last, "end"]]) {
-    svg.append(s("text", { x: x(at), y: bottom + 20, class: "axis", "text-anchor": anchor }, hourMinute(at)));
+    svg.append(s("text", { x: x(at), y: bottom + 20, class: "axis", "text-anchor": anchor }, (last - first < 900 ? hourMinuteSecond : hourMinute)(at)));
   }
   for (const mark of marks.filter((m) => m.at >= first && m.at <= last)) {
     const isLate = x(mark.at) > (left + right) / 2;

@@ -77,4 +77,6 @@ export function duration(seconds) {
 }
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const precise = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const hourMinute = (at) => clock.format(new Date(at * 1000));
+export const hourMinuteSecond = (at) => precise.format(new Date(at * 1000));

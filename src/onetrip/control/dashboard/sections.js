@@ -149,7 +149,7 @@ export function latencyOf(state, decision) {
 
 /** The per-route table. */
 export function drawRoutes(state, act) {
-  const wanted = state.decisions.filter((d) =>
+  const wanted = byGain(state.decisions).filter((d) =>
     (!state.edgeFilter || d.edge === state.edgeFilter) && (!state.statusFilter || d.status === state.statusFilter));
   const rows = wanted.slice(0, MAX_ROWS).map((d) => ({ d, ...latencyOf(state, d), points: state.history.get(keyOf(d)) }));
   byId("routes-title").textContent = state.project ? `Routes of ${state.project}` : "Routes";
@@ -162,8 +162,18 @@ export function drawRoutes(state, act) {
   });
 }
 
+/** Order the routes by what a move is worth, coarsely, so that rows do not swap at every poll. */
+function byGain(decisions) {
+  const worth = new Map();
+  for (const d of decisions) {
+    const name = `${d.environment} ${d.route}`;
+    worth.set(name, Math.max(worth.get(name) ?? 0, Math.round(Math.log2(Math.max(gainOf(d), 1)))));
+  }
+  return [...decisions].sort((a, b) => worth.get(`${b.environment} ${b.route}`) - worth.get(`${a.environment} ${a.route}`));
+}
+
 function routeTable(rows, state, act) {
-  const head = ["Edge", "Route", "Status", "Runs in", "Round trips", "Predicted, ms", "p50 before, ms", "p50 after, ms", "Measured saving, ms", "Last 30 min"];
+  const head = ["Edge", "Route", "Status", "Runs in", "Round trips", "Predicted, ms", "p50 before, ms", "p50 after, ms", "Measured saving, ms", "History"];
   const right = new Set([4, 5, 6, 7, 8]);
   return h("table", { class: "routes" },
     h("thead", {}, h("tr", {}, head.map((name, i) => h("th", { scope: "col", class: right.has(i) ? "num" : "" }, name)))),
@@ -186,7 +196,7 @@ function routeRow({ d, before, after, points }, state, act) {
     h("td", { class: "num" }, predicted(here, there, d)),
     h("td", { class: "num" }, before ? ms(before.p50_ms) : "–", before ? h("small", {}, `${count(before.requests)} req`) : ""),
     h("td", { class: "num" }, after ? h("strong", {}, ms(after.p50_ms)) : "–", after ? h("small", {}, `${count(after.requests)} req`) : ""),
-    h("td", { class: "num" }, savingCell(d.saving)),
+    h("td", { class: "num" }, savingCell(d)),
     h("td", {}, sparkline(points)));
 }
 
@@ -204,12 +214,12 @@ function predicted(here, there, d) {
   return [h("span", { class: "was" }, ms(here)), h("span", { class: "arrow" }, " → "), h("strong", {}, ms(there))];
 }
 
-function savingCell(saving) {
+function savingCell({ saving, status }) {
   if (!saving || saving.mean_ms === null) return "–";
   const hasBounds = saving.low_ms !== null && saving.high_ms !== null;
   return [
-    h("strong", { class: saving.mean_ms > 0 ? "gain" : "loss" }, ms(saving.mean_ms)),
-    h("small", {}, hasBounds ? `${Math.round(saving.confidence * 100)} %: ${ms(saving.low_ms)}–${ms(saving.high_ms)}` : "too little traffic"),
+    h("strong", { class: status !== "placed" ? "was" : saving.mean_ms > 0 ? "gain" : "loss" }, ms(saving.mean_ms)),
+    h("small", {}, status !== "placed" && status !== "not helping" ? "while it was placed" : hasBounds ? `${Math.round(saving.confidence * 100)} %: ${ms(saving.low_ms)}–${ms(saving.high_ms)}` : "too little traffic"),
   ];
 }
 
@@ -263,7 +273,8 @@ export function drawHistory(state) {
   const marks = d ? marksOf(state, d) : [];
   byId("history-note").textContent = d ? `${d.route} from ${d.edge}, median, ms` : "";
   refill("history", [points ?? null, marks], () => {
-    if (!points || points.length < 2) return h("p", { class: "empty" }, "Not enough requests for a history yet.");
+    if (!points || points.length < 2) return h("p", { class: "empty" }, d && d.edge !== state.status.region
+      ? `The history of ${d.edge} is on the page of its own node.` : "Not enough requests for a history yet.");
     return [historyChart(points, marks), h("ul", { class: "legend" },
       h("li", {}, h("span", { class: "swatch line-default" }), "default placement"),
       h("li", {}, h("span", { class: "swatch line-placed" }), "placed"))];
