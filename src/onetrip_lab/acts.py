@@ -243,10 +243,11 @@ class Show:
         seen[key] = news
         reason = decision.missing if decision.status == "analyzing" else decision.reason
         style = {"placed": "green", "analyzing": "yellow"}.get(decision.status, "")
-        name = f"{decision.edge} {decision.method:<5} {decision.route:<14}"
+        width = max(map(len, self._world.matrix.regions))
+        name = f"{decision.edge:<{width}} {decision.method:<5} {decision.route:<12}"
         status = f"placed in {where}" if decision.status == "placed" else decision.status
-        paint = self._screen.paint
-        self._screen.line(f"  {at:5.1f} s  {name} {paint(f'{status:<14}', style)} {reason}")
+        status = self._screen.paint(status.ljust(width + len("placed in ")), style)
+        self._screen.line(f"  {at:5.1f} s  {name}  {status}  {reason}")
 
 
 def _is_settled(decisions: list[DecisionBody], edge: str) -> bool:

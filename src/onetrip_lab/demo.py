@@ -178,7 +178,7 @@ def _present(screen: Screen, world: World) -> None:
     matrix, plan = world.matrix, world.plan
     product = world.database.product if world.database else "none"
     lines = [
-        ("regions", ", ".join(f"{matrix.title(r)} ({r})" for r in matrix.regions)),
+        ("regions", ", ".join(map(matrix.full_name, matrix.regions))),
         ("database", f"{product} in {matrix.title(plan.database_region)}"),
         ("application", "one copy in every region; an order page asks the database 11 times"),
         ("distance", "a relay delays every byte between regions by half the real RTT each way"),

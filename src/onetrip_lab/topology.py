@@ -59,6 +59,11 @@ class RttMatrix:
         """Return what people call the region."""
         return _KNOWN[region][0] if region in _KNOWN else region
 
+    def full_name(self, region: str) -> str:
+        """Return the title with the id, such as `Denver (den)`."""
+        title = self.title(region)
+        return region if title == region else f"{title} ({region})"
+
     def position(self, region: str) -> tuple[float, float] | None:
         """Return (latitude, longitude) in degrees, or None when not known."""
         return _KNOWN[region][1] if region in _KNOWN else None
