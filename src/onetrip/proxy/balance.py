@@ -139,14 +139,22 @@ class Balancer:
             f"no permitted region of {match.environment.id} is ready", kind=Kind.UNAVAILABLE
         )
 
-    def choose_own(self, match: Match, arm: Arm, tried: Collection[EndpointPool]) -> Choice | None:
-        """Return an instance of this region for a request that a peer forwarded, or None."""
+    def choose_own(self, match: Match, arm: Arm, tried: Collection[EndpointPool]) -> Choice:
+        """Return an instance of this region for a request that a peer forwarded.
+
+        Raises:
+            UpstreamError: kind UNAVAILABLE; none is ready here.
+        """
         site = self._sites.get(match.environment.id)
         at = site.regions.get(self._region) if site is not None else None
-        if site is None or at is None or not site.policy.permits(self._region):
-            return None
-        pool = self._pick(at.instances, tried)
-        return Choice(arm, self._region, pool, via_peer=False, is_own=True) if pool else None
+        if site is not None and at is not None and site.policy.permits(self._region):
+            pool = self._pick(at.instances, tried)
+            if pool is not None:
+                return Choice(arm, self._region, pool, via_peer=False, is_own=True)
+        raise UpstreamError(
+            f"no instance of {match.environment.id} is ready in {self._region}",
+            kind=Kind.UNAVAILABLE,
+        )
 
     def note_refusal(self, match: Match, region: RegionId) -> None:
         """Leave a region whose node had no ready instance alone for a short time."""

@@ -177,6 +177,7 @@ class ProxyServer:
                 if connection.deadline <= now:
                     connection.expire()
             self._pool.sweep(now)
+            self._services.budget.age()
             self._services.ledger.gauge(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:

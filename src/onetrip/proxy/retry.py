@@ -7,7 +7,7 @@ budget keeps repeats a share of traffic: without one, retries multiply an outage
 
 from __future__ import annotations
 
-from onetrip.errors import UpstreamError
+from onetrip.errors import Kind, UpstreamError
 from onetrip.timing import Clock
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -20,7 +20,7 @@ _HALF_LIFE = 10.0
 class RetryBudget:
     """Allows extra attempts up to `ratio` of recent requests plus `reserve`.
 
-    Both counts decay together, so the budget refills as traffic goes on.
+    Both counts decay together, so the budget refills as traffic goes on. Call `age` now and then.
     """
 
     __slots__ = ("_at", "_clock", "_ratio", "_requests", "_reserve", "_retries")
@@ -37,13 +37,17 @@ class RetryBudget:
         """Count one request."""
         self._requests += 1.0
 
-    def take(self) -> bool:
-        """Take one extra attempt from the budget; False when it is used up."""
+    def age(self) -> None:
+        """Let earlier requests and retries count less."""
         now = self._clock.now()
         decay = 0.5 ** ((now - self._at) / _HALF_LIFE)
         self._at = now
         self._requests *= decay
         self._retries *= decay
+
+    def take(self) -> bool:
+        """Take one extra attempt from the budget; False when it is used up."""
+        self.age()
         if self._retries + 1.0 > self._ratio * self._requests + self._reserve:
             return False
         self._retries += 1.0
@@ -59,4 +63,4 @@ def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resen
     """
     if not error.retryable or not can_resend:
         return False
-    return not was_sent or method in IDEMPOTENT or error.kind.value == "unavailable"
+    return not was_sent or method in IDEMPOTENT or error.kind is Kind.UNAVAILABLE

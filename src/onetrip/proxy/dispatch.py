@@ -1,0 +1,295 @@
+"""The upstream half of an exchange: send the request to a next hop and wait for its response.
+
+An attempt may fail before the next hop can have acted on it; then the request goes to another
+endpoint or region, at most a few times and within the node's retry budget. What has been read of
+a small body is kept for that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onetrip.errors import DownstreamError, Kind, ProtocolError, UpstreamError
+from onetrip.place.arms import unit_hash
+from onetrip.proxy.headers import Prepared, find_all, response_block
+from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
+from onetrip.proxy.relay import Pump
+from onetrip.proxy.retry import is_repeatable
+from onetrip.proxy.turns import Progress, measure_progress, whose_turn
+from onetrip.wire.http1_body import request_decoder
+
+if TYPE_CHECKING:
+    from onetrip.proxy.balance import Choice
+    from onetrip.proxy.downstream import Downstream
+    from onetrip.proxy.ledger import Record
+    from onetrip.proxy.pool import EndpointPool
+    from onetrip.proxy.router import Match
+    from onetrip.proxy.services import Services
+    from onetrip.proxy.upstream import Upstream
+    from onetrip.wire.http1_head import RequestHead, ResponseHead
+
+MAX_INTERIM = 16
+"""1xx responses relayed per request; more is an upstream gone wrong."""
+
+
+class Dispatch:
+    """Brings one request to a next hop.
+
+    Attributes:
+        up: the connection in use, or None.
+        request: the request's body on its way up, None when it has none.
+        response: the response's body on its way down; set by whoever relays it.
+    """
+
+    __slots__ = (
+        "_down",
+        "_head",
+        "_hop",
+        "_interims",
+        "_is_fresh",
+        "_moved_at",
+        "_pool",
+        "_prepared",
+        "_progress",
+        "_record",
+        "_services",
+        "request",
+        "response",
+        "up",
+    )
+
+    def __init__(
+        self,
+        downstream: Downstream,
+        head: RequestHead,
+        prepared: Prepared,
+        hop: Hop | None,
+        record: Record,
+        services: Services,
+    ) -> None:
+        self._down = downstream
+        self._head = head
+        self._prepared = prepared
+        self._hop = hop
+        self._record = record
+        self._services = services
+        self._is_fresh = False  # use no kept connection any more
+        self._pool: EndpointPool | None = None
+        self._interims = 0
+        self._moved_at = record.started_at
+        self._progress: Progress = ()
+        self.up: Upstream | None = None
+        self.response: Pump | None = None
+        self.request = self._request_pump() if head.has_body else None
+
+    @property
+    def is_request_done(self) -> bool:
+        """Tell whether the whole request has been read and written."""
+        return self.request is None or self.request.is_done
+
+    async def forward(self, match: Match) -> ResponseHead:
+        """Send the request and return the head of the final response, repeating while safe.
+
+        Raises:
+            UpstreamError: every attempt allowed has failed.
+            DownstreamError: the client's side failed first.
+        """
+        services = self._services
+        services.budget.note_request()
+        share = unit_hash(self._record.request_id)
+        tried: list[EndpointPool] = []
+        failure: UpstreamError | None = None
+        while True:
+            try:
+                choice = self._choose(match, share, tried)
+            except UpstreamError as error:
+                raise failure or error from failure
+            if failure is not None:
+                if not services.budget.take():
+                    raise failure
+                services.ledger.retries.inc()
+            try:
+                await self._open(choice)
+                return await self._attempt(choice)
+            except UpstreamError as error:
+                self._give_up(match, choice, error, tried)
+                failure = error
+
+    def move_request(self, start: bytes = b"") -> None:
+        """Move what has arrived of the request's body, after `start`.
+
+        Raises:
+            DownstreamError: the body breaks its framing or a limit.
+        """
+        pump, up = self.request, self.up
+        if pump is None or up is None or (pump.is_done and not start):
+            return
+        try:
+            pump.move(up, start)
+        except ProtocolError as error:
+            raise DownstreamError(f"request: {error}", kind=error.kind) from error
+
+    async def wait(self) -> None:
+        """Sleep until either side has news.
+
+        Raises:
+            DownstreamError: the client's turn lasted too long.
+            UpstreamError: the next hop's turn lasted too long.
+        """
+        down, up, request, response = self._down, self.up, self.request, self.response
+        assert up is not None
+        progress = measure_progress(down, up, request, response)
+        if progress != self._progress:
+            self._progress, self._moved_at = progress, self._services.clock.now()
+        waits_for_100 = self._head.meta.expects_continue and not self._interims
+        error, timeout = whose_turn(
+            down, up, request, response, self._services.settings, waits_for_100=waits_for_100
+        )
+        if await down.wait_until(self._moved_at + timeout):
+            return
+        if measure_progress(down, up, request, response) == progress:
+            raise error
+
+    def release(self, response: ResponseHead) -> None:
+        """Keep the upstream connection if both messages on it ended cleanly, else close it."""
+        up, pool = self.up, self._pool
+        assert up is not None
+        assert pool is not None
+        is_clean = (
+            response.keeps_alive and self.is_request_done and not up.received and not up.has_ended
+        )
+        if not is_clean:
+            self.drop()
+            return
+        self.up = self._pool = None
+        pool.outstanding -= 1
+        pool.release(up)
+
+    def drop(self) -> None:
+        """Close the upstream connection, if there still is one."""
+        up, pool = self.up, self._pool
+        self.up = self._pool = None
+        if pool is not None:
+            pool.outstanding -= 1
+        if up is not None:
+            up.waker = None
+            up.abort()
+
+    def _request_pump(self) -> Pump:
+        settings, meta = self._services.settings, self._head.meta
+        return Pump(
+            self._down,
+            request_decoder(meta, settings.limits),
+            meta.is_chunked,
+            can_resend=True,
+            limit=settings.body_limit,
+        )
+
+    def _choose(self, match: Match, share: float, tried: list[EndpointPool]) -> Choice:
+        services, record = self._services, self._record
+        if self._hop is not None:
+            choice = services.balancer.choose_own(match, self._hop.arm, tried)
+        else:
+            placement = services.snapshot.find(match.key)
+            choice = services.balancer.choose(match, placement, share, tried)
+        record.region, record.arm = choice.region, choice.arm
+        record.endpoint, record.is_own = choice.pool.label, choice.is_own
+        return choice
+
+    async def _open(self, choice: Choice) -> None:
+        self._pool = pool = choice.pool
+        pool.outstanding += 1
+        self._record.attempts += 1
+        up = None if self._is_fresh else pool.take_idle()
+        if up is None:
+            up = await pool.connect()
+        self.up = up
+        self._record.is_cold = up.uses == 0
+        up.begin(self._down.wakes)
+
+    async def _attempt(self, choice: Choice) -> ResponseHead:
+        """Send the request on the open connection and wait for the final response's head."""
+        down, up = self._down, self.up
+        assert up is not None
+        self._send_head(up, choice)
+        while True:
+            head = up.take_head()
+            if head is not None:
+                if head.status >= 200 or head.status == 101:
+                    return self._accept(head, choice)
+                self._relay_interim(head)
+                continue
+            if up.has_ended:
+                raise UpstreamError(
+                    "connection closed before a response",
+                    retryable=up.uses > 1 and not up.reads,
+                )
+            if down.is_lost:
+                raise DownstreamError("client closed the connection", kind=Kind.RESET)
+            if self.request is not None:
+                self.move_request()
+            await self.wait()
+
+    def _send_head(self, up: Upstream, choice: Choice) -> None:
+        head, services = self._head, self._services
+        mark = b""
+        if choice.via_peer:
+            value = services.hops.make(services.region, choice.arm)
+            mark = b"%b: %b\r\n" % (HOP_HEADER, value)
+        start = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
+            head.method,
+            head.target,
+            self._prepared.block,
+            self._record.request_id,
+            mark,
+        )
+        self._record.sent_at = services.clock.now()
+        if self.request is None:
+            up.write(start)
+        else:
+            self.move_request(start)
+
+    def _relay_interim(self, head: ResponseHead) -> None:
+        self._interims += 1
+        if self._interims > MAX_INTERIM:
+            raise UpstreamError(f"more than {MAX_INTERIM} interim responses", kind=Kind.MALFORMED)
+        if self._head.minor == 0:
+            return  # HTTP/1.0 has no interim responses (RFC 9110 section 15.2)
+        lines = response_block(head.meta, head.minor, keep_length=False)
+        self._down.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
+
+    def _accept(self, head: ResponseHead, choice: Choice) -> ResponseHead:
+        if head.status == 503 and choice.via_peer and find_all(head.meta.fields, REFUSED_HEADER):
+            raise UpstreamError(
+                f"region {choice.region} has no ready instance",
+                kind=Kind.UNAVAILABLE,
+                retryable=True,
+            )
+        if head.status == 101:
+            offered = self._prepared.upgrades and head.meta.upgrade
+            if not offered or not self.is_request_done:
+                raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
+        self._record.status = head.status
+        self._record.first_byte_at = self._services.clock.now()
+        return head
+
+    def _give_up(
+        self, match: Match, choice: Choice, error: UpstreamError, tried: list[EndpointPool]
+    ) -> None:
+        """Clean up after a failed attempt; raise its error unless it may be repeated."""
+        services, was_sent = self._services, self.up is not None
+        self.drop()
+        if error.kind is Kind.UNAVAILABLE:
+            services.balancer.note_refusal(match, choice.region)
+        can_resend = self.request is None or self.request.can_rewind
+        if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
+            error, self._head.method, was_sent, can_resend
+        ):
+            raise error
+        if error.kind is Kind.RESET:
+            self._is_fresh = True  # its neighbours in the pool are as old
+        else:
+            tried.append(choice.pool)
+        if self.request is not None:
+            self.request.rewind()
+            self.request = self._request_pump()
