@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onetrip.model.measure import ServiceSummary
+from onetrip.model.measure import ServiceSummary, TripEvidence
 
 PRIOR_TRIPS = 50.0
 """Prior standard deviation of round trips: real routes make 0 to about 50."""
@@ -34,6 +34,13 @@ RELATIVE_ERROR = 0.01
 """Further error of a region, as a ratio of its service time: RTTs drift by about 1 % within a
 window (IBM weekly interregion series: 0.25 % of steps exceed 10 %)."""
 
+RELATIVE_SPREAD = 0.05
+"""Least relative spread assumed of single service times: with three or four of them the measured
+spread can be near 0 by chance."""
+
+LEAST_TRIP_ERROR = 0.05
+"""Floor of the error of counted trips: a count is exact, which requests it is of is not."""
+
 INTERVAL = 1.96
 """Half width of a 95 % interval in standard deviations."""
 
@@ -46,7 +53,8 @@ class Fit:
         backends: order of the trip entries.
         mean: shape (1 + D,): compute in s, then round trips; all ≥ 0.
         covariance: shape (1 + D, 1 + D), before the bound at 0 is applied.
-        requests, regions: evidence.
+        requests, regions: evidence from service times.
+        sources: what took part: "traffic" and the sources of other evidence, in a fixed order.
     """
 
     backends: tuple[str, ...]
@@ -54,6 +62,7 @@ class Fit:
     covariance: np.ndarray
     requests: int
     regions: int
+    sources: tuple[str, ...] = ()
 
     @property
     def compute(self) -> float:
@@ -68,32 +77,54 @@ class Fit:
         return max(0.0, centre - half), centre + half
 
 
-def fit(backends: tuple[str, ...], summaries: Sequence[ServiceSummary]) -> Fit:
-    """Fit compute and round trips to the summaries of several regions.
+def fit(
+    backends: tuple[str, ...],
+    summaries: Sequence[ServiceSummary],
+    evidence: Sequence[TripEvidence] = (),
+) -> Fit:
+    """Fit compute and round trips to the summaries of several regions and to other evidence.
 
-    A summary that lacks the RTT to a backend is left out: its equation is not known.
+    Every source is an equation with an error of its own; the solution weighs them all. A summary
+    that lacks the RTT to a backend is left out: its equation is not known.
     """
     usable = [
         s
         for s in summaries
         if s.count > 1 and all(math.isfinite(s.rtts.get(b, math.nan)) for b in backends)
     ]
-    size = 1 + len(backends)
+    told = [e for e in evidence if e.backend in backends and math.isfinite(e.error)]
     prior = np.concatenate(([PRIOR_COMPUTE], np.full(len(backends), PRIOR_TRIPS)))
     gram = np.diag(prior**-2.0)
-    target = np.zeros(size)
+    target = np.zeros(prior.size)
     for summary in usable:
         row = np.array([1.0, *(summary.rtts[b] for b in backends)])
-        error = math.hypot(summary.error, LEAST_ERROR, RELATIVE_ERROR * summary.mean)
+        error = _summary_error(summary)
         gram += np.outer(row, row) / error**2
         target += row * (summary.mean / error**2)
+    for item in told:
+        index = 1 + backends.index(item.backend)
+        weight = max(item.error, LEAST_TRIP_ERROR) ** -2
+        gram[index, index] += weight
+        target[index] += weight * item.trips
     return Fit(
         backends=backends,
         mean=solve_nonnegative(gram, target),
         covariance=np.linalg.inv(gram),
         requests=sum(s.count for s in usable),
-        regions=len(usable),
+        regions=len({s.region for s in usable}),
+        sources=_sources(bool(usable), told),
     )
+
+
+def _summary_error(summary: ServiceSummary) -> float:
+    # The standard error of a few values is itself a guess: never believe less than the spread
+    # that services are known to have.
+    least = RELATIVE_SPREAD * summary.mean / math.sqrt(summary.count)
+    return math.hypot(max(summary.error, least), LEAST_ERROR, RELATIVE_ERROR * summary.mean)
+
+
+def _sources(traffic: bool, told: Sequence[TripEvidence]) -> tuple[str, ...]:
+    return (*(("traffic",) if traffic else ()), *sorted({e.source for e in told}))
 
 
 def solve_nonnegative(gram: np.ndarray, target: np.ndarray) -> np.ndarray:

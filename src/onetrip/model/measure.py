@@ -165,3 +165,20 @@ class ServiceSummary:
     error: float
     rtts: Mapping[str, float]
     age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TripEvidence:
+    """Round trips of one route to one backend, told by something other than the regression.
+
+    Attributes:
+        trips, error: mean count a request and its standard error.
+        requests: how many requests it was taken from.
+        source: "timing" (Server-Timing durations), "count" (Server-Timing counts) or "relay".
+    """
+
+    backend: str
+    trips: float
+    error: float
+    requests: int
+    source: str

@@ -122,7 +122,7 @@ class TripEstimate:
         low, high: bounds of the round trips per backend name, same keys.
         requests: observations behind it.
         regions: how many regions those came from.
-        source: "declared", "traffic" or "none".
+        source: "declared", "none", or what it was learned from: "traffic", "traffic + relay", …
         missing: what is needed before the estimate can be used, or "".
     """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onetrip.estimate.roundtrips import Fit, fit
-from onetrip.model.measure import ServiceSummary
+from onetrip.model.measure import ServiceSummary, TripEvidence
 from onetrip.model.placement import TripEstimate
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Costs
@@ -33,6 +33,7 @@ def route_costs(
     declared: Mapping[str, float] | None,
     services: Sequence[ServiceSummary],
     default: RegionId | None,
+    evidence: Sequence[TripEvidence] = (),
 ) -> RouteCosts:
     """Return the costs of one route.
 
@@ -41,13 +42,14 @@ def route_costs(
         declared: round trips per backend name, or None to learn them.
         services: measured service times, any number per region.
         default: region whose service time caps the round trips.
+        evidence: round trips told by other sources.
     """
     counts: dict[RegionId, int] = {}
     for row in services:
         counts[row.region] = counts.get(row.region, 0) + row.count
     if declared is not None:
         return _declared(backends, declared, services, counts)
-    fitted = fit(backends, services)
+    fitted = fit(backends, services, evidence)
     costs = Costs(
         backends,
         fitted.compute,
@@ -87,7 +89,7 @@ def _learned_estimate(fitted: Fit) -> TripEstimate:
         high={name: high for name, (_, high) in intervals.items()},
         requests=fitted.requests,
         regions=fitted.regions,
-        source="traffic" if fitted.requests else "none",
+        source=" + ".join(fitted.sources) or "none",
     )
 
 

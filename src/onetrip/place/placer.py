@@ -15,7 +15,7 @@ import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
-from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary
+from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status
 from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, route_costs
@@ -62,6 +62,8 @@ class RouteInput:
     explored: int
     upcoming: float
     age: float
+    evidence: tuple[TripEvidence, ...] = ()
+    """Round trips told by other sources than service times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +211,11 @@ class Placer:
     def _cost(
         self, route: RouteInput, backends: tuple[str, ...], default: RegionId | None
     ) -> RouteCosts:
-        basis = (backends, route.declared, route.services, default)
+        basis = (backends, route.declared, route.services, default, route.evidence)
         cached = self._costs.get(route.key)
         if cached is not None and cached[0] == basis:
             return cached[1]
-        made = route_costs(backends, route.declared, route.services, default)
+        made = route_costs(backends, route.declared, route.services, default, route.evidence)
         self._costs[route.key] = (basis, made)
         return made
 
