@@ -1,0 +1,154 @@
+"""The parts of a node that learn and decide, around the product's own classes.
+
+The glue is what `app/scoring.Scorer` does with sockets and a real clock around it; keep the two
+alike. (The layers forbid importing it: `app` sits above.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from onetrip.estimate.matrix import RttMatrix
+from onetrip.estimate.sequential import compare
+from onetrip.estimate.traffic import RouteTraffic, TrafficBook
+from onetrip.model.catalog import EnvironmentId, Policy
+from onetrip.model.measure import Arm, RouteKey, ServiceSummary
+from onetrip.model.placement import Placement, Saving
+from onetrip.model.topology import RegionId
+from onetrip.place.placer import EnvironmentInput, Move, Placer, RouteInput
+from onetrip.simulate.world import Bools, RouteTruth, World
+
+ENVIRONMENT = EnvironmentId("simulated", "production")
+"""The one environment of a simulated world."""
+
+RATE_SMOOTHING = 0.2
+"""Weight of the newest run in a route's request rate, as in `app/scoring`."""
+
+Services = Mapping[RouteKey, list[ServiceSummary]]
+
+
+class Node:
+    """What a node learns from the requests that its region ran.
+
+    Attributes:
+        shared: the service times its peers last heard of.
+    """
+
+    def __init__(self, region: RegionId) -> None:
+        self.region = region
+        self.book = TrafficBook(region)
+        self.shared: Services = {}
+
+
+class Edge:
+    """What a node decides for its clients.
+
+    Args:
+        own: index of its region in the world.
+        keys: route keys of the world's routes, in their order.
+
+    Attributes:
+        table: placement per route, in the world's order; what requests read.
+        ready: regions with instances, and whether their node answers this one.
+        avoid_until: regions left alone after a failed connect, by index.
+    """
+
+    def __init__(self, node: Node, own: int, world: World, keys: list[RouteKey]) -> None:
+        self.node = node
+        self.own = own
+        self.table: list[Placement] = []
+        self.ready: dict[RegionId, bool] = {}
+        self.avoid_until: dict[int, float] = {}
+        self._world = world
+        self._keys = keys
+        self._truth = dict(zip(keys, world.routes, strict=True))
+        self._backends = tuple(world.backends)
+        self._places = world.places
+        self._placer = Placer(node.region)
+        self._rates: dict[RouteKey, tuple[int, float]] = {}
+        self._failing: Bools | None = None
+
+    def decide(
+        self,
+        matrix: RttMatrix,
+        own: Services,
+        peers: Iterable[Node],
+        policy: Policy,
+        now: float,
+        elapsed: float,
+    ) -> list[Move]:
+        """Score once and publish the placements to `table`.
+
+        Args:
+            own: this node's own service times; those of `peers` are what they shared.
+            elapsed: s since the last call.
+        """
+        self._note_readiness(matrix.is_failing[self.own])
+        environment = EnvironmentInput(ENVIRONMENT, policy, self._backends, self.ready)
+        inputs = self._inputs(own, peers, now, max(elapsed, 1e-3))
+        moves = self._placer.decide(matrix, [environment], inputs, now, now)
+        for move in moves:
+            self.node.book.begin_trial(move.key)
+        found = [self._placer.snapshot.find(key) for key in self._keys]
+        self.table = [placement for placement in found if placement is not None]
+        return moves
+
+    @property
+    def placer(self) -> Placer:
+        """The product's placer, for explanations."""
+        return self._placer
+
+    def _note_readiness(self, failing: Bools) -> None:
+        if self._failing is not None and np.array_equal(failing, self._failing):
+            return
+        self._failing = failing.copy()
+        regions = enumerate(self._world.regions)
+        self.ready = {r: not failing[i] for i, r in regions if self._places[i]}
+
+    def _inputs(
+        self, own: Services, peers: Iterable[Node], now: float, elapsed: float
+    ) -> list[RouteInput]:
+        services = {key: list(rows) for key, rows in own.items()}
+        for node in peers:
+            if node is not self.node:
+                for key, rows in node.shared.items():
+                    services.setdefault(key, []).extend(rows)
+        inputs = []
+        for key in self.node.book.routes():
+            route = self.node.book.get(key)
+            assert route is not None
+            known = tuple(services.get(key, ()))
+            inputs.append(self._input(key, self._truth[key], route, known, now, elapsed))
+        return inputs
+
+    def _input(
+        self,
+        key: RouteKey,
+        truth: RouteTruth,
+        route: RouteTraffic,
+        services: tuple[ServiceSummary, ...],
+        now: float,
+        elapsed: float,
+    ) -> RouteInput:
+        before, rate = self._rates.get(key, (route.requests, 0.0))
+        rate += RATE_SMOOTHING * ((route.requests - before) / elapsed - rate)
+        self._rates[key] = (route.requests, rate)
+        return RouteInput(
+            key=key,
+            is_local=truth.is_local,
+            declared=truth.trips if truth.is_declared else None,
+            services=services,
+            saving=_saving(route),
+            requests=route.requests,
+            explored=route.explored,
+            upcoming=rate * elapsed,
+            age=now - route.first_at,
+        )
+
+
+def _saving(route: RouteTraffic) -> Saving | None:
+    if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
+        return None
+    return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))
