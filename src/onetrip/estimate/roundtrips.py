@@ -34,6 +34,10 @@ RELATIVE_ERROR = 0.01
 """Further error of a region, as a ratio of its service time: RTTs drift by about 1 % within a
 window (IBM weekly interregion series: 0.25 % of steps exceed 10 %)."""
 
+PROBE_ERROR = 0.001
+"""Error of the RTT to a backend, s: a probe's round trip includes the server's own time, which
+differs from that of a query (PostgreSQL starts a process for each connection, about 1 ms)."""
+
 RELATIVE_SPREAD = 0.05
 """Least relative spread assumed of single service times: with three or four of them the measured
 spread can be near 0 by chance."""
@@ -93,27 +97,42 @@ def fit(
         if s.count > 1 and all(math.isfinite(s.rtts.get(b, math.nan)) for b in backends)
     ]
     told = [e for e in evidence if e.backend in backends and math.isfinite(e.error)]
-    prior = np.concatenate(([PRIOR_COMPUTE], np.full(len(backends), PRIOR_TRIPS)))
-    gram = np.diag(prior**-2.0)
-    target = np.zeros(prior.size)
-    for summary in usable:
-        row = np.array([1.0, *(summary.rtts[b] for b in backends)])
-        error = _summary_error(summary)
-        gram += np.outer(row, row) / error**2
-        target += row * (summary.mean / error**2)
-    for item in told:
-        index = 1 + backends.index(item.backend)
-        weight = max(item.error, LEAST_TRIP_ERROR) ** -2
-        gram[index, index] += weight
-        target[index] += weight * item.trips
+    trips = np.zeros(len(backends))
+    # The error of an RTT counts once per round trip, so a second pass needs the first one's trips.
+    for _ in range(2):
+        gram, target = _equations(backends, usable, told, PROBE_ERROR * float(trips.sum()))
+        mean = solve_nonnegative(gram, target)
+        trips = mean[1:]
     return Fit(
         backends=backends,
-        mean=solve_nonnegative(gram, target),
+        mean=mean,
         covariance=np.linalg.inv(gram),
         requests=sum(s.count for s in usable),
         regions=len({s.region for s in usable}),
         sources=_sources(bool(usable), told),
     )
+
+
+def _equations(
+    backends: tuple[str, ...],
+    summaries: Sequence[ServiceSummary],
+    told: Sequence[TripEvidence],
+    probe_error: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    prior = np.concatenate(([PRIOR_COMPUTE], np.full(len(backends), PRIOR_TRIPS)))
+    gram = np.diag(prior**-2.0)
+    target = np.zeros(prior.size)
+    for summary in summaries:
+        row = np.array([1.0, *(summary.rtts[b] for b in backends)])
+        weight = math.hypot(_summary_error(summary), probe_error) ** -2
+        gram += np.outer(row, row) * weight
+        target += row * (summary.mean * weight)
+    for item in told:
+        index = 1 + backends.index(item.backend)
+        weight = max(item.error, LEAST_TRIP_ERROR) ** -2
+        gram[index, index] += weight
+        target[index] += weight * item.trips
+    return gram, target
 
 
 def _summary_error(summary: ServiceSummary) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from onetrip.estimate.roundtrips import fit, solve_nonnegative
 from onetrip.estimate.windows import locate
-from onetrip.model.measure import ServiceSummary
+from onetrip.model.measure import ServiceSummary, TripEvidence
 from onetrip.model.topology import RegionId
 from support.world import load_topology
 
@@ -57,6 +57,31 @@ def test_two_databases_are_told_apart_by_where_they_are() -> None:
         found = fit(("db", "cache"), rows)
         assert found.mean[1] == pytest.approx(9, abs=0.5), f"seed {seed}"
         assert found.mean[2] == pytest.approx(4, abs=0.5), f"seed {seed}"
+
+
+def test_a_probe_slower_than_a_query_beside_the_database_does_not_bend_the_count() -> None:
+    # 11 trips; beside the database a probe says 1.8 ms where a query takes 1.0 ms.
+    rows = [
+        ServiceSummary(RegionId("den"), 80, 2.529, 0.002, {"db": 0.2296}),
+        ServiceSummary(RegionId("bom"), 200, 0.012, 0.0002, {"db": 0.0018}),
+        ServiceSummary(RegionId("fra"), 100, 1.297, 0.002, {"db": 0.1174}),
+    ]
+    assert fit(("db",), rows).mean[1] == pytest.approx(11, abs=0.1)
+
+
+@pytest.mark.parametrize("source", ["count", "relay"])
+def test_counted_trips_settle_what_one_region_cannot(source: str) -> None:
+    told = [TripEvidence("db", 11.0, 0.1, 20, source)]
+    found = fit(("db",), [ServiceSummary(RegionId("den"), 20, 2.53, 0.01, {"db": 0.229})], told)
+    assert found.mean[1] == pytest.approx(11, abs=0.1)
+    assert found.sources == ("traffic", source)
+    low, high = found.interval("db")
+    assert high - low < 0.5
+
+
+def test_sources_that_disagree_are_weighed_by_their_errors() -> None:
+    told = [TripEvidence("db", 4.0, 1.0, 5, "timing"), TripEvidence("db", 8.0, 0.1, 5, "relay")]
+    assert fit(("db",), [], told).mean[1] == pytest.approx(8.0, abs=0.1)
 
 
 def test_one_region_leaves_a_wide_interval() -> None:
