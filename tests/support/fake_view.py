@@ -41,6 +41,7 @@ from onetrip.model.placement import (
     Saving,
     Status,
     TripEstimate,
+    WhatIf,
 )
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
@@ -170,6 +171,10 @@ class FakeView:
             if project in (None, route.project)
             for edge in self.topology.regions
         ]
+
+    def what_if(self, project: str) -> list[WhatIf]:
+        """Return what the toggle would do, told from the decisions' own candidates."""
+        return [_what_if(decision) for decision in self.decisions(project)]
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """Return latencies before and after, for each decision."""
@@ -392,3 +397,26 @@ def _first_events(toggled_at: float) -> list[Event]:
         Event(toggled_at - 4012, "probe.failed", "blog-db", "timeout after 1 s, from bom"),
         Event(toggled_at - 7440, "app.started", "den", "version 0.1.0"),
     ]
+
+
+def _what_if(decision: Decision) -> WhatIf:
+    best = min(decision.candidates, key=lambda c: c.score)
+    default = next(c for c in decision.candidates if c.region == decision.placement.default)
+    saving = default.score - best.score
+    moves = saving > 0.010
+    return WhatIf(
+        key=decision.key,
+        edge=decision.edge,
+        requests=100,
+        default=default.score,
+        placement=Placement(
+            status=Status.PLACED if moves else Status.AT_EDGE,
+            regions=(best.region if moves else default.region,),
+            default=default.region,
+            reason="saves enough" if moves else "no region can save more than 10 ms",
+        ),
+        predicted=best.score if moves else default.score,
+        saving=saving if moves else 0.0,
+        low=saving - 0.02 if moves else 0.0,
+        high=saving + 0.02 if moves else 0.0,
+    )

@@ -348,6 +348,7 @@ class Node:
             rtts=[_aged(e, now) for e in rows],
             services=[ServiceRow(key, s) for key, found in services for s in found],
             decisions=self.scorer.placer.decisions(),
+            what_if=self.scorer.placer.what_if(),
             latencies=self._traffic.latencies(now),
             policies=list(self._cluster.policies().values()),
         )

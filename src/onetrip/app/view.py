@@ -10,7 +10,7 @@ from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
-from onetrip.model.placement import Decision, PlacementSnapshot
+from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -111,6 +111,11 @@ class LiveView:
         """See `NodeView`."""
         found = [*self._scorer.placer.decisions(), *self._cluster.decisions()]
         return [d for d in found if project is None or d.key.environment.project == project]
+
+    def what_if(self, project: str) -> list[WhatIf]:
+        """See `NodeView`."""
+        found = [*self._scorer.placer.what_if(), *self._cluster.what_if()]
+        return [row for row in found if row.key.environment.project == project]
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """See `NodeView`."""

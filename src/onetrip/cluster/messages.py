@@ -16,7 +16,7 @@ from msgspec import Meta, field
 from onetrip.errors import Kind, PeerError
 from onetrip.model.catalog import Mode
 from onetrip.model.measure import RouteKey, RttEstimate, ServiceSummary
-from onetrip.model.placement import Decision
+from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
 
@@ -69,6 +69,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rtts: its own row; `updated_at` holds the age (s) while on the wire.
         services: service times it measured.
         decisions: explain records of its own edge.
+        what_if: what the toggle would do at its own edge.
         latencies: recent latencies at its own edge.
         policies: every override it knows, of whatever origin.
     """
@@ -79,6 +80,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rtts: Annotated[list[RttEstimate], Meta(max_length=100_000)] = field(default_factory=list)
     services: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
     decisions: Annotated[list[Decision], Meta(max_length=20_000)] = field(default_factory=list)
+    what_if: Annotated[list[WhatIf], Meta(max_length=20_000)] = field(default_factory=list)
     latencies: Annotated[list[LatencySummary], Meta(max_length=100_000)] = field(
         default_factory=list
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from onetrip.cluster.messages import PolicyRow, Report
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, ServiceSummary, Target
-from onetrip.model.placement import Decision
+from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.status import LatencySummary, PeerStatus
 from onetrip.model.topology import RegionId
 
@@ -93,6 +93,10 @@ class ClusterState:
     def decisions(self) -> list[Decision]:
         """Return the peers' explain records."""
         return [d for report in self._reports.values() for d in report.decisions]
+
+    def what_if(self) -> list[WhatIf]:
+        """Return what the toggle would do at the peers' edges."""
+        return [row for report in self._reports.values() for row in report.what_if]
 
     def latencies(self) -> list[LatencySummary]:
         """Return the peers' recent latencies."""

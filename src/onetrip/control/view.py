@@ -11,7 +11,7 @@ from typing import Protocol
 
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
-from onetrip.model.placement import Decision, PlacementSnapshot
+from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -52,6 +52,9 @@ class NodeView(Protocol):
 
     def decisions(self, project: str | None) -> list[Decision]:
         """Return the explain records of all edges known here, of one project or of all."""
+
+    def what_if(self, project: str) -> list[WhatIf]:
+        """Return what the toggle would do with each route of a project, at all edges known here."""
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """Return the latency of each route, edge and arm, of one project or of all."""

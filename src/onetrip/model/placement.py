@@ -150,3 +150,26 @@ class Decision:
     """Unix time, s."""
     moved_at: float
     """Unix time of the last move, s; 0 if it never moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What smart placement would do with one route at one edge, from what is known now.
+
+    Attributes:
+        requests: seen at this edge; weighs the route in a total.
+        default: latency predicted at the default placement, s; NaN when unknown.
+        placement: what the rules would decide with the toggle on and no hint.
+        predicted: latency predicted where it would run, s; NaN when unknown.
+        saving, low, high: predicted saving and its 95 % bounds, s; 0 where it would stay.
+    """
+
+    key: RouteKey
+    edge: RegionId
+    requests: int
+    default: float
+    placement: Placement
+    predicted: float
+    saving: float
+    low: float
+    high: float

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
+from onetrip.estimate.roundtrips import INTERVAL
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
-from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status
+from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, route_costs
 from onetrip.place.explain import Row, explain_candidates
@@ -86,6 +87,7 @@ class _Run:
     index: Mapping[RouteKey, int]
     costs: Sequence[RouteCosts]
     routes: Sequence[RouteInput]
+    views: Sequence[RouteView]
     environments: Mapping[EnvironmentId, EnvironmentInput]
     wall: float
     now: float
@@ -150,6 +152,11 @@ class Placer:
         wanted = run.index.keys() if keys is None else [k for k in keys if k in run.index]
         return [self._explain(run, key) for key in wanted]
 
+    def what_if(self) -> list[WhatIf]:
+        """Tell, for every route of the last run, what the toggle would do with it."""
+        run = self._run
+        return [] if run is None else [_what_if(run, self._edge, i) for i in run.index.values()]
+
     def states(self) -> Mapping[RouteKey, RouteState]:
         """Return what is remembered per route, to be saved."""
         return self._states
@@ -183,9 +190,10 @@ class Placer:
         )
         scores = score(frame)
         index = {route.key: i for i, route in enumerate(routes)}
-        self._run = _Run(frame, scores, index, costs, routes, environments, wall, now)
         picks = Picks(frame, scores)
-        return [self._view(picks, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
+        views = [self._view(picks, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
+        self._run = _Run(frame, scores, index, costs, routes, views, environments, wall, now)
+        return views
 
     def _usable(
         self, matrix: RttMatrix, environments: Mapping[EnvironmentId, EnvironmentInput]
@@ -301,6 +309,30 @@ class Placer:
             decided_at=run.wall,
             moved_at=moved_at,
         )
+
+
+def _what_if(run: _Run, edge: RegionId, i: int) -> WhatIf:
+    view = run.views[i]
+    policy = replace(view.policy, mode=Mode.SMART, hint=None)
+    wanted = replace(view, policy=policy, saving=None, current_gain=0.0, current_error=0.0)
+    placement, _ = step(wanted, RouteState(), run.now)
+    column = run.frame.regions.index(placement.regions[0]) if placement.regions else -1
+    default = int(run.frame.default[i])
+    gain = error = 0.0
+    if column >= 0 and column != default:
+        gain, error = float(run.scores.gain[i, column]), float(run.scores.error[i, column])
+    half = INTERVAL * error
+    return WhatIf(
+        key=run.routes[i].key,
+        edge=edge,
+        requests=run.routes[i].requests,
+        default=float(run.scores.total[i, default]) if default >= 0 else math.nan,
+        placement=placement,
+        predicted=float(run.scores.total[i, column]) if column >= 0 else math.nan,
+        saving=gain,
+        low=gain - half,
+        high=gain + half,
+    )
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:

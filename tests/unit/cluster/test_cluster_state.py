@@ -49,7 +49,7 @@ def policy(version: int, origin: RegionId = BOM, mode: Mode = Mode.SMART) -> Pol
 def test_report_survives_the_wire() -> None:
     summary = ServiceSummary(BOM, 3, 0.1, math.inf, {"db": math.nan})
     sent = Report(
-        BOM, 1.0, 7, [estimate(math.nan)], [ServiceRow(KEY, summary)], [], [], [policy(1)]
+        BOM, 1.0, 7, [estimate(math.nan)], [ServiceRow(KEY, summary)], policies=[policy(1)]
     )
     assert repr(decode_report(encode_report(sent))) == repr(sent)
 

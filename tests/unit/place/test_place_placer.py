@@ -144,6 +144,27 @@ def test_off_leaves_everything_at_the_edge_and_takes_effect_at_once() -> None:
     assert (off.status, off.regions[0], off.control_ratio) == (Status.OFF, DEN, 0.0)
 
 
+def test_what_if_tells_the_saving_while_the_toggle_is_off() -> None:
+    placer = Placer(DEN)
+    off = environment(replace(SMART, mode=Mode.OFF, hint=FRA))
+    item = route(served(DEN, 11), served(FRA, 11))
+    assert place(placer, item, off).regions[0] == DEN
+    (row,) = placer.what_if()
+    assert row.placement.status is Status.PLACED
+    assert row.placement.regions[0] == BOM, "the hint does not count"
+    assert row.saving == pytest.approx(row.default - row.predicted)
+    assert 2.0 < row.low < row.saving < row.high
+    assert placer.snapshot.routes[ORDERS].status is Status.OFF, "asking changes nothing"
+
+
+def test_what_if_of_a_route_that_would_stay_saves_nothing() -> None:
+    placer = Placer(DEN)
+    item = route(served(DEN, 0), served(FRA, 0))
+    place(placer, item, environment(replace(SMART, mode=Mode.OFF)))
+    (row,) = placer.what_if()
+    assert (row.placement.status, row.saving) == (Status.AT_EDGE, 0.0)
+
+
 def test_hint_pins_whatever_the_score() -> None:
     item = route(served(DEN, 0), served(BOM, 0))
     found = place(Placer(DEN), item, environment(replace(SMART, hint=FRA)))
