@@ -15,7 +15,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def load_topology(name: str) -> tuple[tuple[RegionId, ...], np.ndarray]:
-    """Return the region ids and the RTT matrix, shape (R, R), s, of `tests/data/topo_<name>.csv`."""
+    """Return the ids and RTTs, shape (R, R), s, of `tests/data/topo_<name>.csv`."""
     with (DATA / f"topo_{name}.csv").open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
     ids = tuple(RegionId(text) for text in rows[0][1:])
