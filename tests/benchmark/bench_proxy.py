@@ -192,9 +192,9 @@ def process(core: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def measure(port: int, core: int, seconds: float, connections: int) -> tuple[float, float, float]:
     """Return (requests/s, p50, p99), times in ms."""
+    url = f"http://127.0.0.1:{port}/users/42"
     done = subprocess.run(
-        ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-        + ["--latency", f"http://127.0.0.1:{port}/users/42"],
+        [*f"taskset -c {core} wrk -t1 -c{connections} -d{seconds:g}s --latency".split(), url],
         capture_output=True,
         text=True,
         check=True,
