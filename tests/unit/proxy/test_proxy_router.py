@@ -178,7 +178,6 @@ class TestClasses:
         keys = set()
         for i in range(3 * MAX_CLASSES):
             match = table.match(b"GET", b"x", b"/p" + b"x" * (i % 50) + b"y" * (i // 50))
-            )
             keys.add(table.settle(match, 200).route)
         assert len(keys) <= MAX_CLASSES + 1
         assert OTHER in keys
