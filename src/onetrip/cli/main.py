@@ -233,6 +233,26 @@ def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson
 
 
 @app.command()
+def simulate(
+    matrix: Annotated[
+        Path | None, typer.Option(help="RTTs between regions: square CSV, ms.")
+    ] = None,
+    scenario: Annotated[Path | None, typer.Option(help="Scenario file (YAML).")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs, each with a seed.")] = 1,
+    requests: Annotated[int | None, typer.Option(min=1, help="Requests a run.")] = None,
+    duration: Annotated[float | None, typer.Option(min=1, help="Seconds a run.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Replay this access log (JSON lines).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write CSV and plots to this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate the placer on a virtual clock, against other policies and the oracle."""
+    from onetrip.cli.simulate import Options
+    from onetrip.cli.simulate import simulate as run_simulation
+
+    print(run_simulation(Options(matrix, scenario, log, out, seeds, requests, duration, as_json)))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(f"onetrip {onetrip.__version__}")

@@ -35,6 +35,16 @@ ROUTES = (
 """An ordinary application: most requests are light, a few routes are chatty."""
 
 
+def home_matrix() -> tuple[tuple[RegionId, ...], Floats]:
+    """Return the 3-region matrix that the demo uses as well.
+
+    Source: Azure network round-trip latency statistics, median of June 2025: Mumbai (West
+    India), Denver's nearest (West Central US, Cheyenne) and Frankfurt (Germany West Central).
+    """
+    names = (RegionId("bom"), RegionId("den"), RegionId("fra"))
+    return names, np.array([[0.0, 0.229, 0.117], [0.229, 0.0, 0.136], [0.117, 0.136, 0.0]])
+
+
 def draw_world(
     regions: Sequence[RegionId],
     rtt: Floats,
