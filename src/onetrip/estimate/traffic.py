@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onetrip.estimate.drift import DriftWatch
 from onetrip.estimate.sequential import RunningMoments
 from onetrip.estimate.windows import MAX_AGE, LatencyWindow, ServiceWindow, locate
 from onetrip.model.catalog import EnvironmentId
-from onetrip.model.measure import Arm, Observation, RouteKey, ServiceSummary
+from onetrip.model.measure import Arm, Drift, Observation, RouteKey, ServiceSummary
 from onetrip.model.status import LatencyPoint, LatencySummary
 from onetrip.model.topology import RegionId
 
 MAX_ROUTES = 20_000
 """Route keys remembered by a node; about 20 kB each when full of traffic."""
+
+MAX_DRIFTS = 1000
+"""Drifts kept until they are read."""
 
 SLICE = 5.0
 """Width of one history slice, s."""
@@ -45,6 +49,7 @@ class RouteTraffic:
     """Everything kept for one route key on this node."""
 
     services: dict[RegionId, ServiceWindow] = field(default_factory=dict)
+    watches: dict[RegionId, DriftWatch] = field(default_factory=dict)
     latencies: dict[Arm, LatencyWindow] = field(default_factory=dict)
     trial: dict[Arm, RunningMoments] = field(default_factory=dict)
     """Moments per arm since the last move: what the measured saving is made of."""
@@ -69,6 +74,7 @@ class TrafficBook:
     def __init__(self, region: RegionId) -> None:
         self._region = region
         self._routes: dict[RouteKey, RouteTraffic] = {}
+        self._drifts: list[Drift] = []
         self.refused = 0
         """Observations dropped because `MAX_ROUTES` other routes were in use."""
 
@@ -100,7 +106,9 @@ class TrafficBook:
         if seen.is_error:
             return
         if seen.service is not None and not seen.is_cold:
-            self._add_service(route, seen.region, seen.at, seen.service, rtts)
+            window = _window_of(route, seen.region, tuple(rtts))
+            window.add(seen.at, seen.service, tuple(rtts.values()))
+            self._watch(seen, route, window)
         if seen.latency is not None:
             _add_latency(route, seen.arm, seen.at, seen.latency)
 
@@ -117,8 +125,12 @@ class TrafficBook:
             if route is not None:
                 route.seen_at = max(route.seen_at, at)
                 route.first_at = min(route.first_at, at)
-                named = dict(zip(backends, rtts, strict=True))
-                self._add_service(route, region, at, service, named)
+                _window_of(route, region, backends).add(at, service, rtts)
+
+    def drifts(self) -> list[Drift]:
+        """Return the drifts noticed since the last call."""
+        found, self._drifts = self._drifts, []
+        return found
 
     def begin_trial(self, key: RouteKey) -> None:
         """Forget the arms' comparison of `key`; called when it moves."""
@@ -179,16 +191,26 @@ class TrafficBook:
             del self._routes[key]
         return bool(old)
 
-    @staticmethod
-    def _add_service(
-        route: RouteTraffic, region: RegionId, at: float, service: float, rtts: Mapping[str, float]
-    ) -> None:
-        window = route.services.get(region)
-        names = tuple(rtts)
-        if window is None or window.backends != names:
-            # Bindings changed: the old equations are about other unknowns.
-            window = route.services[region] = ServiceWindow(names)
-        window.add(at, service, tuple(rtts.values()))
+    def _watch(self, seen: Observation, route: RouteTraffic, window: ServiceWindow) -> None:
+        watch = route.watches.setdefault(seen.region, DriftWatch())
+        assert seen.service is not None
+        drift = watch.update(seen.service, window)
+        if drift is None:
+            return
+        kind, before, after = drift
+        # The arms of before and after must not be compared with each other.
+        route.trial.clear()
+        if len(self._drifts) < MAX_DRIFTS:
+            self._drifts.append(Drift(seen.key, seen.region, kind, before, after, seen.at))
+
+
+def _window_of(route: RouteTraffic, region: RegionId, backends: tuple[str, ...]) -> ServiceWindow:
+    window = route.services.get(region)
+    if window is None or window.backends != backends:
+        # Bindings changed: the old equations are about other unknowns.
+        window = route.services[region] = ServiceWindow(backends)
+        route.watches.pop(region, None)
+    return window
 
 
 def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> None:

@@ -122,6 +122,15 @@ class Arm(Enum):
     """Pinned by the user."""
 
 
+class Timing(NamedTuple):
+    """One metric that an application told in Server-Timing; None where it did not say."""
+
+    name: str
+    duration: float | None
+    """s."""
+    trips: float | None
+
+
 @dataclass(slots=True)
 class Observation:
     """One finished exchange, as seen by the node that reports it. Times in s.
@@ -147,6 +156,8 @@ class Observation:
     is_error: bool
     is_cold: bool
     at: float
+    timings: tuple[Timing, ...] = ()
+    """What the instance told in Server-Timing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +193,24 @@ class TripEvidence:
     error: float
     requests: int
     source: str
+
+
+class DriftKind(Enum):
+    """Why a route's service time shifted."""
+
+    CODE = "code"
+    """RTTs are as before: the application does something else now."""
+    NETWORK = "network"
+    """The RTT to a backend moved with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A lasting shift of a route's service time in one region. Times in s."""
+
+    key: RouteKey
+    region: RegionId
+    kind: DriftKind
+    before: float
+    after: float
+    at: float

@@ -1,0 +1,74 @@
+"""Drift: a new deployment is told from a moved path, and noise is told from both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.catalog import EnvironmentId
+from onetrip.model.measure import Arm, Drift, DriftKind, MethodClass, Observation, RouteKey
+from onetrip.model.topology import RegionId
+
+DEN = RegionId("den")
+KEY = RouteKey(EnvironmentId("shop", "production"), "/orders/{id}", MethodClass.READ)
+
+
+def run(book: TrafficBook, services: np.ndarray, rtt: float, start: float = 0.0) -> list[Drift]:
+    found: list[Drift] = []
+    for i, service in enumerate(services):
+        at = start + i
+        seen = Observation(
+            KEY, DEN, DEN, Arm.DEFAULT, float(service), float(service), False, False, at
+        )
+        book.observe(seen, {"db": rtt})
+        found += book.drifts()
+    return found
+
+
+def times(rng: np.random.Generator, count: int, trips: float, rtt: float) -> np.ndarray:
+    return np.asarray(rng.lognormal(np.log(0.008), 0.4, count) + trips * rtt)
+
+
+@pytest.mark.parametrize("trips", [0, 1, 11])
+def test_noise_alone_raises_no_alarm(trips: float) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        assert run(TrafficBook(DEN), times(rng, 2000, trips, 0.229), 0.229) == [], f"seed {seed}"
+
+
+def test_a_deploy_that_changes_the_trips_is_a_code_change() -> None:
+    for seed in range(10):
+        rng, book = np.random.default_rng(seed), TrafficBook(DEN)
+        run(book, times(rng, 50, 11, 0.229), 0.229)
+        found = run(book, times(rng, 20, 3, 0.229), 0.229, start=50.0)
+        assert [d.kind for d in found] == [DriftKind.CODE], f"seed {seed}"
+        assert found[0].at - 50 <= 10, "noticed within ten requests"
+        assert found[0].before == pytest.approx(11 * 0.229, rel=0.05)
+        assert found[0].after == pytest.approx(3 * 0.229, rel=0.1)
+        ((row,),) = book.services(70.0).values()
+        assert row.mean == pytest.approx(3 * 0.229 + 0.008, rel=0.05), "old times are gone"
+
+
+def test_a_moved_path_is_a_network_change() -> None:
+    for seed in range(10):
+        rng, book = np.random.default_rng(seed), TrafficBook(DEN)
+        run(book, times(rng, 50, 11, 0.120), 0.120)
+        found = run(book, times(rng, 20, 11, 0.229), 0.229, start=50.0)
+        assert [d.kind for d in found] == [DriftKind.NETWORK], f"seed {seed}"
+
+
+def test_one_spike_is_no_drift() -> None:
+    rng, book = np.random.default_rng(1), TrafficBook(DEN)
+    services = times(rng, 300, 3, 0.05)
+    services[::25] += 4.0
+    assert run(book, services, 0.05) == []
+
+
+def test_arms_start_anew_after_a_drift() -> None:
+    rng, book = np.random.default_rng(1), TrafficBook(DEN)
+    run(book, times(rng, 50, 11, 0.229), 0.229)
+    run(book, times(rng, 20, 3, 0.229), 0.229, start=50.0)
+    route = book.get(KEY)
+    assert route is not None
+    assert route.moments(Arm.DEFAULT).mean < 1.0
