@@ -17,14 +17,18 @@ from onetrip.wire.http1 import TOKEN, Fields, Limits, parse_fields, serialise_fi
 from onetrip.wire.http1_head import MessageMeta, ResponseHead
 
 FORBIDDEN_TRAILERS = frozenset(
-    b"authorization cache-control connection content-encoding content-length content-range "
+    b"authorization cache-control connection content-encoding content-range "
     b"content-type cookie expect expires forwarded host keep-alive location max-forwards "
     b"proxy-authenticate proxy-authorization proxy-connection range set-cookie te trailer "
-    b"transfer-encoding upgrade vary via www-authenticate x-forwarded-for x-forwarded-host "
-    b"x-forwarded-proto x-request-id".split()
+    b"upgrade vary via www-authenticate x-forwarded-for x-forwarded-host "
+    b"x-forwarded-proto x-real-ip x-request-id onetrip-hop".split()
 )
 """Lower-case names that must not arrive after the body (RFC 9110 section 6.5.1): framing, routing,
 credentials and control data that a recipient would have to act on before the body."""
+
+# These two are refused rather than left out: only an attack sends them, and other parsers refuse
+# a message for them.
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 _SIZE_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16}+)((?:;" + TOKEN + rb"++(?:=(?:" + TOKEN + rb'++|"'
@@ -226,6 +230,8 @@ class ChunkedDecoder:
 
     def _complete(self, section: bytes, leftover: bytes) -> None:
         fields = parse_fields(section, self._limits.fields)
+        if any(name.lower() in _FRAMING for name, _ in fields):
+            raise ProtocolError("a trailer field would frame the body again")
         self.trailers = [f for f in fields if f[0].lower() not in FORBIDDEN_TRAILERS]
         self.leftover = leftover
         self.is_complete = True

@@ -126,7 +126,7 @@ class TestFraming:
     async def test_chunked_response_with_trailers(self):
         answer = (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"1\r\na\r\n2\r\nbc\r\n0\r\nX-T: 1\r\nContent-Length: 9\r\n\r\n"
+            b"1\r\na\r\n2\r\nbc\r\n0\r\nX-T: 1\r\nSet-Cookie: 9\r\n\r\n"
         )
         async with (
             FakeUpstream(always(answer)) as upstream,
