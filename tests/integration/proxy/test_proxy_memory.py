@@ -1,0 +1,62 @@
+"""A body of any size passes through a few hundred kB of buffers, in either direction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.fake_upstream import FakeUpstream
+from support.proxy_process import peak_memory
+
+SIZE = int(os.environ.get("ONETRIP_BODY_MB", "256")) << 20
+BLOCK = bytes(1 << 18)
+LIMIT = 20 << 20
+
+
+async def swallow_then_flood(connection):
+    """Read a body of SIZE bytes, then send one."""
+    await connection.read_head()
+    left = SIZE
+    while left:
+        left -= len(await connection.reader.read(min(left, 1 << 18)))
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    for _ in range(SIZE // len(BLOCK)):
+        await connection.send(BLOCK)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux /proc")
+async def test_large_body_each_way_adds_little_memory():
+    async with FakeUpstream(swallow_then_flood) as upstream:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "support.proxy_process", str(upstream.port)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            port = int(await process.stdout.readline())
+            before = peak_memory(process.pid)
+            await asyncio.wait_for(upload_and_download(port), 120)
+            assert peak_memory(process.pid) - before < LIMIT
+        finally:
+            process.stdin.close()
+            await process.wait()
+
+
+async def upload_and_download(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PUT / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    for _ in range(SIZE // len(BLOCK)):
+        writer.write(BLOCK)
+        await writer.drain()
+    await reader.readuntil(b"\r\n\r\n")
+    left = SIZE
+    while left:
+        data = await reader.read(min(left, 1 << 18))
+        assert data, f"{left} bytes are missing"
+        left -= len(data)
+    writer.close()

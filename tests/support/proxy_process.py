@@ -1,0 +1,36 @@
+"""A proxy in a process of its own, so that its memory can be measured from outside.
+
+    python -m support.proxy_process UPSTREAM_PORT
+
+prints the port it listens on and serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+
+from onetrip.model.topology import Endpoint
+from support.proxy_rig import one_region
+
+
+def peak_memory(pid: int) -> int:
+    """Return the largest resident size a process has had, bytes (Linux)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM in /proc/PID/status")
+
+
+async def main(upstream: int) -> None:
+    """Serve until standard input ends."""
+    async with one_region(Endpoint("127.0.0.1", upstream)) as rig:
+        print(rig.port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))
