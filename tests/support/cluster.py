@@ -53,6 +53,9 @@ class Cluster:
     def __init__(self, folder: Path, placement: Mapping[str, object]) -> None:
         self.folder = folder
         self.placement = dict(placement)
+        self.trips = dict(TRIPS)
+        self.tells_trips = False
+        """Whether instances tell their trips in Server-Timing."""
         ports = free_ports(6)
         self.sites = {
             name: Site(name, ports[3 * i], ports[3 * i + 1], ports[3 * i + 2])
@@ -186,12 +189,13 @@ class Cluster:
         app.router.add_get("/{rest:.*}", answer)
         return app
 
-    @staticmethod
-    def _instance(site: Site) -> web.Application:
+    def _instance(self, site: Site) -> web.Application:
         async def answer(request: web.Request) -> web.Response:
             site.served += 1
-            await asyncio.sleep(TRIPS.get(request.path, 0) * DELAYS[site.name])
-            return web.Response(text=site.name)
+            trips = self.trips.get(request.path, 0)
+            await asyncio.sleep(trips * DELAYS[site.name])
+            told = {"Server-Timing": f"db;trips={trips}"} if self.tells_trips else {}
+            return web.Response(text=site.name, headers=told)
 
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", answer)

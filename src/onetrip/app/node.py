@@ -37,7 +37,7 @@ from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
 from onetrip.estimate.filters import FilterSettings, RttBook
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Policy
-from onetrip.model.measure import EstimateState, Observation, RttEstimate, Sample, Target
+from onetrip.model.measure import Drift, EstimateState, Observation, RttEstimate, Sample, Target
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.status import PolicyChange
 from onetrip.net.dial import TcpDialer
@@ -111,6 +111,7 @@ class Node:
             log=self._log,
             publish=self._publish,
             on_move=self._moved,
+            on_drift=self._drifted,
         )
         self._prober = ProbeRunner(
             region,
@@ -262,6 +263,13 @@ class Node:
         target = move.target or f"{self.region} (default)"
         self._tell("place.moved", str(move.key), f"to {target}: {move.reason}")
 
+    def _drifted(self, drift: Drift) -> None:
+        detail = (
+            f"in {drift.region}: {drift.before * 1e3:.0f} -> {drift.after * 1e3:.0f} ms, "
+            f"relearning its round trips"
+        )
+        self._tell(f"estimate.{drift.kind.value}_changed", str(drift.key), detail)
+
     def _task_failed(self, name: str, error: BaseException) -> None:
         self.metrics.task_failures.labels(name.partition("-")[0]).inc()
         kind = type(error).__name__
@@ -341,12 +349,15 @@ class Node:
         self._seq += 1
         rows = self._rtts.estimates(now).values()
         services = self._traffic.services(now).items()
+        durations, evidence = self.scorer.shared(now)
         return Report(
             region=self.region,
             boot=self.view.started_at,
             seq=self._seq,
             rtts=[_aged(e, now) for e in rows],
             services=[ServiceRow(key, s) for key, found in services for s in found],
+            durations=durations,
+            evidence=evidence,
             decisions=self.scorer.placer.decisions(),
             what_if=self.scorer.placer.what_if(),
             latencies=self._traffic.latencies(now),

@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.sequential import compare
+from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import RouteTraffic, TrafficBook
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
     Arm,
+    Drift,
     EstimateState,
     Observation,
     RouteKey,
@@ -26,6 +29,7 @@ from onetrip.model.measure import (
     ServiceSummary,
     Target,
     TargetKind,
+    TripEvidence,
 )
 from onetrip.model.placement import PlacementSnapshot, Saving, Status
 from onetrip.model.topology import RegionId, Topology
@@ -46,6 +50,7 @@ class Scorer:
     Args:
         publish: called with each new snapshot.
         on_move: called with each move.
+        on_drift: called with each lasting shift of a route's service time.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Scorer:
         log: Log,
         publish: Callable[[PlacementSnapshot], None],
         on_move: Callable[[Move], None],
+        on_drift: Callable[[Drift], None],
     ) -> None:
         self._region = region
         self._rtts = rtts
@@ -70,8 +76,11 @@ class Scorer:
         self._log = log
         self._publish = publish
         self._on_move = on_move
+        self._on_drift = on_drift
         self._rates: dict[RouteKey, tuple[int, float]] = {}
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
+        self._names: dict[EnvironmentId, dict[str, str]] = {}
+        self._timings = TimingBook()
         self._matrix: RttMatrix | None = None
         self._now = clock.now()
         self.placer = Placer(region)
@@ -88,6 +97,11 @@ class Scorer:
         self._backends = {
             e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
         }
+        # Server-Timing may name a binding or its backend.
+        self._names = {
+            e.id: {b: b for b in e.bindings.values()} | dict(e.bindings)
+            for e in catalog.environments()
+        }
 
     # --- traffic ----------------------------------------------------------------------------
 
@@ -101,6 +115,10 @@ class Scorer:
         row = self.rows.get(seen.region, {})
         rtts = {name: _rtt(row, Target(TargetKind.BACKEND, name)) for name in backends}
         self._traffic.observe(seen, rtts)
+        if seen.timings and seen.service is not None and not seen.is_error:
+            names = self._names[seen.key.environment]
+            told = {names[t.name]: t for t in seen.timings if t.name in names}
+            self._timings.observe(seen.key, seen.region, seen.at, told, rtts)
 
     def _is_direct(self, seen: Observation) -> bool:
         # Nobody else times a request that went to an instance without passing its node.
@@ -130,9 +148,12 @@ class Scorer:
                 self._matrix, self._environment_inputs(), routes, now, self._clock.wall()
             )
         self._publish(self.placer.snapshot)
+        self._timings.keep(self._traffic.routes())
         for move in moves:
             self._traffic.begin_trial(move.key)
             self._report_move(move)
+        for drift in self._traffic.drifts():
+            self._report_drift(drift)
         self._export(routes)
 
     def saving(self, key: RouteKey) -> Saving | None:
@@ -176,6 +197,7 @@ class Scorer:
         services = self._traffic.services(now)
         for key, rows in self._cluster.services().items():
             services.setdefault(key, []).extend(rows)
+        evidence = self._evidence(now)
         rules = {e.id: {r.pattern: r for r in e.rules} for e in self.catalog.environments()}
         inputs: list[RouteInput] = []
         for key in list(self._traffic.routes()):
@@ -184,9 +206,23 @@ class Scorer:
                 continue
             rule = rules[key.environment].get(key.route)
             inputs.append(
-                self._route_input(key, route, rule, tuple(services.get(key, ())), now, elapsed)
+                replace(
+                    self._route_input(key, route, rule, tuple(services.get(key, ())), now, elapsed),
+                    evidence=tuple(evidence.get(key, ())),
+                )
             )
         return inputs
+
+    def _evidence(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
+        found = self._timings.counts(now)
+        for row in self._cluster.evidence():
+            found.setdefault(row.key, []).append(row.evidence)
+        durations = self._timings.durations(now)
+        for each in self._cluster.durations():
+            durations.setdefault(each.key, []).append(each.summary)
+        for key, rows in durations.items():
+            found.setdefault(key, []).extend(timing_evidence(rows))
+        return found
 
     def _route_input(
         self,
@@ -234,6 +270,27 @@ class Scorer:
         kind = "reverted" if move.status is Status.NOT_HELPING else "scored"
         self._metrics.moves.labels(kind).inc()
         self._on_move(move)
+
+    def _report_drift(self, drift: Drift) -> None:
+        self._log.info(
+            "estimate.drifted",
+            route=str(drift.key),
+            region=drift.region,
+            cause=drift.kind.value,
+            before=round(drift.before, 4),
+            after=round(drift.after, 4),
+        )
+        self._metrics.drifts.labels(drift.kind.value).inc()
+        self._on_drift(drift)
+
+    def shared(self, now: float) -> tuple[list[ServiceRow], list[EvidenceRow]]:
+        """Return the durations and counts that peers should know."""
+        durations = self._timings.durations(now).items()
+        counts = self._timings.counts(now).items()
+        return (
+            [ServiceRow(key, row) for key, rows in durations for row in rows],
+            [EvidenceRow(key, row) for key, rows in counts for row in rows],
+        )
 
     def _export(self, routes: list[RouteInput]) -> None:
         metrics = self._metrics

@@ -15,7 +15,7 @@ from msgspec import Meta, field
 
 from onetrip.errors import Kind, PeerError
 from onetrip.model.catalog import Mode
-from onetrip.model.measure import RouteKey, RttEstimate, ServiceSummary
+from onetrip.model.measure import RouteKey, RttEstimate, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
@@ -25,6 +25,9 @@ MAX_REPORT_SIZE = 32 * 1024 * 1024
 
 MAX_RTT = 60.0
 """Seconds; anything longer is not a round trip but a failure."""
+
+MAX_TRIPS = 100_000
+"""Most round trips a request believed."""
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -60,6 +63,14 @@ class ServiceRow:
     summary: ServiceSummary
 
 
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """Round trips of one route told by something other than service times."""
+
+    key: RouteKey
+    evidence: TripEvidence
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node shares.
 
@@ -68,6 +79,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seq: grows with each report of one boot.
         rtts: its own row; `updated_at` holds the age (s) while on the wire.
         services: service times it measured.
+        durations: times spent on one backend, as told in Server-Timing.
+        evidence: round trips told by other sources.
         decisions: explain records of its own edge.
         what_if: what the toggle would do at its own edge.
         latencies: recent latencies at its own edge.
@@ -79,6 +92,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seq: Count
     rtts: Annotated[list[RttEstimate], Meta(max_length=100_000)] = field(default_factory=list)
     services: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
+    durations: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
+    evidence: Annotated[list[EvidenceRow], Meta(max_length=400_000)] = field(default_factory=list)
     decisions: Annotated[list[Decision], Meta(max_length=20_000)] = field(default_factory=list)
     what_if: Annotated[list[WhatIf], Meta(max_length=20_000)] = field(default_factory=list)
     latencies: Annotated[list[LatencySummary], Meta(max_length=100_000)] = field(
@@ -111,12 +126,15 @@ def decode_report(data: bytes) -> Report:
     for estimate in report.rtts:
         for name, value in (("rtt", estimate.rtt), ("age", estimate.updated_at)):
             _check_time(f"{name} of {estimate.target}", value, math.inf if name == "age" else 60.0)
-    for row in report.services:
+    for row in (*report.services, *report.durations):
         _check_time(f"mean of {row.key}", row.summary.mean, 86_400.0)
         for backend, rtt in row.summary.rtts.items():
             _check_time(f"rtt to {backend} of {row.key}", rtt, MAX_RTT)
         if row.summary.count < 0 or not row.summary.error >= 0:
             raise PeerError(f"count or error of {row.key} is negative")
+    for item in report.evidence:
+        if not (0 <= item.evidence.trips <= MAX_TRIPS and item.evidence.error >= 0):
+            raise PeerError(f"round trips of {item.key} are not in 0..{MAX_TRIPS}")
     return report
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from onetrip.cluster.messages import PolicyRow, Report
+from onetrip.cluster.messages import EvidenceRow, PolicyRow, Report, ServiceRow
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, ServiceSummary, Target
 from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.status import LatencySummary, PeerStatus
@@ -89,6 +89,14 @@ class ClusterState:
             for row in report.services:
                 out.setdefault(row.key, []).append(row.summary)
         return out
+
+    def durations(self) -> list[ServiceRow]:
+        """Return the times on one backend that peers were told."""
+        return [row for report in self._reports.values() for row in report.durations]
+
+    def evidence(self) -> list[EvidenceRow]:
+        """Return the round trips that peers were told."""
+        return [row for report in self._reports.values() for row in report.evidence]
 
     def decisions(self) -> list[Decision]:
         """Return the peers' explain records."""

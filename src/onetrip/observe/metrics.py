@@ -87,6 +87,12 @@ class Metrics:
             ["source_region", "backend"],
             registry=r,
         )
+        self.drifts = Counter(
+            "onetrip_estimate_drifts_total",
+            "Lasting shifts of a route's service time, by cause (code or network).",
+            ["cause"],
+            registry=r,
+        )
         # place
         self.score_duration = Histogram(
             "onetrip_place_score_duration_seconds",

@@ -132,6 +132,7 @@ class Exchange:
         down, up = self._down, dispatch.up
         assert up is not None
         start, is_chunked = self._response_start(response)
+        self.record.server_timing = response.meta.server_timing
         decoder = response_decoder(response, self._head.method, self._services.settings.limits)
         dispatch.response = pump = Pump(up, decoder, is_chunked)
         self._is_answered = True

@@ -17,6 +17,7 @@ from onetrip.observe.logs import AccessLog
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Match
 from onetrip.timing import Clock
+from onetrip.wire.server_timing import parse_server_timing
 
 NO_ROUTE = "none"
 """Value of the `route` label when no environment took the request."""
@@ -46,6 +47,7 @@ class Record:
     is_cold: bool = False
     from_peer: bool = False
     is_upgrade: bool = False
+    server_timing: bytes = b""
     attempts: int = 0
     error: OnetripError | None = None
 
@@ -150,6 +152,7 @@ class Ledger:
                 is_error=not first or record.status >= 500 or record.error is not None,
                 is_cold=record.is_cold,
                 at=self._clock.now(),
+                timings=parse_server_timing(record.server_timing) if record.is_own else (),
             )
         )
 

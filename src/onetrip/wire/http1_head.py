@@ -45,7 +45,15 @@ _HEAD_END = b"\r\n\r\n"
 
 # Field names that decide framing, routing or the connection's life; all others pass through.
 _META = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"upgrade",
+        b"server-timing",
+    )
 )
 
 
@@ -60,6 +68,7 @@ class MessageMeta:
         connection: lower-case connection options, in order.
         expects_continue: the client waits for 100 (Continue).
         upgrade: value of Upgrade, or b"".
+        server_timing: value of Server-Timing, or b"".
     """
 
     __slots__ = (
@@ -69,6 +78,7 @@ class MessageMeta:
         "fields",
         "host",
         "is_chunked",
+        "server_timing",
         "upgrade",
     )
 
@@ -80,6 +90,7 @@ class MessageMeta:
         self.connection: list[bytes] = []
         self.expects_continue = False
         self.upgrade = b""
+        self.server_timing = b""
         for name, value in fields:
             key = name.lower()
             if key in _META:
@@ -105,6 +116,9 @@ class MessageMeta:
             self.connection += split_list(value)
         elif key == b"expect":
             self.expects_continue |= value.lower() == b"100-continue"
+        elif key == b"server-timing":
+            known = self.server_timing
+            self.server_timing = known + b", " + value if known else value
         else:
             self.upgrade = self.upgrade + b", " + value if self.upgrade else value
 

@@ -161,3 +161,35 @@ async def test_exploration_finds_the_better_region_for_a_single_city(tmp_path: P
         assert explored, "a few reads were run elsewhere"
         assert places[-1] == "remote-bom", "placed within 50 requests"
         assert set(await cluster.many("den", "/orders", 8)) == {"remote-bom"}
+
+
+async def test_trips_told_in_server_timing_need_no_exploration(tmp_path: Path) -> None:
+    async with running(tmp_path, mode="smart", control=0.0, explore=0.0, dwell=0) as cluster:
+        cluster.tells_trips = True
+        assert set(await cluster.many("den", "/orders", 10, width=2)) == {"local-den"}
+        await eventually(lambda: status_of(cluster, "den", "/orders") is Status.PLACED, "placed")
+        assert set(await cluster.many("den", "/orders", 8)) == {"remote-bom"}
+        (decision,) = cluster.node("den").view.decisions("shop")[:1]
+        assert decision.trips.source == "traffic + count"
+        assert decision.trips.round_trips["db"] == pytest.approx(5, abs=0.5)
+
+
+async def test_a_deploy_that_stops_querying_is_noticed_and_the_route_comes_home(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, mode="smart", control=0.0, dwell=0) as cluster:
+        await learn(cluster)
+        await eventually(lambda: status_of(cluster, "den", "/orders") is Status.PLACED, "placed")
+        cluster.trips["/orders"] = 0
+        await cluster.many("bom", "/orders", 64)
+        names = {e.name for e in cluster.node("bom").view.events(100)}
+        # Beside the database five trips take 5 ms: too little to notice there.
+        assert "estimate.network_changed" not in names
+        await cluster.patch("den", {"hint": "den"})
+        await cluster.many("den", "/orders", 64)
+        await cluster.patch("den", {"hint": ""})
+        events = {e.name for e in cluster.node("den").view.events(100)}
+        assert "estimate.code_changed" in events
+        await eventually(
+            lambda: status_of(cluster, "den", "/orders") is Status.AT_EDGE, "home again"
+        )
