@@ -79,6 +79,28 @@ async def test_explain_filters_by_edge_and_route(api: aiohttp.ClientSession) -> 
     assert (await read(api, path, route="/nowhere"))["decisions"] == []
 
 
+async def test_what_if_ranks_rows_and_adds_them_up(api: aiohttp.ClientSession) -> None:
+    path = "/v1/projects/blog/whatif"
+    body = await read(api, path)
+    assert (body["project"], body["mode"], body["total"]) == ("blog", "off", 6)
+    first = body["rows"][0]
+    assert (first["edge"], first["route"], first["runs_in"]) == ("den", "/posts/{id}", "fra")
+    assert first["saving_ms"] == pytest.approx(first["default_ms"] - first["predicted_ms"])
+    worth = [row["saving_ms"] * row["requests"] for row in body["rows"]]
+    assert worth == sorted(worth, reverse=True)
+    assert body["totals"]["moved_requests"] == 2530
+    assert body["totals"]["saving_ms"] == pytest.approx(313.4, abs=0.1)
+
+
+async def test_what_if_of_one_edge_adds_up_that_edge(api: aiohttp.ClientSession) -> None:
+    path = "/v1/projects/shop/whatif"
+    body = await read(api, path, edge="den", limit="1")
+    assert (len(body["rows"]), body["total"]) == (1, 5)
+    assert body["totals"]["unknown_routes"] == 1
+    assert body["totals"]["moved_ratio"] == round((1284 + 96) / 4236, 4)
+    assert (await read(api, path, environment="production"))["total"] == 15
+
+
 async def test_listing_beyond_its_limit_tells_the_total(api: aiohttp.ClientSession) -> None:
     body = await read(api, "/v1/projects/shop/explain", limit="2")
     assert (len(body["decisions"]), body["total"]) == (2, 15)
@@ -176,6 +198,9 @@ async def test_failed_change_says_so_and_tells_no_more(api: aiohttp.ClientSessio
         ("PATCH", "/v1/projects/nope", 404, "name"),
         ("GET", "/v1/projects/nope/explain", 404, "name"),
         ("GET", "/v1/projects/nope/history", 404, "name"),
+        ("GET", "/v1/projects/nope/whatif", 404, "name"),
+        ("GET", "/v1/projects/shop/whatif?edge=xxx", 400, "edge"),
+        ("GET", "/v1/projects/shop/whatif?limit=x", 400, "limit"),
         ("GET", "/v1/latencies?project=nope", 404, "project"),
         ("GET", "/v1/projects/shop/explain?edge=xxx", 400, "edge"),
         ("GET", "/v1/projects/shop/explain?environment=xxx", 400, "environment"),

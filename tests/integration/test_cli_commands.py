@@ -77,6 +77,13 @@ def test_explain_prints_terms_and_saving(api: str) -> None:
     assert text.count("shop/production") == 1
 
 
+def test_whatif_tells_what_the_toggle_would_do(api: str) -> None:
+    text = ok("whatif", "invoices", "--edge", "den", ONETRIP_API=api)
+    assert text.count("/pdf/{id}") == 1
+    assert "100 % of requests would move, saving 456 ms each" in text
+    assert "den, bom, fra" in refused(1, "whatif", "shop", "--edge", "x", ONETRIP_API=api)
+
+
 @pytest.mark.parametrize(
     ("command", "key"),
     [
@@ -86,6 +93,7 @@ def test_explain_prints_terms_and_saving(api: str) -> None:
         ("project list", "projects"),
         ("project show shop", "placement"),
         ("explain shop", "decisions"),
+        ("whatif shop", "totals"),
         ("latencies", "latencies"),
         ("events", "events"),
     ],

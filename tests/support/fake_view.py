@@ -402,21 +402,25 @@ def _first_events(toggled_at: float) -> list[Event]:
 def _what_if(decision: Decision) -> WhatIf:
     best = min(decision.candidates, key=lambda c: c.score)
     default = next(c for c in decision.candidates if c.region == decision.placement.default)
-    saving = default.score - best.score
-    moves = saving > 0.010
+    status, reason, missing = Status.AT_EDGE, "no region can save more than 10 ms", ""
+    if decision.trips.source == "none":
+        status, reason = Status.ANALYZING, "learning the round trips of the route"
+        missing = f"needs {20 - decision.trips.requests} more requests from {decision.edge}"
+    elif default.score - best.score > 0.010:
+        status, reason = Status.PLACED, "saves enough"
+    there = best if status is Status.PLACED else default
+    saving = default.score - there.score
+    half = 0.01 * saving
     return WhatIf(
         key=decision.key,
         edge=decision.edge,
-        requests=100,
+        requests=decision.trips.requests,
         default=default.score,
         placement=Placement(
-            status=Status.PLACED if moves else Status.AT_EDGE,
-            regions=(best.region if moves else default.region,),
-            default=default.region,
-            reason="saves enough" if moves else "no region can save more than 10 ms",
+            status, (there.region,), default.region, 0.0, None, 0.0, reason, missing
         ),
-        predicted=best.score if moves else default.score,
-        saving=saving if moves else 0.0,
-        low=saving - 0.02 if moves else 0.0,
-        high=saving + 0.02 if moves else 0.0,
+        predicted=there.score,
+        saving=saving,
+        low=saving - half,
+        high=saving + half,
     )

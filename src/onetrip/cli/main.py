@@ -193,6 +193,23 @@ def explain(
     _show(body, lambda found: text.explain(found, measured.latencies), as_json)
 
 
+@app.command("whatif")
+def what_if(
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")],
+    edge: Annotated[str | None, typer.Option(help="Only as seen from this region.")] = None,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what smart placement would save, per route and city, before turning it on."""
+    from onetrip.cli import whatif as text
+    from onetrip.control.whatif import WhatIfBody
+
+    client = _client(api, token_file)
+    body = client.get(("projects", name, "whatif"), WhatIfBody, {"edge": edge})
+    _show(body, text.what_if, as_json)
+
+
 @app.command()
 def latencies(
     name: Annotated[str | None, typer.Argument(metavar="PROJECT", help="Only this one.")] = None,

@@ -18,9 +18,10 @@ import onetrip
 from onetrip.control import convert, requests, schemas
 from onetrip.control.problems import RefusedError
 from onetrip.control.view import NodeView
+from onetrip.control.whatif import what_if_body
 from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Project
-from onetrip.model.placement import Decision
+from onetrip.model.placement import Decision, WhatIf
 
 MAX_BODY = 64 * 1024
 """Largest request body, bytes; a project change needs about 200."""
@@ -54,6 +55,7 @@ class Handlers:
             web.get("/v1/projects/{name}", self.project),
             web.patch("/v1/projects/{name}", self.change_project),
             web.get("/v1/projects/{name}/explain", self.explain),
+            web.get("/v1/projects/{name}/whatif", self.what_if),
             web.get("/v1/projects/{name}/history", self.history),
             web.get("/v1/latencies", self.latencies),
             web.get("/v1/events", self.events),
@@ -162,6 +164,16 @@ class Handlers:
         rows = [convert.decision_body(decision) for decision in found[:limit]]
         return _reply(schemas.ExplainBody(project.name, len(found), rows))
 
+    async def what_if(self, request: web.Request) -> web.Response:
+        """Tell what the toggle would do with each route of a project, ranked, and in total."""
+        query = requests.query_of(request.query.items(), ("edge", "environment", "limit"))
+        project = self._find(request)
+        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        self._check_filters(project, query)
+        found = (row for row in self._view.what_if(project.name) if _is_wanted(row, query))
+        mode = project.policy.mode.value
+        return _reply(what_if_body(project.name, mode, found, self._order(), limit))
+
     async def history(self, request: web.Request) -> web.Response:
         """List the latency history of each route and edge of a project."""
         requests.query_of(request.query.items(), ())
@@ -241,10 +253,10 @@ class Handlers:
         return _reply(body, {"ETag": convert.etag_of(body)})
 
 
-def _is_wanted(decision: Decision, query: dict[str, str]) -> bool:
-    key = decision.key
+def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:
+    key = row.key
     facts = {
-        "edge": decision.edge,
+        "edge": row.edge,
         "route": key.route,
         "environment": key.environment.environment,
         "method": key.method.value,
