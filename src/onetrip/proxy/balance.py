@@ -128,10 +128,11 @@ class Balancer:
         site = self._sites.get(match.environment.id)
         if site is not None:
             arm, wanted = self._wanted(match, placement, share)
-            if tried:
-                arm = Arm.FAILOVER if arm is not Arm.DEFAULT else arm
             for region in self._candidates(site, wanted, placement):
-                choice = self._reachable(site, region, tried)
+                at = site.regions.get(region)
+                if at is None or not site.policy.permits(region):
+                    continue
+                choice = self._reachable(at, region, tried)
                 if choice is not None:
                     choice.arm = arm if wanted is None or region == wanted else Arm.FAILOVER
                     return choice
@@ -182,24 +183,18 @@ class Balancer:
     def _candidates(
         self, site: _Site, wanted: RegionId | None, placement: Placement | None
     ) -> Iterator[RegionId]:
-        """Yield permitted regions in the order to try them, each once."""
-        order = [wanted] if wanted is not None else []
+        """Yield regions in the order to try them; mostly only the first is asked for."""
+        yield self._region if wanted is None else wanted
         if placement is not None:
-            order += placement.regions
+            yield from placement.regions
             if placement.default is not None:
-                order.append(placement.default)
-        order.append(self._region)
-        order += site.regions
-        seen: set[RegionId] = set()
-        for region in order:
-            if region not in seen and region in site.regions and site.policy.permits(region):
-                seen.add(region)
-                yield region
+                yield placement.default
+        yield self._region
+        yield from site.regions
 
     def _reachable(
-        self, site: _Site, region: RegionId, tried: Collection[EndpointPool]
+        self, at: _Region, region: RegionId, tried: Collection[EndpointPool]
     ) -> Choice | None:
-        at = site.regions[region]
         if at.peer is None:
             pool = self._pick(at.instances, tried)
             if pool is None:

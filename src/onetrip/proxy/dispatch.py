@@ -15,7 +15,13 @@ from onetrip.proxy.headers import Prepared, find_all, response_block
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
 from onetrip.proxy.relay import Pump
 from onetrip.proxy.retry import is_repeatable
-from onetrip.proxy.turns import Progress, measure_progress, whose_turn
+from onetrip.proxy.turns import (
+    Progress,
+    late_error,
+    measure_progress,
+    time_allowed,
+    whose_turn,
+)
 from onetrip.wire.http1_body import request_decoder
 
 if TYPE_CHECKING:
@@ -109,7 +115,8 @@ class Dispatch:
                     raise failure
                 services.ledger.retries.inc()
             try:
-                await self._open(choice)
+                if not self._take_kept(choice):
+                    await self._connect(choice)
                 return await self._attempt(choice)
             except UpstreamError as error:
                 self._give_up(match, choice, error, tried)
@@ -140,15 +147,16 @@ class Dispatch:
         assert up is not None
         progress = measure_progress(down, up, request, response)
         if progress != self._progress:
-            self._progress, self._moved_at = progress, self._services.clock.now()
+            if self._progress:
+                self._moved_at = self._services.clock.now()
+            self._progress = progress
         waits_for_100 = self._head.meta.expects_continue and not self._interims
-        error, timeout = whose_turn(
-            down, up, request, response, self._services.settings, waits_for_100=waits_for_100
-        )
+        turn = whose_turn(down, up, request, response, waits_for_100=waits_for_100)
+        timeout = time_allowed(turn, self._services.settings)
         if await down.wait_until(self._moved_at + timeout):
             return
         if measure_progress(down, up, request, response) == progress:
-            raise error
+            raise late_error(turn, timeout)
 
     def release(self, response: ResponseHead) -> None:
         """Keep the upstream connection if both messages on it ended cleanly, else close it."""
@@ -196,13 +204,20 @@ class Dispatch:
         record.endpoint, record.is_own = choice.pool.label, choice.is_own
         return choice
 
-    async def _open(self, choice: Choice) -> None:
+    def _take_kept(self, choice: Choice) -> bool:
+        """Start an attempt; True when a kept connection serves it."""
         self._pool = pool = choice.pool
         pool.outstanding += 1
         self._record.attempts += 1
         up = None if self._is_fresh else pool.take_idle()
         if up is None:
-            up = await pool.connect()
+            return False
+        self.up = up
+        up.begin(self._down.wakes)
+        return True
+
+    async def _connect(self, choice: Choice) -> None:
+        up = await choice.pool.connect()
         self.up = up
         self._record.is_cold = up.uses == 0
         up.begin(self._down.wakes)
@@ -243,7 +258,7 @@ class Dispatch:
             self._record.request_id,
             mark,
         )
-        self._record.sent_at = services.clock.now()
+        self._record.sent_at = self._moved_at = services.clock.now()
         if self.request is None:
             up.write(start)
         else:

@@ -159,7 +159,7 @@ class Downstream(Channel):
                 in_time = await self.wait_until(deadline)
             else:
                 self.is_idle = True
-                in_time = await self.wait_until(self._services.clock.now() + settings.idle_timeout)
+                in_time = await self.wait_until(self._services.swept_at + settings.idle_timeout)
             self.is_idle = False
             if not in_time:
                 if not self.received:

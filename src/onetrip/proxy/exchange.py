@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onetrip.proxy.downstream import Downstream
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
+    from onetrip.proxy.upstream import Upstream
     from onetrip.wire.http1_head import RequestHead, ResponseHead
 
 PING_TARGET = b"/.well-known/onetrip/ping"
@@ -131,7 +132,7 @@ class Exchange:
         """Relay the final response, and what is left of the request beside it."""
         down, up = self._down, dispatch.up
         assert up is not None
-        start, is_chunked = self._response_start(response)
+        start, is_chunked = self._response_start(up, response)
         self.record.server_timing = response.meta.server_timing
         decoder = response_decoder(response, self._head.method, self._services.settings.limits)
         dispatch.response = pump = Pump(up, decoder, is_chunked)
@@ -199,17 +200,21 @@ class Exchange:
             self._down.memo = memo
         return memo
 
-    def _response_start(self, response: ResponseHead) -> tuple[bytes, bool]:
+    def _response_start(self, up: Upstream, response: ResponseHead) -> tuple[bytes, bool]:
         """Return the response head for the client, and whether its body will be chunked."""
         head, meta, status = self._head, response.meta, response.status
         has_length = meta.content_length is not None
         is_open = not has_length and not is_bodiless(head.method, status)
         is_chunked = is_open and head.minor == 1
         self._keep = self._may_keep() and (is_chunked or not is_open)
+        memo = up.memo
+        if memo is None or memo[1] is not meta or memo[0] != status:
+            block = response_block(meta, response.minor, keep_length=status != 204)
+            memo = up.memo = (status, meta, block)
         start = b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
             status,
             response.reason or reason_of(status),
-            response_block(meta, response.minor, keep_length=status != 204),
+            memo[2],
             b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
             self._connection_line(),
             self._placement_line(),

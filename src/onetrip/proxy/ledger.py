@@ -1,7 +1,8 @@
 """What is told about a finished exchange: metrics, one access line, one observation.
 
-Counting must stay cheap, so label children are looked up once and kept by key; every key comes
-from a closed set (routes of the catalog, regions, arms, kinds), which bounds the tables.
+Counting must stay cheap, so label children are looked up once and kept by key, and counters are
+added up here and published with each sweep. Every key comes from a closed set (routes of the
+catalog, regions, arms, kinds), which bounds the tables.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from onetrip.errors import OnetripError
-from onetrip.model.measure import Arm, Observation
+from onetrip.errors import OnetripError, Side
+from onetrip.model.measure import Arm, Observation, RouteKey, Timing
 from onetrip.model.topology import RegionId
 from onetrip.observe.logs import AccessLog
 from onetrip.observe.metrics import Metrics
@@ -52,8 +53,18 @@ class Record:
     error: OnetripError | None = None
 
 
+class _Tally:
+    """A counter's increase since it was last published: an addition is all a request pays."""
+
+    __slots__ = ("count", "counter")
+
+    def __init__(self, counter: Any) -> None:
+        self.counter = counter
+        self.count = 0
+
+
 class Ledger:
-    """Counts and logs the exchanges of one node."""
+    """Counts and logs the exchanges of one node; `publish` brings its metrics up to date."""
 
     def __init__(
         self,
@@ -66,16 +77,16 @@ class Ledger:
         self._access_log = access_log
         self._on_observation = on_observation
         self._clock = clock
-        self._requests: dict[tuple[str, int], Any] = {}
-        self._forwarded: dict[tuple[RegionId, Arm], tuple[Any, Any]] = {}
-        self._errors: dict[tuple[str, str], Any] = {}
+        self._tallies: list[_Tally] = []
+        self._requests: dict[tuple[str, int], _Tally] = {}
+        self._forwarded: dict[tuple[RegionId, Arm], tuple[_Tally, Any]] = {}
         self._downstreams = metrics.connections.labels("downstream")
         self._upstreams = metrics.connections.labels("upstream")
-        self._bytes_in = metrics.body.labels("upstream")
-        self._bytes_out = metrics.body.labels("downstream")
+        self._bytes_in = self._tally(metrics.body.labels("upstream"))
+        self._bytes_out = self._tally(metrics.body.labels("downstream"))
         self.retries = metrics.retries
 
-    def close(self, record: Record, settled: Callable[[Match, int], Any]) -> None:
+    def close(self, record: Record, settled: Callable[[Match, int], RouteKey]) -> None:
         """Book one finished exchange.
 
         Args:
@@ -83,64 +94,67 @@ class Ledger:
         """
         now = self._clock.now()
         match = record.match
-        route = str(match.environment.id) if match is not None else NO_ROUTE
-        self._count(record, route)
+        self._count(record, match.label if match is not None else NO_ROUTE)
         if match is not None and record.region is not None and not record.is_upgrade:
-            if record.error is None or record.error.side.value != "downstream":
-                self._observe(record, settled(match, record.status))
+            if record.error is None or record.error.side is not Side.DOWNSTREAM:
+                self._observe(record, settled(match, record.status), now)
         if self._access_log is not None:
             self._access_log.write(self._line(record, now))
 
-    def gauge(self, downstreams: int, upstreams: int) -> None:
-        """Publish how many connections are open."""
+    def publish(self, downstreams: int, upstreams: int) -> None:
+        """Bring the metrics up to date, with the number of open connections on each side."""
+        for tally in self._tallies:
+            if tally.count:
+                tally.counter.inc(tally.count)
+                tally.count = 0
         self._downstreams.set(downstreams)
         self._upstreams.set(upstreams)
         if self._access_log is not None:
             self._metrics.access_log_dropped.set(self._access_log.dropped)
+
+    def _tally(self, counter: Any) -> _Tally:
+        tally = _Tally(counter)
+        self._tallies.append(tally)
+        return tally
 
     def _count(self, record: Record, route: str) -> None:
         key = (route, record.status // 100)
         requests = self._requests.get(key)
         if requests is None:
             label = f"{record.status // 100}xx" if record.status else NO_ROUTE
-            requests = self._requests[key] = self._metrics.requests.labels(route, label)
-        requests.inc()
+            requests = self._tally(self._metrics.requests.labels(route, label))
+            self._requests[key] = requests
+        requests.count += 1
         if record.region is not None:
             self._count_forwarded(record, record.region)
-        if record.bytes_in:
-            self._bytes_in.inc(record.bytes_in)
-        if record.bytes_out:
-            self._bytes_out.inc(record.bytes_out)
+        self._bytes_in.count += record.bytes_in
+        self._bytes_out.count += record.bytes_out
         if record.is_upgrade:
             self._metrics.upgrades.inc()
-        if record.error is not None:
-            self._count_error(record.error)
+        if (error := record.error) is not None:
+            self._metrics.errors.labels(error.side.value, error.kind.value).inc()
 
     def _count_forwarded(self, record: Record, region: RegionId) -> None:
         pair = self._forwarded.get((region, record.arm))
         if pair is None:
             labels = (region, record.arm.value)
             pair = (
-                self._metrics.forwarded.labels(*labels),
+                self._tally(self._metrics.forwarded.labels(*labels)),
                 self._metrics.request_duration.labels(*labels),
             )
             self._forwarded[region, record.arm] = pair
-        pair[0].inc()
+        pair[0].count += 1
         if record.first_byte_at and not record.from_peer:
             pair[1].observe(record.first_byte_at - record.started_at)
 
-    def _count_error(self, error: OnetripError) -> None:
-        key = (error.side.value, error.kind.value)
-        counter = self._errors.get(key)
-        if counter is None:
-            counter = self._errors[key] = self._metrics.errors.labels(*key)
-        counter.inc()
-
-    def _observe(self, record: Record, key: Any) -> None:
+    def _observe(self, record: Record, key: RouteKey, now: float) -> None:
         assert record.region is not None
         assert record.edge is not None
         first = record.first_byte_at
         latency = first - record.started_at if first and not record.from_peer else None
+        timings: tuple[Timing, ...] = ()
+        if record.server_timing and record.is_own:
+            timings = parse_server_timing(record.server_timing)
         self._on_observation(
             Observation(
                 key=key,
@@ -151,8 +165,8 @@ class Ledger:
                 service=first - record.sent_at if first and record.is_own else None,
                 is_error=not first or record.status >= 500 or record.error is not None,
                 is_cold=record.is_cold,
-                at=self._clock.now(),
-                timings=parse_server_timing(record.server_timing) if record.is_own else (),
+                at=now,
+                timings=timings,
             )
         )
 

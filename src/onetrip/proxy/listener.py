@@ -78,6 +78,7 @@ class ProxyServer:
             budget=RetryBudget(settings.retry_ratio, settings.retry_reserve, clock),
             routing=Routing.build(self.catalog),
             snapshot=PlacementSnapshot(region),
+            swept_at=clock.now(),
         )
 
     @property
@@ -146,6 +147,7 @@ class ProxyServer:
         if self._server is not None:
             self._server.close()
         await self._tasks.cancel(timeout=5.0)
+        self._services.ledger.publish(0, 0)
         for connection in list(self._connections):
             connection.abort()
         self._pool.close()
@@ -176,9 +178,10 @@ class ProxyServer:
             for connection in list(self._connections):
                 if connection.deadline <= now:
                     connection.expire()
+            self._services.swept_at = now
             self._pool.sweep(now)
             self._services.budget.age()
-            self._services.ledger.gauge(len(self._connections), self._pool.opened())
+            self._services.ledger.publish(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._log.error("proxy.task_failed", task=name, error=type(error).__name__)

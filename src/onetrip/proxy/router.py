@@ -48,12 +48,14 @@ class Match:
 
     Attributes:
         rule: the declared rule its path matched, or None.
+        label: value of the `route` label of metrics.
         is_tentative: the class of `key` is not established yet; `Routing.settle` decides.
     """
 
     environment: Environment
     rule: RouteRule | None
     key: RouteKey
+    label: str = ""
     is_tentative: bool = False
 
 
@@ -203,9 +205,9 @@ class _Site:
     def _matches(
         self, route: str, rule: RouteRule | None, is_tentative: bool
     ) -> tuple[Match, Match]:
-        environment = self.environment
+        environment, label = self.environment, str(self.environment.id)
         read, write = (
-            Match(environment, rule, RouteKey(environment.id, route, method), is_tentative)
+            Match(environment, rule, RouteKey(environment.id, route, method), label, is_tentative)
             for method in (MethodClass.READ, MethodClass.WRITE)
         )
         return read, write

@@ -24,6 +24,7 @@ class Services:
     Attributes:
         routing: swapped live; an exchange takes it once.
         snapshot: swapped live; an exchange takes it once per attempt.
+        swept_at: monotonic time of the last sweep; exact enough for an idle deadline.
         is_draining: answer what is in progress, then close.
     """
 
@@ -38,4 +39,5 @@ class Services:
     budget: RetryBudget
     routing: Routing
     snapshot: PlacementSnapshot
+    swept_at: float
     is_draining: bool = False

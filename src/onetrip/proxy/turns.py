@@ -7,6 +7,7 @@ extend the application's time.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, UpstreamError
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 Progress = tuple[int, ...]
 """Grows when either message advances; equal values mean that nothing moved in between."""
 
-Turn = tuple[OnetripError, float]
-"""The error of letting a turn last longer than so many seconds."""
+
+class Turn(Enum):
+    """Whose turn it is, and what is missing."""
+
+    CLIENT_READS = "client took no data"
+    CLIENT_SENDS = "client sent no body data"
+    CLIENT_RETURNS = "client closed the connection"
+    NEXT_HOP_READS = "next hop took no data"
+    NEXT_HOP_ANSWERS = "no response data"
 
 
 def measure_progress(
@@ -42,11 +50,10 @@ def whose_turn(
     up: Upstream,
     request: Pump | None,
     response: Pump | None,
-    settings: ProxySettings,
     *,
     waits_for_100: bool,
 ) -> Turn:
-    """Return whose turn it is and for how long.
+    """Return whose turn it is.
 
     Args:
         request: the request's body, None when it has none.
@@ -55,21 +62,32 @@ def whose_turn(
             next hop.
     """
     if down.is_write_paused:
-        return _client("client took no data", settings.write_timeout)
+        return Turn.CLIENT_READS
     if up.is_write_paused:
-        return _next_hop("next hop took no data", settings.read_timeout)
+        return Turn.NEXT_HOP_READS
     if request is not None and not request.is_done and response is None:
         if request.size or not waits_for_100:
-            return _client("client sent no body data", settings.body_timeout)
+            return Turn.CLIENT_SENDS
     if down.has_ended and response is None:
-        gone = DownstreamError("client closed the connection", kind=Kind.RESET)
-        return gone, min(settings.half_close_timeout, settings.read_timeout)
-    return _next_hop("no response data", settings.read_timeout)
+        return Turn.CLIENT_RETURNS
+    return Turn.NEXT_HOP_ANSWERS
 
 
-def _client(what: str, timeout: float) -> Turn:
-    return DownstreamError(f"{what} for {timeout:g} s", kind=Kind.TIMEOUT), timeout
+def time_allowed(turn: Turn, settings: ProxySettings) -> float:
+    """Return how long a turn may last without progress, s."""
+    if turn is Turn.NEXT_HOP_ANSWERS or turn is Turn.NEXT_HOP_READS:
+        return settings.read_timeout
+    if turn is Turn.CLIENT_READS:
+        return settings.write_timeout
+    if turn is Turn.CLIENT_SENDS:
+        return settings.body_timeout
+    return min(settings.half_close_timeout, settings.read_timeout)
 
 
-def _next_hop(what: str, timeout: float) -> Turn:
-    return UpstreamError(f"{what} for {timeout:g} s", kind=Kind.TIMEOUT), timeout
+def late_error(turn: Turn, timeout: float) -> OnetripError:
+    """Return the error of letting a turn last longer than `timeout`."""
+    if turn is Turn.CLIENT_RETURNS:
+        return DownstreamError(turn.value, kind=Kind.RESET)
+    is_client = turn is Turn.CLIENT_READS or turn is Turn.CLIENT_SENDS
+    side = DownstreamError if is_client else UpstreamError
+    return side(f"{turn.value} for {timeout:g} s", kind=Kind.TIMEOUT)

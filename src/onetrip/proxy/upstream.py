@@ -7,23 +7,26 @@ from collections.abc import Callable
 from onetrip.errors import Kind, LimitError, ProtocolError, UpstreamError
 from onetrip.proxy.channel import Channel, Waker
 from onetrip.proxy.settings import ProxySettings
-from onetrip.wire.http1_head import HeadReader, ResponseHead
+from onetrip.wire.http1_head import HeadReader, MessageMeta, ResponseHead
 
 
 class Upstream(Channel):
     """A connection to an instance or a peer; used by one exchange at a time.
 
     Attributes:
+        memo: the last response's status, fields and what was made of them for the client;
+            servers often repeat them.
         uses: exchanges begun on it; more than one means it was kept from an earlier request.
         idle_since: when it went idle, monotonic s.
     """
 
-    __slots__ = ("_on_closed", "_reader", "idle_since", "uses")
+    __slots__ = ("_on_closed", "_reader", "idle_since", "memo", "uses")
 
     def __init__(self, settings: ProxySettings, on_closed: Callable[[Upstream], None]) -> None:
         super().__init__(settings.buffer_size, None)
         self._reader = HeadReader(settings.limits)
         self._on_closed = on_closed
+        self.memo: tuple[int, MessageMeta, bytes] | None = None
         self.uses = 0
         self.idle_since = 0.0
 

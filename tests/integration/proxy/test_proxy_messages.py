@@ -348,6 +348,7 @@ class TestReports:
         async with FakeUpstream() as upstream, one_region(upstream.endpoint) as rig:
             request = post(b"hello", b"Content-Length: 5").replace(b"/a", b"/users/42?secret=1")
             await rig.ask(request)
+            await rig.server.stop()  # publishes what was counted
             (line,) = rig.lines
             (seen,) = rig.observations
             assert rig.metrics.requests.labels("shop/production", "2xx")._value.get() == 1

@@ -24,7 +24,7 @@ from onetrip.proxy.relay import RESEND_SIZE, Pump, Tunnel
 from onetrip.proxy.replies import error_reply, status_of
 from onetrip.proxy.retry import RetryBudget, is_repeatable
 from onetrip.proxy.settings import ProxySettings
-from onetrip.proxy.turns import whose_turn
+from onetrip.proxy.turns import late_error, time_allowed, whose_turn
 from onetrip.proxy.upstream import Upstream
 from onetrip.wire.http1 import Limits
 from onetrip.wire.http1_body import ChunkedDecoder, CloseDecoder, LengthDecoder
@@ -350,9 +350,9 @@ class TestTurns:
             setattr(up if name.startswith("up_") else down, name.removeprefix("up_"), value)
         request = Pump(down, body, is_chunked=False) if body else None
         answer = Pump(up, CloseDecoder(), is_chunked=False) if response else None
-        error, timeout = whose_turn(
-            down, up, request, answer, self.settings, waits_for_100=waits_for_100
-        )
+        turn = whose_turn(down, up, request, answer, waits_for_100=waits_for_100)
+        timeout = time_allowed(turn, self.settings)
+        error = late_error(turn, timeout)
         return error.side.value, error.kind.value, timeout
 
     def test_who_is_to_blame(self):
