@@ -6,6 +6,8 @@ Run: python tests/benchmark/bench_score.py
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +16,13 @@ from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Costs, build_frame
-from onetrip.place.score import score
+from onetrip.place.score import rescore, score
 
 
-def measure(projects: int, regions: int, backends: int, rounds: int = 5) -> float:
-    """Return the median time of one scoring run, s."""
+def measure(
+    projects: int, regions: int, backends: int, rounds: int = 5
+) -> tuple[float, float, float]:
+    """Return median times, s: full scoring, one changed backend RTT, one changed edge RTT."""
     rng = np.random.default_rng(1)
     names = tuple(RegionId(f"r{i}") for i in range(regions))
     pool = tuple(f"b{i}" for i in range(max(backends, projects // 10)))
@@ -47,19 +51,39 @@ def measure(projects: int, regions: int, backends: int, rounds: int = 5) -> floa
     default = np.zeros(projects, dtype=int)
     usable = np.ones((projects, regions), dtype=bool)
     frame = build_frame(matrix, names[0], keys, costs, default, usable)
+    scores = score(frame)
+    data_rtt = frame.backend_rtt.copy()
+    data_rtt[3, 5] *= 1.1
+    moved = replace(frame, backend_rtt=data_rtt)
+    changed = np.zeros(data_rtt.shape, dtype=bool)
+    changed[3, 5] = True
+    edge_changed = np.zeros(data_rtt.shape, dtype=bool)
+    edge_changed[3, -1] = True
+    return (
+        median(lambda: score(frame), rounds),
+        median(lambda: rescore(moved, scores, changed), rounds),
+        median(lambda: rescore(moved, scores, edge_changed), rounds),
+    )
+
+
+def median(work: Callable[[], object], rounds: int) -> float:
+    """Return the median time of `work`, s."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
-        score(frame)
+        work()
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
 
 
 if __name__ == "__main__":
     for size, limit in (((1_000, 60, 4), 0.2), ((10_000, 330, 8), 1.0)):
-        took = measure(*size)
-        verdict = "within" if took < limit else "OVER"
-        print(
-            f"{size[0]} projects x {size[1]} regions x {size[2]} backends: "
-            f"{took * 1e3:.1f} ms, {verdict} the limit of {limit * 1e3:.0f} ms"
-        )
+        full, one, edge = measure(*size)
+        print("{} projects x {} regions x {} backends".format(*size))
+        for name, took, most in (
+            ("full scoring", full, limit),
+            ("one changed RTT region-backend", one, 0.010),
+            ("one changed RTT edge-region", edge, 0.010),
+        ):
+            verdict = "within" if took < most else "OVER"
+            print(f"  {name:32} {took * 1e3:8.2f} ms, {verdict} the limit of {most * 1e3:.0f} ms")

@@ -1,17 +1,23 @@
-"""The explain record: every candidate, every term of its score, and why it was chosen or not."""
+"""The explain record: every candidate, every term of its score, and why it was chosen or not.
+
+Also what the toggle would do with a route, from the same run.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onetrip.model.catalog import Policy
-from onetrip.model.placement import Candidate, Placement
+from onetrip.estimate.roundtrips import INTERVAL
+from onetrip.model.catalog import Mode, Policy
+from onetrip.model.measure import RouteKey
+from onetrip.model.placement import Candidate, Placement, WhatIf
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Frame
+from onetrip.place.hysteresis import RouteState, RouteView, step
 from onetrip.place.score import Scores
 
 
@@ -47,6 +53,35 @@ def explain_candidates(
         for column in range(len(row.frame.regions))
     ]
     return tuple(sorted(found, key=lambda c: (math.isnan(c.score), c.score)))
+
+
+def what_if(row: Row, key: RouteKey, edge: RegionId, view: RouteView, now: float) -> WhatIf:
+    """Return what the rules would decide for a route with the toggle on and no hint.
+
+    Args:
+        view: as the rules saw the route in the last run.
+        now: monotonic time of that run, s.
+    """
+    policy = replace(view.policy, mode=Mode.SMART, hint=None)
+    wanted = replace(view, policy=policy, saving=None, current_gain=0.0, current_error=0.0)
+    placement, _ = step(wanted, RouteState(), now)
+    regions, scores, i = row.frame.regions, row.scores, row.index
+    column = regions.index(placement.regions[0]) if placement.regions else -1
+    gain = error = 0.0
+    if column >= 0 and column != row.default:
+        gain, error = float(scores.gain[i, column]), float(scores.error[i, column])
+    half = INTERVAL * error
+    return WhatIf(
+        key=key,
+        edge=edge,
+        requests=view.requests,
+        default=float(scores.total[i, row.default]) if row.default >= 0 else math.nan,
+        placement=placement,
+        predicted=float(scores.total[i, column]) if column >= 0 else math.nan,
+        saving=gain,
+        low=gain - half,
+        high=gain + half,
+    )
 
 
 def _candidate(

@@ -14,17 +14,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
-from onetrip.estimate.roundtrips import INTERVAL
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, route_costs
-from onetrip.place.explain import Row, explain_candidates
+from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
 from onetrip.place.picks import Picks
-from onetrip.place.score import Scores, score
+from onetrip.place.score import Scores, changed_rtts, rescore, score
+
+MOST_CHANGED = 0.1
+"""Share of changed RTTs up to which cells are renewed one by one rather than all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,12 @@ class Placer:
     def what_if(self) -> list[WhatIf]:
         """Tell, for every route of the last run, what the toggle would do with it."""
         run = self._run
-        return [] if run is None else [_what_if(run, self._edge, i) for i in run.index.values()]
+        if run is None:
+            return []
+        return [
+            what_if(Row(run.frame, run.scores, i), key, self._edge, run.views[i], run.now)
+            for key, i in run.index.items()
+        ]
 
     def states(self) -> Mapping[RouteKey, RouteState]:
         """Return what is remembered per route, to be saved."""
@@ -188,12 +195,21 @@ class Placer:
             np.array([default[e.id] for e in order], dtype=np.intp),
             np.array([usable[e.id] for e in order], dtype=bool).reshape(size),
         )
-        scores = score(frame)
+        scores = self._score(frame)
         index = {route.key: i for i, route in enumerate(routes)}
         picks = Picks(frame, scores)
         views = [self._view(picks, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
         self._run = _Run(frame, scores, index, costs, routes, views, environments, wall, now)
         return views
+
+    def _score(self, frame: Frame) -> Scores:
+        # RTTs of most pairs are the same from run to run; costs change only with new evidence.
+        if self._run is not None:
+            changed = changed_rtts(self._run.frame, frame)
+            if changed is not None and changed.mean() < MOST_CHANGED:
+                rescore(frame, self._run.scores, changed)
+                return self._run.scores
+        return score(frame)
 
     def _usable(
         self, matrix: RttMatrix, environments: Mapping[EnvironmentId, EnvironmentInput]
@@ -309,30 +325,6 @@ class Placer:
             decided_at=run.wall,
             moved_at=moved_at,
         )
-
-
-def _what_if(run: _Run, edge: RegionId, i: int) -> WhatIf:
-    view = run.views[i]
-    policy = replace(view.policy, mode=Mode.SMART, hint=None)
-    wanted = replace(view, policy=policy, saving=None, current_gain=0.0, current_error=0.0)
-    placement, _ = step(wanted, RouteState(), run.now)
-    column = run.frame.regions.index(placement.regions[0]) if placement.regions else -1
-    default = int(run.frame.default[i])
-    gain = error = 0.0
-    if column >= 0 and column != default:
-        gain, error = float(run.scores.gain[i, column]), float(run.scores.error[i, column])
-    half = INTERVAL * error
-    return WhatIf(
-        key=run.routes[i].key,
-        edge=edge,
-        requests=run.routes[i].requests,
-        default=float(run.scores.total[i, default]) if default >= 0 else math.nan,
-        placement=placement,
-        predicted=float(run.scores.total[i, column]) if column >= 0 else math.nan,
-        saving=gain,
-        low=gain - half,
-        high=gain + half,
-    )
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:
