@@ -56,6 +56,48 @@ async def test_page_shows_the_cluster_and_toggles_a_project() -> None:
         assert page.errors == []
 
 
+async def test_project_that_is_off_shows_what_the_toggle_would_save() -> None:
+    async with admin_server(FakeView()) as url, open_chromium() as page:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+        hidden = "document.getElementById('whatif-card').hidden"
+        assert await page.evaluate(hidden)
+
+        await page.evaluate(f"{SWITCH}.click()")
+        await page.wait_for(f"!{hidden}")
+        text = await text_of(page, "#whatif")
+        assert "21.7 % of requests would move, saving 1,664 ms each (361 ms over all)" in text
+        assert "1 route needs more traffic" in text
+        assert "/search from den: needs 14 more requests from den" in text
+        assert "1,664 ms" in await text_of(page, "#tiles")
+        names = (
+            "[...document.querySelectorAll('.gain-name')].map((e) => e.innerText.split(/\\s/)[0])"
+        )
+        assert await page.evaluate(names) == ["den", "fra", "den", "fra"]
+
+        key = "whatif production|write|/orders|fra"
+        await page.evaluate(f"document.querySelector('[data-key=\"{key}\"]').click()")
+        await page.wait_for(includes("#explain-note", "/orders (write) from fra"))
+        await page.evaluate(f"{SWITCH}.click()")
+        await page.wait_for(hidden)
+        assert page.errors == []
+
+
+async def test_drift_is_marked_in_the_events_and_over_the_history() -> None:
+    async with admin_server(FakeView()) as url, open_chromium() as page:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+        assert await text_of(page, "#events .tag.drift") == "code changed"
+        marks = "[...document.querySelectorAll('#history .mark-text')].map((e) => e.textContent)"
+        assert await page.evaluate(marks) == ["placement smart", "code changed"]
+        # The drift is of one route from here; another route's history does not show it.
+        key = "production|read|/item/{id}|den"
+        await page.evaluate(f"document.querySelector('[data-key=\"{key}\"]').click()")
+        await page.wait_for(includes("#history-note", "/item/{id}"))
+        assert await page.evaluate(marks) == ["placement smart"]
+        assert page.errors == []
+
+
 async def test_choosing_a_row_explains_it() -> None:
     async with admin_server(FakeView()) as url, open_chromium() as page:
         await page.open(f"{url}/", scheme="dark", width=700)

@@ -148,6 +148,11 @@ class FakeView:
         """Return the RTT from a region to a backend, s."""
         return self.rtt(region, HOMES[backend]) or LOCAL_RTT
 
+    @property
+    def anycast(self) -> frozenset[str]:
+        """Return no backend: the database has one place."""
+        return frozenset()
+
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """Return estimates for every pair."""
         return {
@@ -388,7 +393,11 @@ def _changed(policy: Policy, change: PolicyChange) -> Policy:
 
 def _first_events(toggled_at: float) -> list[Event]:
     moved = "den -> bom: saves 2284 ms (91 %)"
+    drift = "in bom: 9 -> 31 ms, relearning its round trips"
     return [
+        Event(
+            toggled_at + 330, "estimate.code_changed", "shop/production read /orders/{id}", drift
+        ),
         Event(toggled_at + 64, "place.confirmed", "shop/production read /orders/{id}", moved),
         Event(toggled_at + 21, "place.moved", "shop/production read /orders/{id}", moved),
         Event(toggled_at + 20, "place.moved", "shop/production write /orders", "fra -> bom"),

@@ -4,6 +4,7 @@ import { CallError, change, dropToken, get, hasToken, keepToken } from "/assets/
 import { byId, h } from "/assets/dom.js";
 import { drawMap } from "/assets/map.js";
 import * as sections from "/assets/sections.js";
+import { drawWhatIf } from "/assets/whatif.js";
 
 const PERIOD = 2000;
 const PERIOD_HIDDEN = 30000;
@@ -11,7 +12,7 @@ const HISTORY_EVERY = 5; // polls; a history changes slowly and is the largest r
 
 const state = {
   status: null, regions: [], rtts: [], projects: [], events: [], decisions: [],
-  latencies: new Map(), history: new Map(), busy: new Set(), now: 0,
+  latencies: new Map(), history: new Map(), whatIf: null, busy: new Set(), now: 0,
   project: null, selected: null, focusRegion: null, edgeFilter: "", statusFilter: "",
 };
 
@@ -25,7 +26,7 @@ let fading = null;
 const act = {
   choose(name) {
     if (state.project === name) return;
-    Object.assign(state, { project: name, selected: null, decisions: [] });
+    Object.assign(state, { project: name, selected: null, decisions: [], whatIf: null });
     state.latencies = new Map();
     state.history = new Map();
     poll();
@@ -95,19 +96,21 @@ async function load() {
     state.selected = null;
   }
   if (state.project !== null) await loadProject(state.project);
-  else Object.assign(state, { decisions: [] });
+  else Object.assign(state, { decisions: [], whatIf: null });
 }
 
 async function loadProject(name) {
   const at = encodeURIComponent(name);
   const wantsHistory = historyOf !== name || rounds % HISTORY_EVERY === 0;
-  const [explain, latencies, history] = await Promise.all([
+  const isOff = state.projects.find((p) => p.name === name)?.placement.mode === "off";
+  const [explain, latencies, history, whatIf] = await Promise.all([
     get(`/v1/projects/${at}/explain`), get(`/v1/latencies?project=${at}`),
     wantsHistory ? get(`/v1/projects/${at}/history`) : null,
+    isOff ? get(`/v1/projects/${at}/whatif`) : null,
   ]);
   if (state.project !== name) return; // another project was chosen meanwhile
   rounds += 1;
-  state.decisions = explain.decisions;
+  Object.assign(state, { decisions: explain.decisions, whatIf });
   state.latencies = new Map();
   for (const row of latencies.latencies) {
     const key = sections.keyOf(row);
@@ -160,6 +163,7 @@ function draw() {
   drawLegend(chosen);
   sections.drawProjects(state, act);
   sections.drawTiles(state);
+  drawWhatIf(state, act);
   drawFilters();
   sections.drawRoutes(state, act);
   sections.drawExplain(state);

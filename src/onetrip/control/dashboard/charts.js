@@ -146,9 +146,9 @@ function ticks(most) {
   return found;
 }
 
-/** The history in full; `marks` are {at, text} for the toggle and the move. */
+/** The history in full; `marks` are {at, text, kind} for toggles and drifts. */
 export function historyChart(points, marks) {
-  const [left, right, top, bottom] = [46, 552, 28, 262];
+  const [left, right, top, bottom] = [46, 552, 40, 262];
   const { x, y, first, last, most } = scales(points, [left, right], [top, bottom]);
   const svg = s("svg", { viewBox: "0 0 560 290", class: "history", role: "img", "aria-label": describe(points) });
   for (const value of ticks(most)) {
@@ -162,9 +162,10 @@ export function historyChart(points, marks) {
   }
   for (const mark of marks.filter((m) => m.at >= first && m.at <= last)) {
     const isLate = x(mark.at) > (left + right) / 2;
+    const y0 = mark.kind === "drift" ? top - 6 : top - 21; // a row each, for two marks side by side
     svg.append(
-      s("line", { x1: x(mark.at), x2: x(mark.at), y1: top - 8, y2: bottom, class: "mark" }),
-      s("text", { x: x(mark.at) + (isLate ? -6 : 6), y: top - 4, class: "mark-text", "text-anchor": isLate ? "end" : "start" }, mark.text),
+      s("line", { x1: x(mark.at), x2: x(mark.at), y1: y0 - 4, y2: bottom, class: `mark ${mark.kind}` }),
+      s("text", { x: x(mark.at) + (isLate ? -6 : 6), y: y0, class: `mark-text ${mark.kind}`, "text-anchor": isLate ? "end" : "start" }, mark.text),
     );
   }
   lines(points, x, y, 2.2).forEach((line) => svg.append(line));

@@ -109,10 +109,10 @@ function tilesBefore(state, project) {
   const better = state.decisions.filter((d) => gainOf(d) > (project?.placement.least_gain_ms ?? 10));
   const known = better.map((d) => latencyOf(state, d)).filter((r) => r.before);
   const now = weighted(known, (r) => r.before.p50_ms, (r) => r.before.requests);
-  const gain = weighted(better, gainOf, (d) => d.trips.requests);
+  const gain = isOff && state.whatIf ? state.whatIf.totals.moved_saving_ms : weighted(better, gainOf, (d) => d.trips.requests);
   return [
     { name: "Median now", value: now === null ? "–" : `${ms(now)} ms`, note: known.length ? "routes that another region would serve faster" : "no route is known to gain from a move" },
-    { name: "Predicted saving", value: gain === null ? "–" : `${ms(gain)} ms`, note: gain === null ? "nothing to save so far" : isOff ? "a request, once smart placement is on" : "a request, when these routes move" },
+    { name: "Predicted saving", value: gain === null ? "–" : `${ms(gain)} ms`, note: gain === null ? "nothing to save so far" : isOff ? "a request that would move, once it is on" : "a request, when these routes move" },
     { name: "Measured saving", value: "–", note: "measured once a route has moved" },
     longTile(better, (d) => bestOf(d)?.region, "the same routes, as they run → at best"),
   ];
@@ -263,7 +263,8 @@ function facts(d) {
 function evidence(d) {
   if (d.trips.source === "declared") return "round trips declared in the configuration";
   if (d.trips.source === "none") return `${count(d.trips.requests)} requests seen; round trips not known yet`;
-  return `round trips learned from ${count(d.trips.requests)} requests in ${d.trips.regions} regions`;
+  const from = `round trips learned from ${d.trips.source}`;
+  return d.trips.requests ? `${from}: ${count(d.trips.requests)} requests in ${d.trips.regions} ${d.trips.regions === 1 ? "region" : "regions"}` : from;
 }
 
 /** The selected route over time, with the moment of the toggle. */
@@ -281,11 +282,19 @@ export function drawHistory(state) {
   });
 }
 
+/** Lasting shifts of a route's service time, told apart by whether the RTTs shifted with it. */
+const DRIFTS = { "estimate.code_changed": "code changed", "estimate.network_changed": "network changed" };
+
 const isPolicy = (name) => /(^|\.)policy/.test(name);
 
 function marksOf(state, d) {
   const toggles = state.events.filter((e) => isPolicy(e.name) && (e.subject === state.project || e.subject.startsWith(`${state.project}/`)));
-  return toggles.slice(0, 4).map((e) => ({ at: e.at, text: e.detail.split(/ \(|, /)[0].slice(0, 28) || e.name }));
+  const route = `${d.project}/${d.environment} ${d.method} ${d.route}`;
+  const drifts = state.events.filter((e) => DRIFTS[e.name] && e.subject === route);
+  return [
+    ...toggles.slice(0, 4).map((e) => ({ at: e.at, text: e.detail.split(/ \(|, /)[0].slice(0, 28) || e.name, kind: "toggle" })),
+    ...drifts.slice(0, 4).map((e) => ({ at: e.at, text: DRIFTS[e.name], kind: "drift" })),
+  ];
 }
 
 /** The RTT matrix: regions by regions, then backends. */
@@ -324,12 +333,13 @@ export function drawEvents(state) {
   refill("events", rows, () => rows.length
     ? rows.map(([age, name, subject, detail, at]) => h("li", {},
       h("span", { class: `dot ${toneOf(name)}`, "aria-hidden": "true" }),
-      h("div", {}, h("p", {}, h("strong", {}, name), " ", subject), h("small", {}, detail)),
+      h("div", {}, h("p", {}, h("strong", {}, name), DRIFTS[name] ? h("span", { class: "tag drift" }, DRIFTS[name]) : "", " ", subject), h("small", {}, detail)),
       h("time", { title: at }, age)))
     : h("li", { class: "empty" }, "Nothing has happened yet."));
 }
 
 function toneOf(name) {
+  if (DRIFTS[name]) return "warn";
   if (/fail|lost|down|unreachable|reverted|refused/.test(name)) return "bad";
   if (/moved|confirmed|recovered|placed/.test(name)) return "good";
   return isPolicy(name) ? "accent" : "";
