@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
+from onetrip.estimate.anycast import find_anycast
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.sequential import compare
@@ -85,6 +86,7 @@ class Scorer:
         self._now = clock.now()
         self.placer = Placer(region)
         self.rows: Rows = {}
+        self.anycast: frozenset[str] = frozenset()
         self.topology = Topology()
         self.catalog = Catalog()
 
@@ -143,6 +145,7 @@ class Scorer:
             self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
             regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
             self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
+            self._note_anycast(self._matrix)
             routes = self._route_inputs(now, elapsed)
             moves = self.placer.decide(
                 self._matrix, self._environment_inputs(), routes, now, self._clock.wall()
@@ -155,6 +158,11 @@ class Scorer:
         for drift in self._traffic.drifts():
             self._report_drift(drift)
         self._export(routes)
+
+    def _note_anycast(self, matrix: RttMatrix) -> None:
+        positions = [self.topology.regions[r].position for r in matrix.regions]
+        found = find_anycast(matrix.backend_rtt, positions)
+        self.anycast = frozenset(b for b, yes in zip(matrix.backends, found, strict=True) if yes)
 
     def saving(self, key: RouteKey) -> Saving | None:
         """Return the measured saving of a route since its last move, or None."""

@@ -99,6 +99,11 @@ class LiveView:
         """See `NodeView`."""
         return self._metrics
 
+    @property
+    def anycast(self) -> frozenset[str]:
+        """See `NodeView`."""
+        return self._scorer.anycast
+
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """See `NodeView`."""
         return self._scorer.rows

@@ -44,6 +44,10 @@ class NodeView(Protocol):
     def metrics(self) -> Metrics:
         """The node's metrics; the API exports their registry."""
 
+    @property
+    def anycast(self) -> frozenset[str]:
+        """Backends that are answered in more than one place: near every region that asks."""
+
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """Return the RTT estimates of each source region known to this node."""
 
