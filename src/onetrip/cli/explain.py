@@ -15,6 +15,16 @@ LEAST_SHOWN = 0.05
 """Round trips below this print as 0.0, and are left out."""
 
 
+LACKS = {
+    "off": "the toggle; what it would do: onetrip whatif {project}",
+    "analyzing": "more requests from {edge}",
+    "insufficient traffic": "more requests from {edge}",
+    "not helping": "nothing to do: it is tried again after a pause",
+    "unreachable": "a ready instance in a permitted region",
+}
+"""What a route that is not placed waits for, where the decision does not say it itself."""
+
+
 def explain(body: ExplainBody, latencies: Iterable[LatencyRow]) -> str:
     """Return one block for each decision, a blank line between them."""
     rows = list(latencies)
@@ -109,8 +119,8 @@ def _facts(body: DecisionBody, latencies: list[LatencyRow]) -> list[str]:
     if body.reason:
         lines.append(f"rule: {plain(body.reason)}")
     lines.append(f"trips: {_trips(body)}")
-    if body.missing:
-        lines.append(f"missing: {plain(body.missing)}")
+    if missing := _missing(body):
+        lines.append(f"missing: {missing}")
     if body.explore_region is not None and body.explore > 0:
         region = plain(body.explore_region)
         lines.append(f"exploring: {percent(body.explore)} of reads go to {region} to learn")
@@ -118,18 +128,25 @@ def _facts(body: DecisionBody, latencies: list[LatencyRow]) -> list[str]:
     return lines
 
 
+def _missing(body: DecisionBody) -> str:
+    if body.missing:
+        return plain(body.missing)
+    return plain(LACKS.get(body.status, "").format(project=body.project, edge=body.edge))
+
+
 def _trips(body: DecisionBody) -> str:
     trips = body.trips
     used = (row for row in trips.backends if (row.round_trips or 0.0) >= LEAST_SHOWN)
-    counts = ", ".join(_interval(row) for row in used)
+    counts = ", ".join(_interval(row) for row in used) or "none to any backend"
     if trips.source == "none":
         return f"not known yet, {trips.requests} requests seen"
     if trips.source == "declared":
-        return f"{counts or 'none to any backend'}, declared"
-    return (
-        f"{counts or 'none to any backend'}, learned from {trips.requests} requests "
-        f"in {trips.regions} regions"
-    )
+        return f"{counts}, declared"
+    text = f"{counts}, learned from {plain(trips.source)}"
+    if not trips.requests:
+        return text
+    regions = "1 region" if trips.regions == 1 else f"{trips.regions} regions"
+    return f"{text}: {trips.requests} requests in {regions}"
 
 
 def _interval(row: TripsRow) -> str:

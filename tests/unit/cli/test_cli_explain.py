@@ -19,7 +19,7 @@ shop/production  read /orders/{id}  from den: placed in bom - saves 2284.5 ms (9
    fra        136.0      3.1  11.0 x  117.0 =   1287.0  1426.1 ms  slower
    den          0.0      3.1  11.0 x  229.0 =   2519.0  2522.1 ms  default
   rule: predicted saving exceeds the least gain and its interval
-  trips: 11.0 to orders-db (10.7..11.3), learned from 1284 requests in 3 regions
+  trips: 11.0 to orders-db (10.7..11.3), learned from traffic: 1284 requests in 3 regions
   measured: control 2547.3 ms (12 requests) vs placed 240.0 ms (1272): saving 2284.5 ms, \
 95 % interval 2234.8..2334.2 ms"""
 
@@ -82,6 +82,49 @@ def test_every_status_is_a_sentence(status: Status, words: str) -> None:
     assert sentence(convert.decision_body(changed)) == words
 
 
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (Status.OFF, "missing: the toggle; what it would do: onetrip whatif shop"),
+        (Status.ANALYZING, "missing: more requests from den"),
+        (Status.INSUFFICIENT_TRAFFIC, "missing: more requests from den"),
+        (Status.NOT_HELPING, "missing: nothing to do: it is tried again after a pause"),
+        (Status.UNREACHABLE, "missing: a ready instance in a permitted region"),
+    ],
+)
+def test_route_that_is_not_placed_says_what_is_missing(status: Status, line: str) -> None:
+    _, _, found = bodies("/orders/{id}")
+    changed = replace(found, placement=replace(found.placement, status=status))
+    assert line in decision(convert.decision_body(changed), [])
+
+
+@pytest.mark.parametrize("status", [Status.PLACED, Status.AT_EDGE, Status.PINNED])
+def test_decided_route_misses_nothing(status: Status) -> None:
+    _, _, found = bodies("/orders/{id}")
+    changed = replace(found, placement=replace(found.placement, status=status))
+    assert "missing" not in decision(convert.decision_body(changed), [])
+
+
+@pytest.mark.parametrize(
+    ("source", "requests", "regions", "words"),
+    [
+        (
+            "traffic + relay + timing",
+            1284,
+            3,
+            "learned from traffic + relay + timing: 1284 requests in 3 regions",
+        ),
+        ("traffic", 9, 1, "learned from traffic: 9 requests in 1 region\n"),
+        ("relay", 0, 0, "(10.7..11.3), learned from relay\n"),
+        ("declared", 5, 1, "(10.7..11.3), declared\n"),
+    ],
+)
+def test_source_of_the_trips_is_told(source: str, requests: int, regions: int, words: str) -> None:
+    _, _, found = bodies("/orders/{id}")
+    trips = replace(found.trips, source=source, requests=requests, regions=regions)
+    assert words in decision(convert.decision_body(replace(found, trips=trips)), []) + "\n"
+
+
 def test_pin_that_costs_says_so() -> None:
     view = FakeView()
     found = next(d for d in view.decisions("invoices") if d.edge == "bom")
@@ -125,4 +168,4 @@ def test_backends_that_are_never_called_are_not_counted() -> None:
     _, rows, found = bodies("/orders/{id}")
     trips = replace(found.trips, round_trips={"orders-db": 0.01}, low={}, high={})
     text = decision(convert.decision_body(replace(found, trips=trips)), rows)
-    assert "trips: none to any backend, learned from 1284 requests" in text
+    assert "trips: none to any backend, learned from traffic: 1284 requests" in text
