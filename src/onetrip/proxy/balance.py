@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from onetrip.errors import Kind, UpstreamError
-from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding, Policy
+from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding
 from onetrip.model.measure import Arm, Target, TargetKind
 from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId, Topology
@@ -52,10 +52,8 @@ class _Region:
     refused_until: float = 0.0
 
 
-@dataclass(slots=True)
-class _Site:
-    policy: Policy
-    regions: dict[RegionId, _Region]
+_Site = dict[RegionId, _Region]
+"""The regions an environment may run in: those with an instance that its policy permits."""
 
 
 class Balancer:
@@ -95,16 +93,17 @@ class Balancer:
         for project in catalog.projects.values():
             through_nodes = can_hop and project.policy.forwarding is Forwarding.NODE
             for environment in project.environments.values():
-                regions: dict[RegionId, _Region] = {}
+                site: _Site = {}
                 for instance in environment.instances:
-                    at = regions.get(instance.region)
-                    if at is None:
-                        at = self._reach(instance.region, topology, through_nodes)
-                        regions[instance.region] = at
-                    at.instances.append(self._pool.at(instance.endpoint))
-                sites[environment.id] = _Site(project.policy, regions)
+                    if project.policy.permits(instance.region):
+                        at = site.get(instance.region)
+                        if at is None:
+                            at = self._reach(instance.region, topology, through_nodes)
+                            site[instance.region] = at
+                        at.instances.append(self._pool.at(instance.endpoint))
+                sites[environment.id] = site
         self._sites = sites
-        used = {p.endpoint for s in sites.values() for r in s.regions.values() for p in r.instances}
+        used = {p.endpoint for s in sites.values() for r in s.values() for p in r.instances}
         used |= {r.proxy for r in topology.regions.values() if r.proxy is not None}
         self._pool.retain(used)
 
@@ -129,11 +128,9 @@ class Balancer:
         if site is not None:
             arm, wanted = self._wanted(match, placement, share)
             for region in self._candidates(site, wanted, placement):
-                at = site.regions.get(region)
-                if at is None or not site.policy.permits(region):
-                    continue
-                choice = self._reachable(at, region, tried)
-                if choice is not None:
+                at = site.get(region)
+                choice = at and self._reachable(at, region, tried)
+                if choice:
                     choice.arm = arm if wanted is None or region == wanted else Arm.FAILOVER
                     return choice
         raise UpstreamError(
@@ -147,8 +144,8 @@ class Balancer:
             UpstreamError: kind UNAVAILABLE; none is ready here.
         """
         site = self._sites.get(match.environment.id)
-        at = site.regions.get(self._region) if site is not None else None
-        if site is not None and at is not None and site.policy.permits(self._region):
+        at = site.get(self._region) if site is not None else None
+        if at is not None:
             pool = self._pick(at.instances, tried)
             if pool is not None:
                 return Choice(arm, self._region, pool, via_peer=False, is_own=True)
@@ -160,8 +157,8 @@ class Balancer:
     def note_refusal(self, match: Match, region: RegionId) -> None:
         """Leave a region whose node had no ready instance alone for a short time."""
         site = self._sites.get(match.environment.id)
-        if site is not None and region in site.regions:
-            site.regions[region].refused_until = self._clock.now() + self._fail_time
+        if site is not None and region in site:
+            site[region].refused_until = self._clock.now() + self._fail_time
 
     def _reach(self, region: RegionId, topology: Topology, through_nodes: bool) -> _Region:
         place = topology.regions.get(region)
@@ -190,7 +187,7 @@ class Balancer:
             if placement.default is not None:
                 yield placement.default
         yield self._region
-        yield from site.regions
+        yield from site
 
     def _reachable(
         self, at: _Region, region: RegionId, tried: Collection[EndpointPool]
@@ -201,8 +198,7 @@ class Balancer:
                 return None
             is_own = region == self._region
             return Choice(Arm.DEFAULT, region, pool, via_peer=False, is_own=is_own)
-        now = self._clock.now()
-        if at.peer in tried or at.peer.avoid_until > now or at.refused_until > now:
+        if at.peer in tried or self._is_future(at.peer.avoid_until, at.refused_until):
             return None
         if not self._is_ready(at.peer_target):
             return None
@@ -211,13 +207,18 @@ class Balancer:
     def _pick(
         self, pools: list[EndpointPool], tried: Collection[EndpointPool]
     ) -> EndpointPool | None:
-        now = self._clock.now()
         ready = [
             pool
             for pool in pools
-            if pool.avoid_until <= now and pool not in tried and self._is_ready(pool.target)
+            if self._is_ready(pool.target)
+            and pool not in tried
+            and not (pool.avoid_until and self._is_future(pool.avoid_until))
         ]
         if len(ready) < 2:
             return ready[0] if ready else None
         one, two = self._rng.sample(ready, 2)
         return one if one.outstanding <= two.outstanding else two
+
+    def _is_future(self, *instants: float) -> bool:
+        latest = max(instants)
+        return bool(latest) and latest > self._clock.now()

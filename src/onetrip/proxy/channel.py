@@ -28,25 +28,24 @@ class Waker:
         self._is_set = False
 
     def wake(self) -> None:
-        """End the current or the next `wait`."""
+        """End the wait in progress, or the next one."""
         future = self._future
-        if future is None:
+        if future is None or future.done():
             self._is_set = True
             return
         self._future = None
-        if not future.done():
-            future.set_result(None)
+        future.set_result(None)
 
-    async def wait(self) -> None:
-        """Sleep until the next `wake`; the caller then looks what changed."""
+    def next(self) -> asyncio.Future[None] | None:
+        """Return a future that ends with the next `wake`; None if one came already.
+
+        The caller awaits it at once, and then looks what changed.
+        """
         if self._is_set:
             self._is_set = False
-            return
-        self._future = asyncio.get_running_loop().create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
+            return None
+        self._future = future = asyncio.get_running_loop().create_future()
+        return future
 
 
 class Channel(asyncio.Protocol):

@@ -171,7 +171,7 @@ class Dispatch:
             return
         self.up = self._pool = None
         pool.outstanding -= 1
-        pool.release(up)
+        pool.release(up, self._record.first_byte_at)
 
     def drop(self) -> None:
         """Close the upstream connection, if there still is one."""

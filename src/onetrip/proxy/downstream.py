@@ -100,9 +100,11 @@ class Downstream(Channel):
 
     async def wait_until(self, deadline: float) -> bool:
         """Sleep until something happened on either channel; False once `deadline` has passed."""
-        self.deadline = deadline
-        await self.wakes.wait()
-        self.deadline = NEVER
+        future = self.wakes.next()
+        if future is not None:
+            self.deadline = deadline
+            await future
+            self.deadline = NEVER
         if self._is_late:
             self._is_late = False
             return False
@@ -123,9 +125,9 @@ class Downstream(Channel):
     async def _serve_one(self) -> bool:
         """Answer one request; True when another may follow."""
         services = self._services
-        if self.is_write_paused and not await self._let_client_read():
-            return False
         try:
+            if self.is_write_paused and not await self._let_client_read():
+                return False
             head = await self._read_head()
         except OnetripError as error:
             self._refuse(error)

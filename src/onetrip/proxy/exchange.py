@@ -23,7 +23,7 @@ from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.headers import MAX_HOPS, Prepared, find_all, prepare, response_block
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
 from onetrip.proxy.ledger import Record
-from onetrip.proxy.relay import Pump, Tunnel
+from onetrip.proxy.relay import JOIN_SIZE, Pump, Tunnel
 from onetrip.proxy.replies import error_reply, reason_of, status_of
 from onetrip.wire.http1_body import is_bodiless, response_decoder
 
@@ -134,9 +134,22 @@ class Exchange:
         assert up is not None
         start, is_chunked = self._response_start(up, response)
         self.record.server_timing = response.meta.server_timing
-        decoder = response_decoder(response, self._head.method, self._services.settings.limits)
-        dispatch.response = pump = Pump(up, decoder, is_chunked)
         self._is_answered = True
+        size, method = response.meta.content_length, self._head.method
+        is_whole = size is not None and size == len(up.received) and size <= JOIN_SIZE
+        if is_whole and not is_bodiless(method, response.status):
+            # Most responses are small and arrive whole; they need no pump.
+            down.write(start + up.take())
+            self.record.bytes_out = size or 0
+        else:
+            limits = self._services.settings.limits
+            decoder = response_decoder(response, method, limits)
+            dispatch.response = Pump(up, decoder, is_chunked)
+            await self._pump(dispatch, dispatch.response, start)
+        dispatch.release(response)
+
+    async def _pump(self, dispatch: Dispatch, pump: Pump, start: bytes) -> None:
+        down = self._down
         try:
             pump.move(down, start)
             while not pump.is_done:
@@ -148,7 +161,6 @@ class Exchange:
                 pump.move(down)
         except ProtocolError as error:
             raise UpstreamError(f"response: {error}", kind=error.kind) from error
-        dispatch.release(response)
 
     async def _tunnel(self, dispatch: Dispatch, response: ResponseHead) -> None:
         """Join both connections after 101 until they end (RFC 9110 section 7.8)."""

@@ -104,12 +104,12 @@ class EndpointPool:
             if upstream is None:
                 self._leave()
 
-    def release(self, upstream: Upstream) -> None:
-        """Keep a connection whose last exchange ended cleanly."""
+    def release(self, upstream: Upstream, now: float) -> None:
+        """Keep a connection whose last exchange ended cleanly, about `now` (monotonic s)."""
         if len(self._idle) >= self._settings.pool_idle or upstream.has_ended:
             upstream.close()
             return
-        upstream.rest(self._clock.now())
+        upstream.rest(now)
         self._idle.append(upstream)
         self._wake_one()
 

@@ -212,6 +212,23 @@ class TestFraming:
                 assert response.header("Content-Length") == length
                 assert response.header("Transfer-Encoding") == []
 
+    @pytest.mark.parametrize(
+        ("method", "status"), [(b"HEAD", b"200 OK"), (b"GET", b"304 X"), (b"GET", b"204 X")]
+    )
+    async def test_body_that_must_not_be_there_is_not_passed_on(self, method, status):
+        answer = b"HTTP/1.1 " + status + b"\r\nContent-Length: 7\r\n\r\nHTTP/1."
+        async with (
+            FakeUpstream(always(answer)) as upstream,
+            one_region(upstream.endpoint) as rig,
+            rig.client() as client,
+        ):
+            for _ in range(2):
+                await client.send(GET.replace(b"GET", method))
+                assert (await client.response(method)).status == int(status[:3])
+            client.writer.write_eof()
+            assert await client.rest() == b""
+            assert len(upstream.connections) == 2
+
     async def test_bytes_after_a_response_never_reach_the_next_request(self):
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nX: evil\r\n\r\n"
         async with FakeUpstream(always(answer)) as upstream, one_region(upstream.endpoint) as rig:

@@ -144,21 +144,24 @@ class TestChannel:
         channel.abort()
         assert (transport.written, transport.closed) == (b"", "")
 
-    async def test_wake_before_wait_is_not_lost(self):
+    async def test_wake_before_a_wait_is_not_lost(self):
         waker = Waker()
         waker.wake()
-        async with asyncio.timeout(1):
-            await waker.wait()
+        assert waker.next() is None
+        assert waker.next() is not None
 
-    async def test_cancelled_wait_leaves_no_stale_future(self):
+    async def test_wake_ends_the_wait_in_progress_once(self):
         waker = Waker()
-        task = asyncio.ensure_future(waker.wait())
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        future = waker.next()
         waker.wake()
-        async with asyncio.timeout(1):
-            await waker.wait()
+        assert future.done()
+        assert waker.next() is not None
+
+    async def test_wake_after_a_cancelled_wait_is_kept_for_the_next(self):
+        waker = Waker()
+        waker.next().cancel()
+        waker.wake()
+        assert waker.next() is None
 
 
 class TestPump:
@@ -265,8 +268,8 @@ class TestPool:
     async def test_last_released_connection_is_used_first(self):
         pool = self.make()
         one, two = await pool.connect(), await pool.connect()
-        pool.release(one)
-        pool.release(two)
+        pool.release(one, self.clock.now())
+        pool.release(two, self.clock.now())
         assert pool.take_idle() is two
         assert pool.take_idle() is one
         assert pool.take_idle() is None
@@ -275,7 +278,7 @@ class TestPool:
     async def test_idle_connection_on_which_anything_happens_is_dropped(self, event):
         pool = self.make()
         up = await pool.connect()
-        pool.release(up)
+        pool.release(up, self.clock.now())
         if event == "data":
             up.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
         elif event == "end":
@@ -287,8 +290,8 @@ class TestPool:
     async def test_connections_beyond_the_idle_limit_are_closed(self):
         pool = self.make(pool_idle=1)
         one, two = await pool.connect(), await pool.connect()
-        pool.release(one)
-        pool.release(two)
+        pool.release(one, self.clock.now())
+        pool.release(two, self.clock.now())
         assert (one.transport.closed, two.transport.closed) == ("", "close")
 
     async def test_connect_failure_marks_the_endpoint(self):
@@ -304,7 +307,7 @@ class TestPool:
         one = await pool.connect()
         waiting = asyncio.ensure_future(pool.connect())
         await asyncio.sleep(0)
-        pool.release(one)
+        pool.release(one, self.clock.now())
         assert await waiting is one
         assert len(self.dial.protocols) == 1
 
@@ -324,15 +327,15 @@ class TestPool:
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        pool.release(one)
+        pool.release(one, self.clock.now())
         assert await second is one
 
     async def test_old_idle_connections_are_closed(self):
         pool = self.make()
         old, young = await pool.connect(), await pool.connect()
-        pool.release(old)
+        pool.release(old, self.clock.now())
         self.clock.step(10)
-        pool.release(young)
+        pool.release(young, self.clock.now())
         pool.close_idle(self.clock.now() - 5)
         assert (old.transport.closed, young.transport.closed) == ("close", "")
         assert pool.take_idle() is young
