@@ -129,6 +129,7 @@ class FakeView:
             version=3,
         )
         self._events = _first_events(self.toggled_at)
+        self._draining: frozenset[RegionId] = frozenset()
 
     @property
     def snapshot(self) -> PlacementSnapshot:
@@ -147,6 +148,15 @@ class FakeView:
     def backend_rtt(self, region: str, backend: str) -> float:
         """Return the RTT from a region to a backend, s."""
         return self.rtt(region, HOMES[backend]) or LOCAL_RTT
+
+    @property
+    def draining(self) -> frozenset[RegionId]:
+        """Return what `set_draining` left."""
+        return self._draining
+
+    async def set_draining(self, is_draining: bool) -> None:
+        """Remember the drain of the own region."""
+        self._draining = frozenset([self.region] if is_draining else [])
 
     @property
     def anycast(self) -> frozenset[str]:

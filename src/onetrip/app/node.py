@@ -150,6 +150,7 @@ class Node:
             clock=clock,
             change=self._change_policy,
             reload=self.reload,
+            drain=self.set_draining,
         )
         self._admin: web.AppRunner | None = None
         self._rng = rng
@@ -237,6 +238,13 @@ class Node:
 
     def _every(self, interval: float, work: Callable[[], Awaitable[object]], name: str) -> None:
         self._tasks.every(interval, work, name, self._clock, self._rng)
+
+    async def set_draining(self, is_draining: bool) -> None:
+        """Take this region out of every placement while another can serve, or back in."""
+        self.scorer.draining = frozenset([self.region] if is_draining else [])
+        self._tell("app.draining" if is_draining else "app.undrained", self.region, "")
+        self._log.info("app.draining_changed", is_draining=is_draining)
+        await self.scorer.run_once()
 
     # --- what the parts call ----------------------------------------------------------------
 
@@ -354,6 +362,7 @@ class Node:
             region=self.region,
             boot=self.view.started_at,
             seq=self._seq,
+            is_draining=bool(self.scorer.draining),
             rtts=[_aged(e, now) for e in rows],
             services=[ServiceRow(key, s) for key, found in services for s in found],
             durations=durations,

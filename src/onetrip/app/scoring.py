@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
+from onetrip.app.readiness import Readiness, Rows, rtt_of
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.anycast import find_anycast
@@ -19,14 +20,12 @@ from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.sequential import compare
 from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import RouteTraffic, TrafficBook
-from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
+from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
     Arm,
     Drift,
-    EstimateState,
     Observation,
     RouteKey,
-    RttEstimate,
     ServiceSummary,
     Target,
     TargetKind,
@@ -36,13 +35,11 @@ from onetrip.model.placement import PlacementSnapshot, Saving, Status
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
-from onetrip.place.placer import EnvironmentInput, Move, Placer, RouteInput
+from onetrip.place.placer import Move, Placer, RouteInput
 from onetrip.timing import Clock
 
 RATE_SMOOTHING = 0.2
 """Weight of the newest run in a route's request rate."""
-
-Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
 
 
 class Scorer:
@@ -87,6 +84,8 @@ class Scorer:
         self.placer = Placer(region)
         self.rows: Rows = {}
         self.anycast: frozenset[str] = frozenset()
+        self.draining: frozenset[RegionId] = frozenset()
+        """This node's own region, while it drains."""
         self.topology = Topology()
         self.catalog = Catalog()
 
@@ -115,7 +114,7 @@ class Scorer:
         if seen.service is None and seen.latency is not None and self._is_direct(seen):
             seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
         row = self.rows.get(seen.region, {})
-        rtts = {name: _rtt(row, Target(TargetKind.BACKEND, name)) for name in backends}
+        rtts = {name: rtt_of(row, Target(TargetKind.BACKEND, name)) for name in backends}
         self._traffic.observe(seen, rtts)
         if seen.timings and seen.service is not None and not seen.is_error:
             names = self._names[seen.key.environment]
@@ -132,7 +131,7 @@ class Scorer:
 
     def _derived_service(self, region: RegionId, latency: float) -> float | None:
         own = self.rows.get(self._region, {})
-        trip = _rtt(own, Target(TargetKind.PEER, region))
+        trip = rtt_of(own, Target(TargetKind.PEER, region))
         return max(0.0, latency - trip) if math.isfinite(trip) else None
 
     # --- deciding ---------------------------------------------------------------------------
@@ -146,10 +145,11 @@ class Scorer:
             regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
             self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
             self._note_anycast(self._matrix)
+            draining = self._cluster.draining() | self.draining
+            ready = Readiness(self._region, self.topology, self.rows, draining)
+            environments = ready.environments(self.catalog, self._backends)
             routes = self._route_inputs(now, elapsed)
-            moves = self.placer.decide(
-                self._matrix, self._environment_inputs(), routes, now, self._clock.wall()
-            )
+            moves = self.placer.decide(self._matrix, environments, routes, now, self._clock.wall())
         self._publish(self.placer.snapshot)
         self._timings.keep(self._traffic.routes())
         for move in moves:
@@ -168,38 +168,6 @@ class Scorer:
         """Return the measured saving of a route since its last move, or None."""
         route = self._traffic.get(key)
         return None if route is None else _saving(route)
-
-    def _environment_inputs(self) -> list[EnvironmentInput]:
-        return [
-            EnvironmentInput(
-                id=env.id,
-                policy=self.catalog.policy_of(env.id),
-                backends=self._backends[env.id],
-                instances=self._instances(env),
-            )
-            for env in self.catalog.environments()
-        ]
-
-    def _instances(self, env: Environment) -> dict[RegionId, bool]:
-        found: dict[RegionId, bool] = {}
-        for instance in env.instances:
-            target = Target(TargetKind.INSTANCE, str(instance.endpoint))
-            ready = self._is_ready(instance.region, target)
-            found[instance.region] = found.get(instance.region, False) or ready
-        return found
-
-    def _is_ready(self, region: RegionId, target: Target) -> bool:
-        own = self.rows.get(self._region, {})
-        there = self.rows.get(region, {})
-        if region == self._region:
-            return not _is_failing(own, target)
-        place = self.topology.regions.get(region)
-        if place is None or place.proxy is None:
-            return not _is_failing(own, target)
-        # Through its node: the node must answer us, and it must see its instance.
-        if _is_failing(own, Target(TargetKind.PEER, region)):
-            return False
-        return not _is_failing(there if target in there else own, target)
 
     def _route_inputs(self, now: float, elapsed: float) -> list[RouteInput]:
         services = self._traffic.services(now)
@@ -332,13 +300,3 @@ def _saving(route: RouteTraffic) -> Saving | None:
     if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
         return None
     return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))
-
-
-def _rtt(row: Mapping[Target, RttEstimate], target: Target) -> float:
-    estimate = row.get(target)
-    return estimate.rtt if estimate is not None else math.nan
-
-
-def _is_failing(row: Mapping[Target, RttEstimate], target: Target) -> bool:
-    estimate = row.get(target)
-    return estimate is not None and estimate.state is EstimateState.FAILING

@@ -57,6 +57,7 @@ class LiveView:
         clock: Clock,
         change: Callable[[str, PolicyChange], Awaitable[Policy]],
         reload: Callable[[], Awaitable[str]],
+        drain: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -67,6 +68,7 @@ class LiveView:
         self._clock = clock
         self._change = change
         self._reload = reload
+        self._drain = drain
         self._started_at = clock.wall()
 
     @property
@@ -147,3 +149,12 @@ class LiveView:
     async def reload(self) -> str:
         """See `NodeView`."""
         return await self._reload()
+
+    @property
+    def draining(self) -> frozenset[RegionId]:
+        """See `NodeView`."""
+        return self._cluster.draining() | self._scorer.draining
+
+    async def set_draining(self, is_draining: bool) -> None:
+        """See `NodeView`."""
+        await self._drain(is_draining)

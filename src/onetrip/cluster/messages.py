@@ -77,6 +77,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         boot: Unix time the node started; a restarted node's reports replace its older ones.
         seq: grows with each report of one boot.
+        is_draining: it takes no new work while another region can.
         rtts: its own row; `updated_at` holds the age (s) while on the wire.
         services: service times it measured.
         durations: times spent on one backend, as told in Server-Timing.
@@ -90,6 +91,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     region: RegionId
     boot: float
     seq: Count
+    is_draining: bool = False
     rtts: Annotated[list[RttEstimate], Meta(max_length=100_000)] = field(default_factory=list)
     services: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
     durations: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)

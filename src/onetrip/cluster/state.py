@@ -73,6 +73,10 @@ class ClusterState:
         """Return the newest override per project."""
         return self._policies
 
+    def draining(self) -> frozenset[RegionId]:
+        """Return the regions whose nodes take no new work."""
+        return frozenset(r for r, report in self._reports.items() if report.is_draining)
+
     def rows(self, now: float) -> dict[RegionId, dict[Target, RttEstimate]]:
         """Return each peer's RTT row, as of `now`; a silent peer's row is stale."""
         out: dict[RegionId, dict[Target, RttEstimate]] = {}

@@ -82,3 +82,10 @@ class NodeView(Protocol):
         Raises:
             ConfigError: it cannot be used; the old one keeps running.
         """
+
+    @property
+    def draining(self) -> frozenset[RegionId]:
+        """Regions that take no new work while another one can."""
+
+    async def set_draining(self, is_draining: bool) -> None:
+        """Drain this node's region, or end its drain; it lasts until the node restarts."""

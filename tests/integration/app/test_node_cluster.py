@@ -193,3 +193,24 @@ async def test_a_deploy_that_stops_querying_is_noticed_and_the_route_comes_home(
         await eventually(
             lambda: status_of(cluster, "den", "/orders") is Status.AT_EDGE, "home again"
         )
+
+
+async def test_draining_region_takes_no_new_work_and_comes_back(tmp_path: Path) -> None:
+    async with running(tmp_path, mode="smart", control=0.0, dwell=0) as cluster:
+        await learn(cluster)
+        await eventually(lambda: status_of(cluster, "den", "/orders") is Status.PLACED, "placed")
+        await cluster.node("bom").set_draining(True)
+        den = cluster.node("den").view
+        await eventually(lambda: den.draining == {"bom"}, "den knows")
+
+        def first() -> str:
+            return next(
+                p.regions[0] for k, p in den.snapshot.routes.items() if k.route == "/orders"
+            )
+
+        await eventually(lambda: first() == "den", "away from bom")
+        assert set(await cluster.many("den", "/orders", 8)) == {"local-den"}
+        # Its own users are served elsewhere too, while there is an elsewhere.
+        assert set(await cluster.many("bom", "/about", 8)) == {"remote-den"}
+        await cluster.node("bom").set_draining(False)
+        await eventually(lambda: first() == "bom", "back")

@@ -49,7 +49,7 @@ def policy(version: int, origin: RegionId = BOM, mode: Mode = Mode.SMART) -> Pol
 def test_report_survives_the_wire() -> None:
     summary = ServiceSummary(BOM, 3, 0.1, math.inf, {"db": math.nan})
     sent = Report(
-        BOM, 1.0, 7, [estimate(math.nan)], [ServiceRow(KEY, summary)], policies=[policy(1)]
+        BOM, 1.0, 7, True, [estimate(math.nan)], [ServiceRow(KEY, summary)], policies=[policy(1)]
     )
     assert repr(decode_report(encode_report(sent))) == repr(sent)
 
@@ -154,5 +154,5 @@ def test_mac_binds_purpose_parts_and_secret() -> None:
 
 def test_age_is_measured_by_the_receiver() -> None:
     merged = state()
-    merged.merge(Report(BOM, 1.0, 1, [replace(estimate(0.1), updated_at=30.0)]), 100.0)
+    merged.merge(Report(BOM, 1.0, 1, False, [replace(estimate(0.1), updated_at=30.0)]), 100.0)
     assert merged.rows(101.0)[BOM][DB].updated_at == pytest.approx(70.0)
