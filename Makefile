@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bars docs clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -22,6 +22,10 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_score.py
 	$(BIN)/python tests/benchmark/bench_http1_parser.py
 	$(BIN)/python tests/benchmark/bench_proxy.py
+
+# The placement bars over every matrix and trace: about half an hour on two cores.
+bars: $(VENV)/.ready-test
+	$(BIN)/python scripts/bars.py $(ARGS)
 
 docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md

@@ -1,7 +1,7 @@
 """Other ways to choose a region, on the same requests and the same luck, and the oracle.
 
 Every policy returns where each request runs, as an index into the world's regions; -1 where its
-edge was down. None of them pays for finding out that a region is down: that flatters all but
+edge, or every region, was down. None of them pays for finding out that a region is down: that flatters all but
 onetrip's own run.
 """
 
@@ -80,7 +80,8 @@ class Judge:
             for stretch in np.unique(self._stretch[mine]):
                 up = np.array([i for i in order if self._line.up[stretch, i]])
                 part = mine[self._stretch[mine] == stretch]
-                chosen[part] = up[np.arange(part.size) % up.size]
+                if up.size:
+                    chosen[part] = up[np.arange(part.size) % up.size]
         return self._served(chosen)
 
     def single_best(self) -> Ints:
@@ -125,7 +126,8 @@ class Judge:
 
     def _served(self, region: np.ndarray) -> Ints:
         alive = self._line.alive[self._stretch, self._own[self._requests.edge]]
-        return np.where(alive, region, -1).astype(np.intp)
+        can_run = self._line.up.any(axis=1)[self._stretch]
+        return np.where(alive & can_run, region, -1).astype(np.intp)
 
 
 class _PeakEwma:
@@ -141,7 +143,7 @@ class _PeakEwma:
     def choose(self, at: float, pick: list[float], up: np.ndarray) -> int:
         while self._open and self._open[0][0] <= at:
             self._finish(*heapq.heappop(self._open))
-        order = [r for r in self._order if up[r]] if not up.all() else self._order
+        order = [r for r in self._order if up[r]] or self._order
         first = int(pick[0] * len(order))
         second = int(pick[1] * (len(order) - 1)) if len(order) > 1 else 0
         second += second >= first and len(order) > 1

@@ -160,10 +160,13 @@ def _route_rows(trial: Trial) -> list[RouteRow]:
     changes: dict[tuple[int, int], list[Change]] = {}
     for change in trial.run.changes:
         changes.setdefault((change.edge, change.route), []).append(change)
+    # An edge that is down at the end serves nobody: there is nothing to judge.
+    alive = dict(zip(world.regions, trial.line.alive[-1].tolist(), strict=True))
     return [
         _route_row(trial, edge, route, changes[edge, route])
-        for edge in range(len(world.edges))
+        for edge, region in enumerate(world.edges)
         for route in range(len(world.routes))
+        if alive[region]
     ]
 
 
@@ -189,7 +192,7 @@ def _route_row(trial: Trial, edge: int, route: int, changes: list[Change]) -> Ro
         first_right=_first_right(trial.requests.at[mine], spans),
         moves=len(moves),
         late_moves=sum(at >= plan.warm_up for at in moves),
-        replaced=_replaced(trial, spans),
+        replaced=_replaced(trial, edge, route, changes),
         trips=tuple(trial.line.trips[-1, route].tolist()),
         learned=tuple(learned.round_trips[n] for n in names) if learned else (),
         regions=learned.regions if learned else 0,
@@ -225,14 +228,24 @@ def _first_right(arrivals: Floats, spans: Sequence[tuple[float, bool]]) -> float
     return float(np.searchsorted(arrivals, since)) if math.isfinite(since) else math.inf
 
 
-def _replaced(trial: Trial, spans: Sequence[tuple[float, bool]]) -> float:
-    event = float(trial.line.starts[-1])
-    if event == 0:
-        return math.nan
-    if not spans[-1][1]:
+def _replaced(trial: Trial, edge: int, route: int, changes: Sequence[Change]) -> float:
+    event = trial.plan.event_at
+    if event is None:
+        event = float(trial.line.starts[-1])
+        if event == 0:
+            return math.nan
+    # A trace has noise of its own: what counts is the level after the event.
+    after = max(0, int(trial.line.stretch(np.array([event]))[0]))
+    level = np.median(trial.expected[after:, edge, route], axis=0)
+    gain = trial.plan.settings.policy.least_gain
+    before = [c for c in changes if c.at < event]
+    marks = [(event, before[-1].region if before else -1)]
+    marks += [(c.at, c.region) for c in changes if c.at >= event]
+    rights = [region >= 0 and _is_right(level, region, gain) for _, region in marks]
+    if not rights[-1]:
         return math.inf
-    wrong = [i for i, (at, right) in enumerate(spans) if at >= event and not right]
-    return spans[wrong[-1] + 1][0] - event if wrong else 0.0
+    wrong = [i for i, right in enumerate(rights) if not right]
+    return marks[wrong[-1] + 1][0] - event if wrong else 0.0
 
 
 def as_csv(rows: Sequence[PolicyRow] | Sequence[RouteRow]) -> str:

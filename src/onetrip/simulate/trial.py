@@ -24,6 +24,8 @@ class Plan:
         count: requests drawn over `duration` s; unused when `requests` are given.
         warm_up: s left for learning; steady state is what comes after.
         requests: a log's requests, or None to draw them.
+        event_at: when the change happened that routes are to be placed again for, s; None takes
+            the last change of the world, if there is one.
     """
 
     world: World
@@ -33,6 +35,7 @@ class Plan:
     warm_up: float = 0.0
     settings: Settings = field(default_factory=Settings)
     requests: Requests | None = None
+    event_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -202,6 +202,8 @@ class World:
         if isinstance(event, PathShift | PathTrace):
             self._check_region("events", event.one)
             self._check_region("events", event.other)
+            if event.one == event.other:
+                raise ConfigError(f"a path is between two regions, not {event.one!r} and itself")
             factors = event.shape if isinstance(event, PathTrace) else (event.factor,)
             for factor in factors:
                 _check_range("factor of an event", factor, 0.01, 100.0)
