@@ -236,6 +236,16 @@ async def test_unexpected_failure_tells_nothing_of_itself(
         assert "secret-detail" not in await reply.text()
 
 
+async def test_drain_is_told_and_listed(api: aiohttp.ClientSession) -> None:
+    for body, draining in ((b'{"draining": true}', ["den"]), (b'{"draining": false}', [])):
+        async with api.post("/v1/drain", data=body, headers=JSON) as reply:
+            assert reply.status == 200
+            found = await reply.json()
+        assert found == {"region": "den", "is_draining": bool(draining), "draining": draining}
+        regions = (await read(api, "/v1/regions"))["regions"]
+        assert [r["id"] for r in regions if r["is_draining"]] == draining
+
+
 async def test_reload_tells_what_happened_or_why_not(
     view: FakeView, api: aiohttp.ClientSession
 ) -> None:

@@ -114,6 +114,14 @@ def test_set_changes_the_policy(view: FakeView, api: str) -> None:
     assert view.changes[-1] == ("blog", PolicyChange(Mode.OFF, ""))
 
 
+def test_drain_is_ordered_and_ended(view: FakeView, api: str) -> None:
+    assert ok("drain", ONETRIP_API=api).startswith("den drains")
+    assert view.draining == {"den"}
+    assert "this node, draining" in ok("regions", ONETRIP_API=api)
+    assert ok("drain", "--off", ONETRIP_API=api) == "den takes requests\n"
+    assert not view.draining
+
+
 def test_refusals_are_one_line_and_exit_1(api: str) -> None:
     assert "no project 'nope'" in refused(1, "project", "show", "nope", ONETRIP_API=api)
     assert "0..0.5" in refused(1, "project", "set", "shop", "--control", "7", ONETRIP_API=api)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrip.cli.render import plain, table
-from onetrip.control.requests import MAX_RATIO, change_of, parse_patch
+from onetrip.control.requests import MAX_RATIO, ProjectPatch, change_of, parse
 from onetrip.errors import ApiError
 
 FIELDS = st.sampled_from(["placement", "mode", "hint", "control", "explore"])
@@ -24,7 +24,7 @@ PLACEMENTS = st.dictionaries(FIELDS, st.sampled_from(["smart", "off", "bom", ""]
 
 def check(body: bytes) -> None:
     try:
-        change = change_of(parse_patch(body), ("den", "bom"))
+        change = change_of(parse(body, ProjectPatch), ("den", "bom"))
     except ApiError:
         return
     if change is not None:

@@ -78,9 +78,11 @@ class Client:
         """Change `/v1/<path>`; raises as `get`."""
         return self._call("PATCH", path, want, body=msgspec.json.encode(body))
 
-    def post(self, path: tuple[str, ...], want: type[T]) -> T:
+    def post(
+        self, path: tuple[str, ...], want: type[T], body: Mapping[str, Any] | None = None
+    ) -> T:
         """Ask for an action; raises as `get`."""
-        return self._call("POST", path, want, body=b"{}")
+        return self._call("POST", path, want, body=msgspec.json.encode(body or {}))
 
     def _call(
         self,

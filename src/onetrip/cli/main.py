@@ -241,6 +241,21 @@ def events(
 
 
 @app.command()
+def drain(
+    off: Annotated[bool, typer.Option("--off", help="End the drain.")] = False,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move requests away from a node's region, for as long as another can take them."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import DrainBody
+
+    body = _client(api, token_file).post(("drain",), DrainBody, {"draining": not off})
+    _show(body, render.drain, as_json)
+
+
+@app.command()
 def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """Make a node read its configuration again."""
     from onetrip.control.schemas import ReloadBody

@@ -80,9 +80,12 @@ def rtts(body: schemas.RttsBody) -> str:
     lines = (
         (source, *(_at(cells, source, kind, name) for kind, name in targets)) for source in sources
     )
-    heads = ("FROM \\ TO, ms", *(f">{plain(name)}" for _, name in targets))
-    note = "\n* stale  ! failing" if any(r.state in ("stale", "failing") for r in body.rtts) else ""
-    return table(heads, lines) + note
+    anycast = {("backend", row.target) for row in body.rtts if row.is_anycast}
+    names = (f"{plain(pair[1])}{'~' * (pair in anycast)}" for pair in targets)
+    notes = ["* stale  ! failing"] * any(r.state in ("stale", "failing") for r in body.rtts)
+    notes += ["~ anycast: answered in more than one place"] * bool(anycast)
+    matrix = table(("FROM \\ TO, ms", *(f">{name}" for name in names)), lines)
+    return "\n".join([matrix, *notes])
 
 
 def projects(body: schemas.ProjectsBody) -> str:
@@ -188,12 +191,17 @@ def _saving(value: float | None) -> str:
     return "not measured yet" if value is None else f"{value:.1f} ms a request, measured"
 
 
+def drain(body: schemas.DrainBody) -> str:
+    """Return what the drain of a region means."""
+    if body.is_draining:
+        return f"{plain(body.region)} drains: requests run elsewhere while another region can"
+    return f"{plain(body.region)} takes requests"
+
+
 def _liveness(row: schemas.RegionRow) -> str:
-    if row.is_self:
-        return "this node"
-    if row.is_alive is None:
-        return "no node"
-    return "alive" if row.is_alive else "silent"
+    state = "alive" if row.is_alive else "silent"
+    state = "this node" if row.is_self else "no node" if row.is_alive is None else state
+    return f"{state}, draining" if row.is_draining else state
 
 
 def _age(row: schemas.RegionRow) -> str:

@@ -33,7 +33,12 @@ def finite(value: float, digits: int = 3) -> float | None:
 
 
 def region_row(
-    region: Region, *, own: RegionId, peer: PeerStatus | None, backends: list[str]
+    region: Region,
+    *,
+    own: RegionId,
+    peer: PeerStatus | None,
+    backends: list[str],
+    is_draining: bool = False,
 ) -> schemas.RegionRow:
     """Describe one region; `peer` is its node's status as `own` sees it, if it has a node."""
     is_self = region.id == own
@@ -44,17 +49,21 @@ def region_row(
         position=schemas.Position(*position) if position else None,
         is_self=is_self,
         is_alive=True if is_self else peer.is_alive if peer else None,
+        is_draining=is_draining,
         age=0.0 if is_self else finite(peer.age) if peer else None,
         backends=backends,
     )
 
 
-def nearest_backends(rtts: Rtts) -> dict[RegionId, list[str]]:
-    """Return the backends by the region with the least RTT to each."""
+def nearest_backends(
+    rtts: Rtts, anycast: frozenset[str] = frozenset()
+) -> dict[RegionId, list[str]]:
+    """Return the backends by the region with the least RTT to each; anycast ones have none."""
     best: dict[str, tuple[float, RegionId]] = {}
     for source, row in rtts.items():
         for target, estimate in row.items():
-            if target.kind is TargetKind.BACKEND and math.isfinite(estimate.rtt):
+            is_placed = target.kind is TargetKind.BACKEND and target.name not in anycast
+            if is_placed and math.isfinite(estimate.rtt):
                 found = (estimate.rtt, source)
                 best[target.name] = min(best.get(target.name, found), found)
     placed: dict[RegionId, list[str]] = {}
@@ -87,8 +96,10 @@ class RegionOrder:
         return str(key.environment), key.route, key.method.value, self.region(edge)
 
 
-def rtt_rows(rtts: Rtts, order: RegionOrder) -> list[schemas.RttRow]:
-    """Return one row for each (source, target)."""
+def rtt_rows(
+    rtts: Rtts, order: RegionOrder, anycast: frozenset[str] = frozenset()
+) -> list[schemas.RttRow]:
+    """Return one row for each (source, target); `anycast` names backends."""
     return [
         schemas.RttRow(
             source=source,
@@ -100,6 +111,7 @@ def rtt_rows(rtts: Rtts, order: RegionOrder) -> list[schemas.RttRow]:
             rttvar_ms=milliseconds(estimate.rttvar),
             samples=estimate.samples,
             failures=estimate.failures,
+            is_anycast=target.kind is TargetKind.BACKEND and target.name in anycast,
         )
         for source, row in sorted(rtts.items(), key=lambda item: order.region(item[0]))
         for target, estimate in sorted(row.items(), key=lambda item: order.target(item[0]))

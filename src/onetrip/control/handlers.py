@@ -59,6 +59,7 @@ class Handlers:
             web.get("/v1/projects/{name}/history", self.history),
             web.get("/v1/latencies", self.latencies),
             web.get("/v1/events", self.events),
+            web.post("/v1/drain", self.drain),
             web.post("/v1/reload", self.reload),
         ]
 
@@ -102,13 +103,14 @@ class Handlers:
         requests.query_of(request.query.items(), ())
         view = self._view
         peers = {peer.region: peer for peer in view.peers()}
-        backends = convert.nearest_backends(view.rtt_rows())
+        backends = convert.nearest_backends(view.rtt_rows(), view.anycast)
         rows = [
             convert.region_row(
                 region,
                 own=view.region,
                 peer=peers.get(region.id),
                 backends=backends.get(region.id, []),
+                is_draining=region.id in view.draining,
             )
             for region in view.topology.regions.values()
         ]
@@ -117,7 +119,9 @@ class Handlers:
     async def rtts(self, request: web.Request) -> web.Response:
         """List every RTT estimate."""
         requests.query_of(request.query.items(), ())
-        return _reply(schemas.RttsBody(convert.rtt_rows(self._view.rtt_rows(), self._order())))
+        view = self._view
+        rows = convert.rtt_rows(view.rtt_rows(), self._order(), view.anycast)
+        return _reply(schemas.RttsBody(rows))
 
     async def projects(self, request: web.Request) -> web.Response:
         """List the projects, with what became of their routes."""
@@ -140,9 +144,8 @@ class Handlers:
         """Change a project's policy, live."""
         requests.query_of(request.query.items(), ())
         name = self._find(request).name
-        change = requests.change_of(
-            requests.parse_patch(await _body(request)), self._view.topology.regions
-        )
+        patch = requests.parse(await _body(request), requests.ProjectPatch)
+        change = requests.change_of(patch, self._view.topology.regions)
         async with self._changing:
             # Checked under the lock, so of two changes with one ETag the second is refused.
             self._check_precondition(request)
@@ -200,6 +203,16 @@ class Handlers:
         limit = requests.limit_of(query, DEFAULT_EVENTS, MAX_EVENTS)
         rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
         return _reply(schemas.EventsBody(rows))
+
+    async def drain(self, request: web.Request) -> web.Response:
+        """Drain the node's own region, or end its drain."""
+        requests.query_of(request.query.items(), ())
+        order = requests.parse(await _body(request), requests.DrainOrder)
+        view = self._view
+        async with self._changing:
+            await view.set_draining(order.draining)
+        draining = [region for region in view.topology.regions if region in view.draining]
+        return _reply(schemas.DrainBody(view.region, view.region in draining, list(draining)))
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the configuration again."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from onetrip.control.schemas import PlacementPatch, ProjectPatch
 from onetrip.errors import ApiError
 from onetrip.model.catalog import Mode
 from onetrip.model.status import PolicyChange
@@ -28,8 +28,35 @@ _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 
 
-def parse_patch(body: bytes) -> ProjectPatch:
-    """Decode the body of a project change.
+T = TypeVar("T", bound=Struct)
+
+
+class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The `placement` part of a project change; an absent field stays as it is.
+
+    A hint of "" or null clears the pin.
+    """
+
+    mode: str | UnsetType = UNSET
+    hint: str | UnsetType | None = UNSET
+    control: float | UnsetType = UNSET
+    explore: float | UnsetType = UNSET
+
+
+class ProjectPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """`PATCH /v1/projects/{name}`."""
+
+    placement: PlacementPatch | UnsetType = UNSET
+
+
+class DrainOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/drain`: whether the node's region shall drain."""
+
+    draining: bool
+
+
+def parse(body: bytes, want: type[T]) -> T:
+    """Decode a body as a `want`.
 
     Raises:
         ApiError: it is no JSON, holds an unknown field, or a value of the wrong type.
@@ -39,7 +66,7 @@ def parse_patch(body: bytes) -> ProjectPatch:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(f"body of {len(body)} bytes is not JSON: {error}") from error
     try:
-        return msgspec.convert(raw, ProjectPatch)
+        return msgspec.convert(raw, want)
     except msgspec.ValidationError as error:
         raise _refuse(str(error), raw) from error
 
@@ -55,7 +82,7 @@ def change_of(patch: ProjectPatch, regions: Iterable[str]) -> PolicyChange | Non
         ApiError: a value is outside its limits.
     """
     wanted = patch.placement
-    if isinstance(wanted, msgspec.UnsetType):
+    if isinstance(wanted, UnsetType):
         return None
     change = PolicyChange(
         mode=_mode(wanted),
@@ -110,7 +137,7 @@ def etag_matches(if_match: str, etag: str) -> bool:
 
 
 def _mode(wanted: PlacementPatch) -> Mode | None:
-    if isinstance(wanted.mode, msgspec.UnsetType):
+    if isinstance(wanted.mode, UnsetType):
         return None
     try:
         return Mode(wanted.mode)
@@ -123,7 +150,7 @@ def _mode(wanted: PlacementPatch) -> Mode | None:
 
 
 def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
-    if isinstance(wanted.hint, msgspec.UnsetType):
+    if isinstance(wanted.hint, UnsetType):
         return None
     hint = wanted.hint or ""
     if hint and hint not in regions:
@@ -135,8 +162,8 @@ def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
     return hint
 
 
-def _ratio(field: str, value: float | msgspec.UnsetType) -> float | None:
-    if isinstance(value, msgspec.UnsetType):
+def _ratio(field: str, value: float | UnsetType) -> float | None:
+    if isinstance(value, UnsetType):
         return None
     if not 0.0 <= value <= MAX_RATIO:
         raise ApiError(f"{field} is {value:g}; it must be in 0..{MAX_RATIO:g}", field=field)

@@ -1,13 +1,13 @@
-"""The bodies of the admin API: what clients read and what they may send.
+"""The bodies of the admin API: what clients read. What they may send is in `control/requests`.
 
 Plain msgspec structs, one per kind of body. Times that people read are milliseconds and say so
 (`_ms`); instants are Unix seconds (`_at`); everything unknown is null, never NaN, because JSON
-has no NaN. `control/convert` fills the replies, `control/requests` checks what clients send.
+has no NaN. `control/convert` fills them; those of what-if are in `control/whatif`.
 """
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 
 class Position(Struct, frozen=True):
@@ -42,13 +42,18 @@ class StatusBody(Struct, frozen=True):
 
 
 class RegionRow(Struct, frozen=True):
-    """One region; `is_alive` is null when it runs no node, `age` (s) when never heard."""
+    """One region; `is_alive` is null when it runs no node, `age` (s) when never heard.
+
+    Attributes:
+        is_draining: it takes no new work while another region can.
+    """
 
     id: str
     title: str
     position: Position | None
     is_self: bool
     is_alive: bool | None
+    is_draining: bool
     age: float | None
     backends: list[str]
     """Backends whose nearest region, by RTT, this one is."""
@@ -61,7 +66,11 @@ class RegionsBody(Struct, frozen=True):
 
 
 class RttRow(Struct, frozen=True):
-    """The RTT from one region to one target."""
+    """The RTT from one region to one target.
+
+    Attributes:
+        is_anycast: the backend is answered in more than one place, so each region's RTT is its own.
+    """
 
     source: str
     kind: str
@@ -72,6 +81,7 @@ class RttRow(Struct, frozen=True):
     rttvar_ms: float | None
     samples: int
     failures: int
+    is_anycast: bool
 
 
 class RttsBody(Struct, frozen=True):
@@ -305,6 +315,14 @@ class EventsBody(Struct, frozen=True):
     events: list[EventRow]
 
 
+class DrainBody(Struct, frozen=True):
+    """`POST /v1/drain`: the node's own region, and every region that drains now."""
+
+    region: str
+    is_draining: bool
+    draining: list[str]
+
+
 class ReloadBody(Struct, frozen=True):
     """`POST /v1/reload`."""
 
@@ -320,21 +338,3 @@ class ProblemBody(Struct, frozen=True):
     detail: str
     kind: str
     field: str
-
-
-class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    """The `placement` part of a project change; an absent field stays as it is.
-
-    A hint of "" or null clears the pin.
-    """
-
-    mode: str | UnsetType = UNSET
-    hint: str | UnsetType | None = UNSET
-    control: float | UnsetType = UNSET
-    explore: float | UnsetType = UNSET
-
-
-class ProjectPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    """`PATCH /v1/projects/{name}`."""
-
-    placement: PlacementPatch | UnsetType = UNSET

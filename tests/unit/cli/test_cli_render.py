@@ -10,6 +10,7 @@ import pytest
 from onetrip.cli import render
 from onetrip.control import convert, schemas
 from onetrip.model.measure import EstimateState
+from onetrip.model.status import PeerStatus
 from onetrip.model.topology import RegionId
 from support.fake_view import FakeView
 
@@ -38,6 +39,33 @@ def test_failing_and_stale_rtts_are_marked_and_explained() -> None:
     assert "229.0*" in text
     assert "-!" in text
     assert text.endswith("* stale  ! failing")
+
+
+def test_anycast_backends_are_marked_and_explained() -> None:
+    rtts = FakeView().rtt_rows()
+    rows = convert.rtt_rows(rtts, convert.RegionOrder(rtts), frozenset({"sessions"}))
+    lines = render.rtts(schemas.RttsBody(rows)).split("\n")
+    assert lines[0].split()[-2:] == ["orders-db", "sessions~"]
+    assert lines[-1] == "~ anycast: answered in more than one place"
+
+
+def test_regions_tell_what_their_nodes_do() -> None:
+    regions = FakeView().topology.regions
+    states = {"den": (None, True), "bom": (True, True), "fra": (False, False)}
+    rows = [
+        convert.region_row(
+            regions[RegionId(name)],
+            own=RegionId("den"),
+            peer=None if alive is None else PeerStatus(RegionId(name), alive, 0.5),
+            backends=[],
+            is_draining=draining,
+        )
+        for name, (alive, draining) in states.items()
+    ]
+    lines = render.regions(schemas.RegionsBody(rows)).split("\n")
+    assert "this node, draining" in lines[1]
+    assert "alive, draining" in lines[2]
+    assert "silent  " in lines[3]
 
 
 def test_right_aligned_columns_end_together() -> None:

@@ -100,6 +100,14 @@ def test_backends_are_nearest_to_the_region_they_are_in() -> None:
     }
 
 
+def test_anycast_backend_has_no_home_and_is_marked_in_every_row() -> None:
+    rtts, anycast = FakeView().rtt_rows(), frozenset({"sessions", "den"})
+    assert convert.nearest_backends(rtts, anycast)[RegionId("fra")] == ["blog-db"]
+    rows = convert.rtt_rows(rtts, convert.RegionOrder(rtts), anycast)
+    # A region that shares its name with such a backend is no backend.
+    assert {(r.kind, r.target) for r in rows if r.is_anycast} == {("backend", "sessions")}
+
+
 def test_backend_without_any_rtt_is_near_nothing() -> None:
     target = Target(TargetKind.BACKEND, "lost")
     nan = math.nan

@@ -6,10 +6,12 @@ import pytest
 
 from onetrip.control.requests import (
     MAX_SHOWN,
+    DrainOrder,
+    ProjectPatch,
     change_of,
     etag_matches,
     limit_of,
-    parse_patch,
+    parse,
     query_of,
 )
 from onetrip.errors import ApiError
@@ -20,7 +22,7 @@ REGIONS = ("den", "bom", "fra")
 
 
 def change(body: bytes) -> PolicyChange | None:
-    return change_of(parse_patch(body), REGIONS)
+    return change_of(parse(body, ProjectPatch), REGIONS)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_refusal_names_field_value_and_limit(body: bytes, field: str, words: lis
 )
 def test_body_that_is_no_json_is_refused_with_its_size(body: bytes) -> None:
     with pytest.raises(ApiError, match=rf"body of {len(body)} bytes is not JSON"):
-        parse_patch(body)
+        parse(body, ProjectPatch)
 
 
 def test_long_values_are_not_echoed_in_full() -> None:
@@ -129,3 +131,25 @@ def test_limit_defaults_and_reaches_its_bounds() -> None:
 )
 def test_if_match_compares_strongly(header: str, is_match: bool) -> None:
     assert etag_matches(header, '"a"') is is_match
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_drain_says_which_way(wanted: bool) -> None:
+    body = b'{"draining": true}' if wanted else b'{"draining": false}'
+    assert parse(body, DrainOrder) == DrainOrder(wanted)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{}", ""),
+        (b'{"draining": 1}', "draining"),
+        (b'{"draining": "yes"}', "draining"),
+        (b'{"draining": true, "region": "bom"}', "region"),
+        (b"[]", ""),
+    ],
+)
+def test_drain_that_is_not_clear_is_refused(body: bytes, field: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(body, DrainOrder)
+    assert caught.value.field == field
