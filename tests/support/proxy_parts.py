@@ -11,12 +11,15 @@ from onetrip.model.measure import MethodClass, RouteKey, Target
 from onetrip.model.topology import Endpoint, RegionId
 from onetrip.net.dial import P
 from onetrip.proxy.balance import Balancer
-from onetrip.proxy.channel import Channel
+from onetrip.proxy.channel import Channel, Outbox
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.router import Match
 from onetrip.proxy.settings import ProxySettings
 from support.clock import VirtualClock
 from support.proxy_rig import DEN, SHOP, make_catalog, make_topology
+
+AT_ONCE = Outbox(lambda flush: flush())
+"""An outbox that does not wait for the end of a round."""
 
 
 class FakeTransport:
@@ -80,7 +83,7 @@ class FakeTransport:
 
 def make_channel(buffer_size: int = 100) -> tuple[Channel, FakeTransport]:
     """Return a connected channel and its transport."""
-    channel, transport = Channel(buffer_size, None), FakeTransport()
+    channel, transport = Channel(buffer_size, None, AT_ONCE), FakeTransport()
     channel.connection_made(transport)  # type: ignore[arg-type]
     return channel, transport
 
@@ -128,7 +131,7 @@ class BalanceRig:
         self.clock = VirtualClock()
         self.down: set[Target] = set()
         settings = ProxySettings()
-        self.pool = Pool(settings, FakeDial(), self.clock)
+        self.pool = Pool(settings, FakeDial(), self.clock, AT_ONCE)
         self.balancer = Balancer(
             DEN, self.pool, lambda t: t not in self.down, self.clock, Random(3), settings.fail_time
         )

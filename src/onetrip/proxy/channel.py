@@ -7,6 +7,10 @@ replaces a pair of stream objects and several futures per request with one futur
 Backpressure has two halves here. Incoming: above `buffer_size` untaken bytes the transport stops
 reading, and `take` starts it again. Outgoing: `is_write_paused` follows the transport; whoever
 moves bytes towards a paused channel must stop taking them from the other.
+
+Small writes wait in an `Outbox` for the end of the event loop's round and then leave together.
+Sent one by one between the work of two requests, each would wake its reader on another core, which
+would go back to sleep before the next: measured, that costs a third of a proxy's time.
 """
 
 from __future__ import annotations
@@ -15,7 +19,36 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import cast
+
+JOIN_SIZE = 16 * 1024
+"""Data up to this size is joined into one write; copying more costs more than a second write."""
+
+
+class Outbox:
+    """Channels with something to send at the end of the loop's round.
+
+    Args:
+        call_soon: schedules a call after what is ready now; by default the running loop's.
+    """
+
+    __slots__ = ("_call_soon", "_channels")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object] | None = None) -> None:
+        self._call_soon = call_soon
+        self._channels: list[Channel] = []
+
+    def add(self, channel: Channel) -> None:
+        """Flush `channel` at the end of the round."""
+        self._channels.append(channel)
+        if len(self._channels) == 1:
+            (self._call_soon or asyncio.get_running_loop().call_soon)(self._flush)
+
+    def _flush(self) -> None:
+        channels, self._channels = self._channels, []
+        for channel in channels:
+            channel.flush()
 
 
 class Waker:
@@ -65,6 +98,8 @@ class Channel(asyncio.Protocol):
         "_buffer_size",
         "_is_read_paused",
         "_is_tls",
+        "_outbox",
+        "_pending",
         "error",
         "has_ended",
         "is_lost",
@@ -77,8 +112,10 @@ class Channel(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, buffer_size: int, waker: Waker | None) -> None:
+    def __init__(self, buffer_size: int, waker: Waker | None, outbox: Outbox) -> None:
         self._buffer_size = buffer_size
+        self._outbox = outbox
+        self._pending = b""  # written, still to be handed to the transport
         self._is_read_paused = False
         self._is_tls = False
         self.waker = waker
@@ -117,6 +154,7 @@ class Channel(asyncio.Protocol):
         self.is_lost = True
         self.has_ended = True
         self.error = exc
+        self._pending = b""
         if self.waker is not None:
             self.waker.wake()
 
@@ -146,18 +184,33 @@ class Channel(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data`; dropped silently once the connection is gone."""
-        if not self.is_lost:
+        if self.is_lost:
+            return
+        if len(data) > JOIN_SIZE:
+            self.flush()
+            self.transport.write(data)
+        elif self._pending:
+            self._pending += data
+        elif data:
+            self._pending = data
+            self._outbox.add(self)
+
+    def flush(self) -> None:
+        """Hand what was written to the transport now."""
+        data, self._pending = self._pending, b""
+        if data and not self.transport.is_closing():
             self.transport.write(data)
 
     @property
     def unsent(self) -> int:
         """Bytes written but not yet taken by the peer's side of the connection."""
-        return 0 if self.is_lost else self.transport.get_write_buffer_size()
+        return 0 if self.is_lost else len(self._pending) + self.transport.get_write_buffer_size()
 
     def end_writing(self) -> None:
         """Close our sending side after what is written; the whole connection over TLS."""
         if self.is_lost or self.transport.is_closing():
             return
+        self.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -166,12 +219,14 @@ class Channel(asyncio.Protocol):
     def close(self) -> None:
         """Close after what is written."""
         if not self.is_lost:
+            self.flush()
             self.transport.close()
 
     def abort(self) -> None:
         """Close at once, with a reset, so that the peer cannot take it for a clean end."""
         if self.is_lost:
             return
+        self._pending = b""
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             # Linger 0 turns the close into RST (POSIX setsockopt, SO_LINGER): a body that ends

@@ -64,7 +64,7 @@ class Downstream(Channel):
         on_closed: Callable[[Downstream], None],
     ) -> None:
         self.wakes = Waker()
-        super().__init__(services.settings.buffer_size, self.wakes)
+        super().__init__(services.settings.buffer_size, self.wakes, services.outbox)
         self._services = services
         self._on_open = on_open
         self._on_closed = on_closed

@@ -19,11 +19,12 @@ from onetrip.errors import (
     Side,
     UpstreamError,
 )
+from onetrip.proxy.channel import JOIN_SIZE
 from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.headers import MAX_HOPS, Prepared, find_all, prepare, response_block
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
 from onetrip.proxy.ledger import Record
-from onetrip.proxy.relay import JOIN_SIZE, Pump, Tunnel
+from onetrip.proxy.relay import Pump, Tunnel
 from onetrip.proxy.replies import error_reply, reason_of, status_of
 from onetrip.wire.http1_body import is_bodiless, response_decoder
 

@@ -15,6 +15,7 @@ from onetrip.net.dial import Dial
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
+from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
@@ -60,7 +61,8 @@ class ProxyServer:
     ) -> None:
         self._clock = clock
         self._log = log
-        self._pool = Pool(settings, dial, clock)
+        outbox = Outbox()
+        self._pool = Pool(settings, dial, clock, outbox)
         self._tasks = Tasks(self._task_failed)
         self._connections: set[Downstream] = set()
         self._server: asyncio.Server | None = None
@@ -75,6 +77,7 @@ class ProxyServer:
             ledger=Ledger(metrics, access_log, on_observation, clock),
             hops=HopSigner(secret, clock),
             balancer=Balancer(region, self._pool, is_ready, clock, rng, settings.fail_time),
+            outbox=outbox,
             budget=RetryBudget(settings.retry_ratio, settings.retry_reserve, clock),
             routing=Routing.build(self.catalog),
             snapshot=PlacementSnapshot(region),

@@ -15,6 +15,7 @@ from onetrip.errors import Kind, UpstreamError
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint
 from onetrip.net.dial import Dial
+from onetrip.proxy.channel import Outbox
 from onetrip.proxy.settings import ProxySettings
 from onetrip.proxy.upstream import Upstream
 from onetrip.timing import Clock
@@ -35,6 +36,7 @@ class EndpointPool:
         "_dial",
         "_idle",
         "_opened",
+        "_outbox",
         "_settings",
         "_waiters",
         "avoid_until",
@@ -45,7 +47,12 @@ class EndpointPool:
     )
 
     def __init__(
-        self, endpoint: Endpoint, settings: ProxySettings, dial: Dial, clock: Clock
+        self,
+        endpoint: Endpoint,
+        settings: ProxySettings,
+        dial: Dial,
+        clock: Clock,
+        outbox: Outbox,
     ) -> None:
         self.endpoint = endpoint
         self.label = str(endpoint)
@@ -55,6 +62,7 @@ class EndpointPool:
         self._settings = settings
         self._dial = dial
         self._clock = clock
+        self._outbox = outbox
         self._idle: list[Upstream] = []
         self._opened = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -90,7 +98,7 @@ class EndpointPool:
         upstream = None
         try:
             upstream = await self._dial(
-                lambda: Upstream(settings, self._closed),
+                lambda: Upstream(settings, self._closed, self._outbox),
                 endpoint.host,
                 endpoint.port,
                 timeout=settings.connect_timeout,
@@ -162,17 +170,18 @@ class EndpointPool:
 class Pool:
     """All endpoint pools of one node."""
 
-    def __init__(self, settings: ProxySettings, dial: Dial, clock: Clock) -> None:
+    def __init__(self, settings: ProxySettings, dial: Dial, clock: Clock, outbox: Outbox) -> None:
         self._settings = settings
         self._dial = dial
         self._clock = clock
+        self._outbox = outbox
         self._pools: dict[Endpoint, EndpointPool] = {}
 
     def at(self, endpoint: Endpoint) -> EndpointPool:
         """Return the pool of `endpoint`, the same one each time while it is retained."""
         pool = self._pools.get(endpoint)
         if pool is None:
-            pool = EndpointPool(endpoint, self._settings, self._dial, self._clock)
+            pool = EndpointPool(endpoint, self._settings, self._dial, self._clock, self._outbox)
             self._pools[endpoint] = pool
         return pool
 

@@ -7,12 +7,8 @@ full leaves the bytes at the source, whose transport then stops reading.
 from __future__ import annotations
 
 from onetrip.errors import Kind, LimitError, ProtocolError
-from onetrip.proxy.channel import Channel
+from onetrip.proxy.channel import JOIN_SIZE, Channel
 from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk
-
-JOIN_SIZE = 16 * 1024
-"""Payloads up to this size share one write with their framing; copying larger ones costs more
-than a second write."""
 
 RESEND_SIZE = 64 * 1024
 """Request body bytes kept so that an attempt nobody acted on can be repeated elsewhere."""

@@ -9,6 +9,7 @@ from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId
 from onetrip.observe.logs import Log
 from onetrip.proxy.balance import Balancer
+from onetrip.proxy.channel import Outbox
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.retry import RetryBudget
@@ -36,6 +37,7 @@ class Services:
     ledger: Ledger
     hops: HopSigner
     balancer: Balancer
+    outbox: Outbox
     budget: RetryBudget
     routing: Routing
     snapshot: PlacementSnapshot

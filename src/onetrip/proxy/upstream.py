@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onetrip.errors import Kind, LimitError, ProtocolError, UpstreamError
-from onetrip.proxy.channel import Channel, Waker
+from onetrip.proxy.channel import Channel, Outbox, Waker
 from onetrip.proxy.settings import ProxySettings
 from onetrip.wire.http1_head import HeadReader, MessageMeta, ResponseHead
 
@@ -22,8 +22,10 @@ class Upstream(Channel):
 
     __slots__ = ("_on_closed", "_reader", "idle_since", "memo", "uses")
 
-    def __init__(self, settings: ProxySettings, on_closed: Callable[[Upstream], None]) -> None:
-        super().__init__(settings.buffer_size, None)
+    def __init__(
+        self, settings: ProxySettings, on_closed: Callable[[Upstream], None], outbox: Outbox
+    ) -> None:
+        super().__init__(settings.buffer_size, None, outbox)
         self._reader = HeadReader(settings.limits)
         self._on_closed = on_closed
         self.memo: tuple[int, MessageMeta, bytes] | None = None

@@ -18,7 +18,7 @@ from onetrip.errors import (
     UpstreamError,
 )
 from onetrip.model.topology import Endpoint
-from onetrip.proxy.channel import Waker
+from onetrip.proxy.channel import JOIN_SIZE, Channel, Outbox, Waker
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.relay import RESEND_SIZE, Pump, Tunnel
 from onetrip.proxy.replies import error_reply, status_of
@@ -29,7 +29,7 @@ from onetrip.proxy.upstream import Upstream
 from onetrip.wire.http1 import Limits
 from onetrip.wire.http1_body import ChunkedDecoder, CloseDecoder, LengthDecoder
 from support.clock import VirtualClock
-from support.proxy_parts import FakeDial, make_channel
+from support.proxy_parts import AT_ONCE, FakeDial, FakeTransport, make_channel
 
 E = Endpoint("10.0.0.1", 80)
 
@@ -164,6 +164,55 @@ class TestChannel:
         assert waker.next() is None
 
 
+class TestOutbox:
+    def make(self):
+        self.calls = []
+        outbox = Outbox(self.calls.append)
+        channel, transport = Channel(100, None, outbox), FakeTransport()
+        channel.connection_made(transport)
+        return channel, transport
+
+    def end_round(self):
+        calls, self.calls[:] = list(self.calls), []
+        for call in calls:
+            call()
+
+    def test_small_writes_of_one_round_leave_together(self):
+        channel, transport = self.make()
+        channel.write(b"a")
+        channel.write(b"b")
+        assert (transport.writes, channel.unsent) == ([], 2)
+        self.end_round()
+        assert (transport.writes, channel.unsent) == ([b"ab"], 0)
+        channel.write(b"c")
+        self.end_round()
+        assert transport.writes == [b"ab", b"c"]
+
+    def test_large_write_keeps_its_place(self):
+        channel, transport = self.make()
+        channel.write(b"a")
+        channel.write(b"x" * (JOIN_SIZE + 1))
+        channel.write(b"b")
+        self.end_round()
+        assert [len(w) for w in transport.writes] == [1, JOIN_SIZE + 1, 1]
+
+    @pytest.mark.parametrize("end", ["close", "end_writing"])
+    def test_ending_sends_what_was_written(self, end):
+        channel, transport = self.make()
+        channel.write(b"a")
+        getattr(channel, end)()
+        assert transport.writes[0] == b"a"
+        self.end_round()
+        assert transport.written.count(b"a") == 1
+
+    def test_abort_drops_what_was_written(self):
+        channel, transport = self.make()
+        channel.write(b"a")
+        channel.abort()
+        self.end_round()
+        assert transport.writes == []
+
+
 class TestPump:
     def test_chunks_are_coalesced_and_ended(self):
         (source, _), (sink, out) = make_channel(), make_channel()
@@ -262,7 +311,7 @@ class TestTunnel:
 class TestPool:
     def make(self, **options):
         self.clock, self.dial = VirtualClock(), FakeDial()
-        pool = Pool(ProxySettings(**options), self.dial, self.clock)
+        pool = Pool(ProxySettings(**options), self.dial, self.clock, AT_ONCE)
         return pool.at(E)
 
     async def test_last_released_connection_is_used_first(self):
@@ -348,7 +397,7 @@ class TestTurns:
 
     def turn(self, *, waits_for_100=False, body=None, response=False, **state):
         down, _ = make_channel()
-        up = Upstream(self.settings, lambda upstream: None)
+        up = Upstream(self.settings, lambda upstream: None, AT_ONCE)
         for name, value in state.items():
             setattr(up if name.startswith("up_") else down, name.removeprefix("up_"), value)
         request = Pump(down, body, is_chunked=False) if body else None
