@@ -98,6 +98,27 @@ async def test_drift_is_marked_in_the_events_and_over_the_history() -> None:
         assert page.errors == []
 
 
+async def test_draining_regions_and_anycast_backends_are_marked() -> None:
+    view = FakeView(anycast=frozenset({"sessions"}))
+    await view.set_draining(True)
+    async with admin_server(view) as url, open_chromium() as page:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+        assert "draining: den" in await text_of(page, "#cluster")
+        label = "document.querySelector('#map .region.draining').getAttribute('aria-label')"
+        assert await page.evaluate(label) == "Denver, alive, draining"
+        heads = "[...document.querySelectorAll('#matrix th small')]"
+        heads += ".map((e) => e.parentElement.textContent)"
+        assert await page.evaluate(heads) == ["⛁ sessionsanycast", "dendraining"]
+        # It has no home, so the map puts it nowhere.
+        assert "sessions" not in str(
+            await page.evaluate("document.querySelector('#map').innerHTML")
+        )
+        await view.set_draining(False)
+        await page.wait_for("document.querySelector('#map .region.draining') === null")
+        assert page.errors == []
+
+
 async def test_choosing_a_row_explains_it() -> None:
     async with admin_server(FakeView()) as url, open_chromium() as page:
         await page.open(f"{url}/", scheme="dark", width=700)

@@ -106,12 +106,14 @@ class FakeView:
         places: region id to title and position.
         rtts: RTT between two regions, s, by sorted pair.
         dead: regions whose node does not answer.
+        anycast: backends that are answered in more than one place.
         toggled_at: Unix time at which the smart projects were switched on.
     """
 
     places: Mapping[str, tuple[str, tuple[float, float]]] = field(default_factory=lambda: PLACES)
     rtts: Mapping[tuple[str, str], float] = field(default_factory=lambda: RTTS)
     dead: frozenset[str] = frozenset()
+    anycast: frozenset[str] = frozenset()
     toggled_at: float = NOW - 600
     now: float = NOW
     region: RegionId = DENVER
@@ -157,11 +159,6 @@ class FakeView:
     async def set_draining(self, is_draining: bool) -> None:
         """Remember the drain of the own region."""
         self._draining = frozenset([self.region] if is_draining else [])
-
-    @property
-    def anycast(self) -> frozenset[str]:
-        """Return no backend: the database has one place."""
-        return frozenset()
 
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """Return estimates for every pair."""

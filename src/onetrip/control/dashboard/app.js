@@ -3,6 +3,7 @@
 import { CallError, change, dropToken, get, hasToken, keepToken } from "/assets/client.js";
 import { byId, h } from "/assets/dom.js";
 import { drawMap } from "/assets/map.js";
+import { drawMatrix } from "/assets/matrix.js";
 import * as sections from "/assets/sections.js";
 import { drawWhatIf } from "/assets/whatif.js";
 
@@ -168,7 +169,7 @@ function draw() {
   sections.drawRoutes(state, act);
   sections.drawExplain(state);
   sections.drawHistory(state);
-  sections.drawMatrix(state);
+  drawMatrix(state);
   sections.drawEvents(state);
 }
 

@@ -127,11 +127,17 @@ function flowLayer(points, data, unit) {
 
 const isLeftOf = (box, x) => x > box.x + box.width * 0.8;
 
+/** Return the line below a region's name: its drain, and the backends that are there. */
+function noteOf(region) {
+  const backends = region.backends.length ? `⛁ ${region.backends.join(", ")}` : "";
+  return [region.is_draining ? "⇢ draining" : "", backends].filter(Boolean).join("  ");
+}
+
 /** Return about where a region's name and backends stand, so that no arc label covers them. */
 function labelBox(region, [x, y], box, unit, total) {
   const text = total <= FULL ? region.title : region.id;
-  const note = total <= FULL ? region.backends.join(", ") : "";
-  const width = Math.max(text.length * 8.4, note.length * 6.6 + 16) * unit;
+  const note = total <= FULL ? noteOf(region) : "";
+  const width = Math.max(text.length * 8.4, note.length * 6.6) * unit;
   const left = isLeftOf(box, x) ? x - 12 * unit - width : x - 8 * unit;
   return { left, top: y - 12 * unit, width: width + 20 * unit, height: (note ? 38 : 24) * unit };
 }
@@ -176,13 +182,15 @@ function marker(region, points, box, unit, total, data, onFocus) {
   const state = region.is_alive === null ? "none" : region.is_alive ? "alive" : "silent";
   const isLeft = isLeftOf(box, x);
   const choose = () => onFocus(region.id);
-  const label = `${region.title}, ${state === "alive" ? "alive" : state === "none" ? "no node" : "silent"}`;
+  const told = state === "none" ? "no node" : region.is_draining ? `${state}, draining` : state;
+  const label = `${region.title}, ${told}`;
   const backends = region.backends.join(", ");
+  const note = noteOf(region);
   const at = { x: isLeft ? x - 12 * unit : x + 12 * unit, "text-anchor": isLeft ? "end" : "start", "stroke-width": 4 * unit };
   return s(
     "g",
     {
-      class: `region ${state}`,
+      class: `region ${state} ${region.is_draining ? "draining" : ""}`,
       tabindex: 0,
       role: "button",
       "aria-pressed": String(data.focus === region.id),
@@ -200,8 +208,8 @@ function marker(region, points, box, unit, total, data, onFocus) {
     total <= FULL
       ? s("text", { ...at, y: y + 4 * unit, class: "region-label", "font-size": 14 * unit }, region.title)
       : s("text", { ...at, y: y + 4 * unit, class: "region-label", "font-size": 12 * unit }, region.id),
-    backends && total <= FULL
-      ? s("text", { ...at, y: y + 20 * unit, class: "region-note", "font-size": 11.5 * unit }, `⛁ ${backends}`)
+    note && total <= FULL
+      ? s("text", { ...at, y: y + 20 * unit, class: "region-note", "font-size": 11.5 * unit }, note)
       : null,
   );
 }

@@ -2,7 +2,6 @@
 
 import { historyChart, longTrips, sparkline, waterfall } from "/assets/charts.js";
 import { ago, byId, count, duration, h, hourMinute, ms, refill, trips } from "/assets/dom.js";
-import { rttClass } from "/assets/map.js";
 
 const MAX_ROWS = 200;
 
@@ -34,11 +33,13 @@ export function drawHeader(state) {
     h("span", {}, `version ${status.version}`),
   ]);
   const silent = status.regions - status.regions_alive;
-  const data = [status.state, status.problems, status.regions, silent, status.snapshot_version];
+  const draining = state.regions.filter((r) => r.is_draining).map((r) => r.id);
+  const data = [status.state, status.problems, status.regions, silent, draining, status.snapshot_version];
   refill("cluster", data, () => [
     h("span", { class: `pill ${status.state === "ok" ? "good" : "bad"}`, title: status.problems.join("; ") },
       status.state === "ok" ? "✓ healthy" : `! ${status.problems[0] ?? status.state}`),
     h("span", {}, `${status.regions_alive} of ${status.regions} regions alive`),
+    draining.length ? h("span", { class: "pill warn" }, `⇢ draining: ${draining.join(", ")}`) : "",
     h("span", {}, `placements v${status.snapshot_version}`),
   ]);
 }
@@ -297,36 +298,6 @@ function marksOf(state, d) {
   ];
 }
 
-/** The RTT matrix: regions by regions, then backends. */
-export function drawMatrix(state) {
-  const regions = state.regions.map((r) => r.id);
-  const backends = [...new Set(state.rtts.filter((r) => r.kind === "backend").map((r) => r.target))];
-  const cells = new Map(state.rtts.map((r) => [`${r.source}|${r.kind}|${r.target}`, r]));
-  refill("matrix", [regions, backends, state.rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
-    h("table", { class: "matrix" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "sr" }, "from")),
-        regions.map((id) => h("th", { scope: "col" }, id)),
-        backends.map((id, i) => h("th", { scope: "col", class: i ? "backend" : "backend first" }, "⛁ ", id)))),
-      h("tbody", {}, regions.map((from) => h("tr", { class: from === state.focusRegion ? "focus" : "" },
-        h("th", { scope: "row" }, from),
-        regions.map((to) => rttCell(cells.get(`${from}|peer|${to}`), from === to)),
-        backends.map((to, i) => rttCell(cells.get(`${from}|backend|${to}`), false, i === 0)))))),
-    h("ul", { class: "legend" },
-      h("li", {}, h("span", { class: "swatch rtt-near" }), "below 30"), h("li", {}, h("span", { class: "swatch rtt-mid" }), "30 to 150"),
-      h("li", {}, h("span", { class: "swatch rtt-far" }), "above 150"), h("li", {}, "◷ stale"), h("li", {}, "✕ failing")),
-  ]);
-}
-
-function rttCell(row, isSelf, isFirst = false) {
-  const edge = isFirst ? " first" : "";
-  if (isSelf) return h("td", { class: "self" }, "·");
-  if (!row) return h("td", { class: `rtt-none${edge}` }, "–");
-  const mark = { stale: " ◷", failing: " ✕" }[row.state] ?? "";
-  const title = `${row.source} to ${row.target}: ${row.state}, smoothed ${ms(row.srtt_ms)} ± ${ms(row.rttvar_ms)} ms`;
-  return h("td", { class: `${rttClass(row.rtt_ms)}${edge} ${row.state === "fresh" ? "" : "dim"}`, title },
-    ms(row.rtt_ms), mark ? h("span", { "aria-hidden": "true" }, mark) : "", mark ? h("span", { class: "sr" }, ` ${row.state}`) : "");
-}
-
 /** The latest events. */
 export function drawEvents(state) {
   const rows = state.events.slice(0, 40).map((e) => [ago(e.at, state.now), e.name, e.subject, e.detail, hourMinute(e.at)]);
@@ -339,7 +310,7 @@ export function drawEvents(state) {
 }
 
 function toneOf(name) {
-  if (DRIFTS[name]) return "warn";
+  if (DRIFTS[name] || name === "app.draining") return "warn";
   if (/fail|lost|down|unreachable|reverted|refused/.test(name)) return "bad";
   if (/moved|confirmed|recovered|placed/.test(name)) return "good";
   return isPolicy(name) ? "accent" : "";

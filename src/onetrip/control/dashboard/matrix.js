@@ -1,0 +1,37 @@
+// The RTT matrix: regions by regions, then backends.
+
+import { h, ms, refill } from "/assets/dom.js";
+import { rttClass } from "/assets/map.js";
+
+/** The RTT matrix: regions by regions, then backends. */
+export function drawMatrix(state) {
+  const regions = state.regions.map((r) => r.id);
+  const backends = [...new Set(state.rtts.filter((r) => r.kind === "backend").map((r) => r.target))];
+  const anycast = new Set(state.rtts.filter((r) => r.is_anycast).map((r) => r.target));
+  const draining = new Set(state.regions.filter((r) => r.is_draining).map((r) => r.id));
+  const cells = new Map(state.rtts.map((r) => [`${r.source}|${r.kind}|${r.target}`, r]));
+  refill("matrix", [regions, backends, [...draining], state.rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
+    h("table", { class: "matrix" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "sr" }, "from")),
+        regions.map((id) => h("th", { scope: "col" }, id)),
+        backends.map((id, i) => h("th", { scope: "col", class: i ? "backend" : "backend first" }, "⛁ ", id, anycast.has(id) ? h("small", {}, "anycast") : "")))),
+      h("tbody", {}, regions.map((from) => h("tr", { class: from === state.focusRegion ? "focus" : "" },
+        h("th", { scope: "row" }, from, draining.has(from) ? h("small", {}, "draining") : ""),
+        regions.map((to) => rttCell(cells.get(`${from}|peer|${to}`), from === to)),
+        backends.map((to, i) => rttCell(cells.get(`${from}|backend|${to}`), false, i === 0)))))),
+    h("ul", { class: "legend" },
+      h("li", {}, h("span", { class: "swatch rtt-near" }), "below 30"), h("li", {}, h("span", { class: "swatch rtt-mid" }), "30 to 150"),
+      h("li", {}, h("span", { class: "swatch rtt-far" }), "above 150"), h("li", {}, "◷ stale"), h("li", {}, "✕ failing"),
+      anycast.size ? h("li", {}, "anycast: answered in more than one place") : ""),
+  ]);
+}
+
+function rttCell(row, isSelf, isFirst = false) {
+  const edge = isFirst ? " first" : "";
+  if (isSelf) return h("td", { class: "self" }, "·");
+  if (!row) return h("td", { class: `rtt-none${edge}` }, "–");
+  const mark = { stale: " ◷", failing: " ✕" }[row.state] ?? "";
+  const title = `${row.source} to ${row.target}: ${row.state}, smoothed ${ms(row.srtt_ms)} ± ${ms(row.rttvar_ms)} ms`;
+  return h("td", { class: `${rttClass(row.rtt_ms)}${edge} ${row.state === "fresh" ? "" : "dim"}`, title },
+    ms(row.rtt_ms), mark ? h("span", { "aria-hidden": "true" }, mark) : "", mark ? h("span", { class: "sr" }, ` ${row.state}`) : "");
+}
