@@ -159,7 +159,10 @@ class Dispatch:
             raise late_error(turn, timeout)
 
     def release(self, response: ResponseHead) -> None:
-        """Keep the upstream connection if both messages on it ended cleanly, else close it."""
+        """Keep the upstream connection if both messages on it ended cleanly, else close it.
+
+        The response has been relayed whole; a reset now could only confuse its sender.
+        """
         up, pool = self.up, self._pool
         assert up is not None
         assert pool is not None
@@ -167,21 +170,31 @@ class Dispatch:
             response.keeps_alive and self.is_request_done and not up.received and not up.has_ended
         )
         if not is_clean:
-            self.drop()
+            self.drop(resets=not self.is_request_done)
             return
         self.up = self._pool = None
         pool.outstanding -= 1
         pool.release(up, self._record.first_byte_at)
 
-    def drop(self) -> None:
-        """Close the upstream connection, if there still is one."""
+    def drop(self, *, resets: bool = True) -> None:
+        """Close the upstream connection, if there still is one.
+
+        Args:
+            resets: tell the next hop that its message was cut off.
+        """
         up, pool = self.up, self._pool
         self.up = self._pool = None
         if pool is not None:
             pool.outstanding -= 1
-        if up is not None:
-            up.waker = None
+        if up is None:
+            return
+        up.waker = None
+        if not resets:
+            up.flush()
+        if resets or up.unsent:
             up.abort()
+        else:
+            up.close()
 
     def _request_pump(self) -> Pump:
         settings, meta = self._services.settings, self._head.meta
@@ -226,6 +239,8 @@ class Dispatch:
         """Send the request on the open connection and wait for the final response's head."""
         down, up = self._down, self.up
         assert up is not None
+        if down.is_lost:  # while we connected
+            raise DownstreamError("client closed the connection", kind=Kind.RESET)
         self._send_head(up, choice)
         while True:
             head = up.take_head()

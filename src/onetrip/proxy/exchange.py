@@ -9,6 +9,7 @@ Nothing here waits on one channel alone: every wait ends when either side has ne
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 from onetrip.errors import (
@@ -91,7 +92,11 @@ class Exchange:
             self._fail(error)
         except Exception as error:
             # A bug of ours costs this request, never the node.
-            self._services.log.error("proxy.exchange_failed", error=repr(error)[:200])
+            # Only where and what kind: its text could hold what a client sent.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            self._services.log.error(
+                "proxy.exchange_failed", error=type(error).__name__, at=f"{at.name}:{at.lineno}"
+            )
             self._fail(OnetripError("internal error"))
         finally:
             self._finish()
@@ -188,6 +193,7 @@ class Exchange:
             if not await down.wait_until(moved_at + self._services.settings.tunnel_timeout):
                 break
         self.record.bytes_in, self.record.bytes_out = tunnel.sizes
+        dispatch.drop(resets=not tunnel.is_done)
 
     def _pong(self) -> bool:
         self._keep = self._may_keep() and not self._head.has_body

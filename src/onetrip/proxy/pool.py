@@ -97,13 +97,19 @@ class EndpointPool:
         endpoint = self.endpoint
         upstream = None
         try:
-            upstream = await self._dial(
+            made = await self._dial(
                 lambda: Upstream(settings, self._closed, self._outbox),
                 endpoint.host,
                 endpoint.port,
                 timeout=settings.connect_timeout,
                 tls_name=endpoint.tls_name,
             )
+            if made.is_lost:
+                raise UpstreamError(
+                    f"{self.label} closed the connection at once", kind=Kind.CONNECT, retryable=True
+                )
+            upstream = made
+            upstream.is_counted = True
             return upstream
         except UpstreamError:
             self.avoid_until = self._clock.now() + settings.fail_time
@@ -132,7 +138,9 @@ class EndpointPool:
     def _closed(self, upstream: Upstream) -> None:
         if upstream in self._idle:
             self._idle.remove(upstream)
-        self._leave()
+        if upstream.is_counted:
+            upstream.is_counted = False
+            self._leave()
 
     def _leave(self) -> None:
         self._opened -= 1
@@ -158,7 +166,11 @@ class EndpointPool:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 await waiter
-        except TimeoutError as error:
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_one()  # our turn came too late for us
+            if not isinstance(error, TimeoutError):
+                raise
             raise UpstreamError(
                 f"no connection to {self.label} became free", kind=Kind.OVERLOADED, retryable=True
             ) from error

@@ -14,13 +14,14 @@ class Upstream(Channel):
     """A connection to an instance or a peer; used by one exchange at a time.
 
     Attributes:
+        is_counted: its pool counts it among the open ones.
         memo: the last response's status, fields and what was made of them for the client;
             servers often repeat them.
         uses: exchanges begun on it; more than one means it was kept from an earlier request.
         idle_since: when it went idle, monotonic s.
     """
 
-    __slots__ = ("_on_closed", "_reader", "idle_since", "memo", "uses")
+    __slots__ = ("_on_closed", "_reader", "idle_since", "is_counted", "memo", "uses")
 
     def __init__(
         self, settings: ProxySettings, on_closed: Callable[[Upstream], None], outbox: Outbox
@@ -29,6 +30,7 @@ class Upstream(Channel):
         self._reader = HeadReader(settings.limits)
         self._on_closed = on_closed
         self.memo: tuple[int, MessageMeta, bytes] | None = None
+        self.is_counted = False
         self.uses = 0
         self.idle_since = 0.0
 

@@ -169,6 +169,22 @@ class TestUpgrades:
             assert rig.observations == []
             assert (rig.lines[0]["bytes_in"], rig.lines[0]["bytes_out"]) == (12, 17)
 
+    async def test_last_words_of_a_client_reach_upstream_without_a_reset(self):
+        heard = asyncio.get_running_loop().create_future()
+
+        async def listen(connection):
+            await connection.read_head()
+            await connection.send(SWITCH)
+            heard.set_result(await connection.reader.read())
+
+        async with FakeUpstream(listen) as upstream, one_region(upstream.endpoint) as rig:
+            async with rig.client() as client:
+                await client.send(UPGRADE)
+                await client.head()
+                await client.send(b"x" * 50_000 + b"bye")
+            async with asyncio.timeout(3):
+                assert (await heard).endswith(b"bye")
+
     async def test_bytes_after_a_refused_upgrade_are_the_next_request(self):
         async def refuse(connection):
             while await connection.read_head():

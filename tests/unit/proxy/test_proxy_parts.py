@@ -379,6 +379,31 @@ class TestPool:
         pool.release(one, self.clock.now())
         assert await second is one
 
+    async def test_turn_granted_to_a_cancelled_waiter_goes_to_the_next(self):
+        pool = self.make(pool_connections=1)
+        one = await pool.connect()
+        first, second = (asyncio.ensure_future(pool.connect()) for _ in range(2))
+        await asyncio.sleep(0)
+        pool.release(one, self.clock.now())
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        async with asyncio.timeout(1):
+            assert await second is one
+
+    async def test_cancelled_connect_is_not_counted_twice(self):
+        pool = self.make()
+
+        async def cut_off(factory, host, port, *, timeout, tls_name):
+            protocol = factory()
+            protocol.connection_made(FakeTransport())
+            protocol.connection_lost(None)
+            raise asyncio.CancelledError
+
+        pool._dial = cut_off
+        with pytest.raises(asyncio.CancelledError):
+            await pool.connect()
+        assert pool.opened == 0
+
     async def test_old_idle_connections_are_closed(self):
         pool = self.make()
         old, young = await pool.connect(), await pool.connect()
