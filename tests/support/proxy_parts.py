@@ -127,6 +127,7 @@ class BalanceRig:
         proxies: dict[RegionId, Endpoint | None] | None = None,
         policy: Policy | None = None,
         can_hop: bool = True,
+        capacity: int | None = None,
     ) -> None:
         self.clock = VirtualClock()
         self.down: set[Target] = set()
@@ -135,7 +136,7 @@ class BalanceRig:
         self.balancer = Balancer(
             DEN, self.pool, lambda t: t not in self.down, self.clock, Random(3), settings.fail_time
         )
-        self.catalog = make_catalog(instances, policy=policy)
+        self.catalog = make_catalog(instances, policy=policy, capacity=capacity)
         topology = make_topology(proxies or dict.fromkeys(instances))
         self.balancer.update(self.catalog, topology, can_hop)
 

@@ -42,6 +42,7 @@ def make_catalog(
     hosts: tuple[str, ...] = ("shop.test",),
     policy: Policy | None = None,
     rules: tuple[RouteRule, ...] = (),
+    capacity: int | None = None,
 ) -> Catalog:
     """Return a catalog with one project, `shop`, whose instances are given by region."""
     environment = Environment(
@@ -50,6 +51,7 @@ def make_catalog(
         tuple(Instance(r, e) for r, endpoints in instances.items() for e in endpoints),
         {},
         rules,
+        capacity=capacity,
     )
     project = Project("shop", policy or Policy(), {"production": environment})
     return Catalog({"shop": project}, {}, 1)

@@ -103,6 +103,7 @@ def _environment(
         deployment=entry.deployment,
         health_path=entry.health_path,
         path_prefix=entry.path_prefix,
+        capacity=entry.capacity,
     )
 
 

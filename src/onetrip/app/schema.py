@@ -129,6 +129,7 @@ class EnvironmentEntry(Strict):
     deployment: Text = ""
     health_path: Path = "/"
     path_prefix: Path = "/"
+    capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
 
 class PlacementEntry(Strict):

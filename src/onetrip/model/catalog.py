@@ -140,6 +140,8 @@ class Environment:
     health_path: str = "/"
     path_prefix: str = "/"
     """Requests below this path belong to the environment; lets projects share a host."""
+    capacity: int | None = None
+    """Requests that one instance runs at once before others spill over; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

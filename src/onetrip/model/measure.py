@@ -118,6 +118,8 @@ class Arm(Enum):
     """Sent to a region that a decision needs to hear from."""
     FAILOVER = "failover"
     """The chosen region was down."""
+    SPILL = "spill"
+    """The chosen region had no room; the next-best one took it."""
     HINT = "hint"
     """Pinned by the user."""
 

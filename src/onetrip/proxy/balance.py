@@ -2,13 +2,15 @@
 
 The placement snapshot says which regions are wanted; readiness says which can serve. The choice
 never leaves the regions that the project's policy permits, whatever an older placement says.
-Inside this node's own region the endpoint is the less loaded of two random ones.
+Inside this node's own region the endpoint is the less loaded of two random ones; a region whose
+instances are all at their capacity is passed over for the next-best one.
 
 Source: M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 2001.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from random import Random
@@ -49,7 +51,13 @@ class _Region:
     instances: list[EndpointPool]
     peer: EndpointPool | None
     peer_target: Target
+    capacity: float
     refused_until: float = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every instance that this node sends to directly is at its capacity."""
+        return self.peer is None and all(p.outstanding >= self.capacity for p in self.instances)
 
 
 _Site = dict[RegionId, _Region]
@@ -99,6 +107,7 @@ class Balancer:
                         at = site.get(instance.region)
                         if at is None:
                             at = self._reach(instance.region, topology, through_nodes)
+                            at.capacity = environment.capacity or math.inf
                             site[instance.region] = at
                         at.instances.append(self._pool.at(instance.endpoint))
                 sites[environment.id] = site
@@ -127,11 +136,19 @@ class Balancer:
         site = self._sites.get(match.environment.id)
         if site is not None:
             arm, wanted = self._wanted(match, placement, share)
+            other = Arm.FAILOVER
             for region in self._candidates(site, wanted, placement):
                 at = site.get(region)
                 choice = at and self._reachable(at, region, tried)
                 if choice:
-                    choice.arm = arm if wanted is None or region == wanted else Arm.FAILOVER
+                    choice.arm = arm if wanted is None or region == wanted else other
+                    return choice
+                if at is not None and at.is_full:
+                    other = Arm.SPILL
+            if other is Arm.SPILL:
+                choice = self._queued(site, self._candidates(site, wanted, placement), tried)
+                if choice is not None:
+                    choice.arm = arm if choice.region == wanted else other
                     return choice
         raise UpstreamError(
             f"no permitted region of {match.environment.id} is ready", kind=Kind.UNAVAILABLE
@@ -146,7 +163,7 @@ class Balancer:
         site = self._sites.get(match.environment.id)
         at = site.get(self._region) if site is not None else None
         if at is not None:
-            pool = self._pick(at.instances, tried)
+            pool = self._pick(at.instances, tried, at.capacity)
             if pool is not None:
                 return Choice(arm, self._region, pool, via_peer=False, is_own=True)
         raise UpstreamError(
@@ -166,7 +183,7 @@ class Balancer:
         peer = None
         if through_nodes and is_remote and place is not None and place.proxy is not None:
             peer = self._pool.at(place.proxy)
-        return _Region([], peer, Target(TargetKind.PEER, region))
+        return _Region([], peer, Target(TargetKind.PEER, region), math.inf)
 
     def _wanted(
         self, match: Match, placement: Placement | None, share: float
@@ -193,24 +210,41 @@ class Balancer:
         self, at: _Region, region: RegionId, tried: Collection[EndpointPool]
     ) -> Choice | None:
         if at.peer is None:
-            pool = self._pick(at.instances, tried)
-            if pool is None:
-                return None
-            is_own = region == self._region
-            return Choice(Arm.DEFAULT, region, pool, via_peer=False, is_own=is_own)
+            return self._direct(at, region, tried, at.capacity)
         if at.peer in tried or self._is_future(at.peer.avoid_until, at.refused_until):
             return None
         if not self._is_ready(at.peer_target):
             return None
         return Choice(Arm.DEFAULT, region, at.peer, via_peer=True, is_own=False)
 
+    def _queued(
+        self, site: _Site, regions: Iterator[RegionId], tried: Collection[EndpointPool]
+    ) -> Choice | None:
+        """Return an instance to wait for when every region is full: that beats a refusal."""
+        for region in regions:
+            at = site.get(region)
+            if at is not None and at.peer is None:
+                choice = self._direct(at, region, tried, math.inf)
+                if choice is not None:
+                    return choice
+        return None
+
+    def _direct(
+        self, at: _Region, region: RegionId, tried: Collection[EndpointPool], capacity: float
+    ) -> Choice | None:
+        pool = self._pick(at.instances, tried, capacity)
+        if pool is None:
+            return None
+        return Choice(Arm.DEFAULT, region, pool, via_peer=False, is_own=region == self._region)
+
     def _pick(
-        self, pools: list[EndpointPool], tried: Collection[EndpointPool]
+        self, pools: list[EndpointPool], tried: Collection[EndpointPool], capacity: float
     ) -> EndpointPool | None:
         ready = [
             pool
             for pool in pools
-            if self._is_ready(pool.target)
+            if pool.outstanding < capacity
+            and self._is_ready(pool.target)
             and pool not in tried
             and not (pool.avoid_until and self._is_future(pool.avoid_until))
         ]

@@ -153,3 +153,42 @@ def rig_topology():
     from support.proxy_rig import make_topology
 
     return make_topology({DEN: None})
+
+
+AT_HOME = Placement(Status.AT_EDGE, (DEN, FRA, BOM), DEN)
+
+
+def test_full_region_spills_over_to_the_next_best():
+    rig = BalanceRig({DEN: [A, D], FRA: [B], BOM: [C]}, capacity=2)
+    taken = []
+    for _ in range(9):
+        choice = choose(rig, placement=AT_HOME)
+        choice.pool.outstanding += 1
+        taken.append((choice.arm, choice.region))
+    home, spilled = (Arm.DEFAULT, DEN), Arm.SPILL
+    assert taken[:8] == [home] * 4 + [(spilled, FRA)] * 2 + [(spilled, BOM)] * 2
+    assert taken[8] == home, "when every region is full, the wanted one keeps a queue"
+
+
+def test_instance_with_room_is_chosen_again_once_a_request_ends():
+    rig = BalanceRig({DEN: [A], FRA: [B]}, capacity=1)
+    first = choose(rig, placement=AT_HOME)
+    first.pool.outstanding += 1
+    assert choose(rig, placement=AT_HOME).region == FRA
+    first.pool.outstanding -= 1
+    assert choose(rig, placement=AT_HOME).region == DEN
+
+
+def test_full_node_refuses_what_a_peer_forwards():
+    rig = BalanceRig({DEN: [A], FRA: [B]}, proxies=PROXIES, capacity=1)
+    rig.balancer.choose_own(rig.match(), Arm.PLACED, ()).pool.outstanding += 1
+    with pytest.raises(UpstreamError) as caught:
+        rig.balancer.choose_own(rig.match(), Arm.PLACED, ())
+    assert caught.value.kind is Kind.UNAVAILABLE
+
+
+def test_denied_region_is_not_spilled_into():
+    policy = Policy(deny=frozenset({FRA}))
+    rig = BalanceRig({DEN: [A], FRA: [B], BOM: [C]}, policy=policy, capacity=1)
+    choose(rig, placement=AT_HOME).pool.outstanding += 1
+    assert choose(rig, placement=AT_HOME).region == BOM
