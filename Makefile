@@ -29,6 +29,7 @@ bars: $(VENV)/.ready-test
 
 docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md
+	$(BIN)/python scripts/grafana.py > grafana/onetrip.json
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "onetrip needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }

@@ -1,0 +1,344 @@
+"""Print grafana/onetrip.json: a dashboard over the metrics of docs/metrics.md.
+
+The rows follow a user's questions: does it help, what runs where, how far is everything, and what
+fails. Requests are counted by the duration histogram, which only the edge fills, so a request that
+passed two nodes counts once. Import the file in Grafana and choose the Prometheus data source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+Json = dict[str, Any]
+
+NODES = 'instance=~"$node"'
+"""Every query is filtered by the nodes chosen at the top of the page."""
+
+RATE = "[$__rate_interval]"
+WIDTH = 24
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+
+
+def target(expr: str, legend: str = "", *, is_table: bool = False) -> Json:
+    """Return one query; a table reads only the present."""
+    shape = {"format": "table", "instant": True} if is_table else {"legendFormat": legend}
+    return {"datasource": SOURCE, "expr": expr, **shape}
+
+
+def panel(
+    title: str,
+    about: str,
+    targets: list[Json],
+    *,
+    kind: str = "timeseries",
+    unit: str = "short",
+    width: int = 12,
+    **more: Any,
+) -> Json:
+    """Return a panel without a place; `layout` gives it one."""
+    letters = (chr(ord("A") + i) for i in range(len(targets)))
+    return {
+        "title": title,
+        "description": about,
+        "type": kind,
+        "datasource": SOURCE,
+        "targets": [{**t, "refId": letter} for t, letter in zip(targets, letters, strict=True)],
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "gridPos": {"w": width, "h": 4 if kind == "stat" else 8},
+        **more,
+    }
+
+
+def stat(title: str, about: str, expr: str, unit: str = "short") -> Json:
+    """Return one figure."""
+    options = {"colorMode": "value", "reduceOptions": {"calcs": ["lastNotNull"]}}
+    return panel(title, about, [target(expr)], kind="stat", unit=unit, width=6, options=options)
+
+
+def matrix(title: str, about: str, expr: str, rows: str, columns: str) -> Json:
+    """Return a table with one label down, another across, and the value in the cells."""
+    steps = [
+        {"color": "green", "value": None},
+        {"color": "yellow", "value": 0.030},
+        {"color": "red", "value": 0.150},
+    ]
+    defaults = {
+        "unit": "s",
+        "decimals": 1,
+        "custom": {"cellOptions": {"type": "color-background", "mode": "basic"}},
+        "thresholds": {"mode": "absolute", "steps": steps},
+    }
+    options = {"rowField": rows, "columnField": columns, "valueField": "Value"}
+    return panel(
+        title,
+        about,
+        [target(expr, is_table=True)],
+        kind="table",
+        fieldConfig={"defaults": defaults, "overrides": []},
+        transformations=[{"id": "groupingToMatrix", "options": options}],
+    )
+
+
+def gain() -> list[Json]:
+    """Return the row "does it help?"."""
+    placed = f'onetrip_place_routes{{{NODES}, status="placed"}}'
+    duration = "onetrip_proxy_request_duration_seconds"
+    arms = f'{duration}_bucket{{{NODES}, arm=~"placed|control|default"}}'
+    return [
+        stat(
+            "Measured saving",
+            "Mean over nodes and environments of the saving a placed request has against control.",
+            f"avg(onetrip_place_saving_seconds{{{NODES}}})",
+            "s",
+        ),
+        stat("Placed routes", "Routes that run in another region.", f"sum({placed})"),
+        stat(
+            "Requests a second",
+            "At their edge, so each counts once.",
+            f"sum(rate({duration}_count{{{NODES}}}{RATE}))",
+            "reqps",
+        ),
+        stat(
+            "Failed exchanges",
+            "Share of exchanges that failed, whoever was at fault.",
+            f"(sum(rate(onetrip_proxy_errors_total{{{NODES}}}{RATE})) or vector(0))"
+            f" / sum(rate(onetrip_proxy_requests_total{{{NODES}}}{RATE}))",
+            "percentunit",
+        ),
+        panel(
+            "Median latency by arm",
+            "Placed routes leave some requests at the default, as control: compare those two.",
+            [target(f"histogram_quantile(0.5, sum by (le, arm) (rate({arms}{RATE})))", "{{arm}}")],
+            unit="s",
+        ),
+        panel(
+            "p99 latency by arm",
+            "",
+            [target(f"histogram_quantile(0.99, sum by (le, arm) (rate({arms}{RATE})))", "{{arm}}")],
+            unit="s",
+        ),
+        panel(
+            "Measured saving by environment",
+            "A request, against the control group; per node that measured it.",
+            [target(f"onetrip_place_saving_seconds{{{NODES}}}", "{{route}} at {{instance}}")],
+            unit="s",
+            fieldConfig={"defaults": {"unit": "s"}, "overrides": []},
+        ),
+        panel(
+            "Requests by arm",
+            "",
+            [target(f"sum by (arm) (rate({duration}_count{{{NODES}}}{RATE}))", "{{arm}}")],
+            unit="reqps",
+        ),
+    ]
+
+
+def placement() -> list[Json]:
+    """Return the row "what runs where?"."""
+    duration = "onetrip_proxy_request_duration_seconds"
+    median = f"rate({duration}_bucket{{{NODES}}}{RATE})"
+    return [
+        panel(
+            "Requests by region that ran them",
+            "",
+            [
+                target(
+                    f"sum by (region, arm) (rate({duration}_count{{{NODES}}}{RATE}))",
+                    "{{region}} {{arm}}",
+                )
+            ],
+            unit="reqps",
+        ),
+        panel(
+            "Median latency by region",
+            "",
+            [target(f"histogram_quantile(0.5, sum by (le, region) ({median}))", "{{region}}")],
+            unit="s",
+        ),
+        panel(
+            "Routes by status",
+            "One for each route and edge.",
+            [target(f"sum by (status) (onetrip_place_routes{{{NODES}}})", "{{status}}")],
+        ),
+        panel(
+            "Moves and drift",
+            "Routes that changed region, and lasting shifts of their service time by cause.",
+            [
+                target(
+                    f"sum by (reason) (increase(onetrip_place_moves_total{{{NODES}}}{RATE}))",
+                    "move: {{reason}}",
+                ),
+                target(
+                    f"sum by (cause) (increase(onetrip_estimate_drifts_total{{{NODES}}}{RATE}))",
+                    "drift: {{cause}}",
+                ),
+            ],
+        ),
+    ]
+
+
+def distance() -> list[Json]:
+    """Return the row "how far is everything?"."""
+    kinds = "sum by (kind, failure) "
+    return [
+        matrix(
+            "RTT between regions",
+            "From row to column, newest estimate.",
+            f"max by (source_region, target_region) (onetrip_estimate_rtt_seconds{{{NODES}}})",
+            "source_region",
+            "target_region",
+        ),
+        matrix(
+            "RTT to backends",
+            "From region to backend, newest estimate.",
+            f"max by (source_region, backend) (onetrip_estimate_backend_rtt_seconds{{{NODES}}})",
+            "source_region",
+            "backend",
+        ),
+        panel(
+            "Probe failures",
+            "Probes that gave no RTT.",
+            [
+                target(
+                    f"{kinds}(rate(onetrip_probe_failures_total{{{NODES}}}{RATE}))",
+                    "{{kind}}: {{failure}}",
+                ),
+            ],
+            unit="cps",
+        ),
+        panel(
+            "Probes",
+            "",
+            [
+                target(
+                    f"sum by (kind) (rate(onetrip_probe_probes_total{{{NODES}}}{RATE}))", "{{kind}}"
+                )
+            ],
+            unit="cps",
+        ),
+    ]
+
+
+def health() -> list[Json]:
+    """Return the row "what fails?"."""
+    score = f"rate(onetrip_place_score_duration_seconds_bucket{{{NODES}}}{RATE})"
+    return [
+        panel(
+            "Errors by kind",
+            "By the side at fault.",
+            [
+                target(
+                    f"sum by (side, kind) (rate(onetrip_proxy_errors_total{{{NODES}}}{RATE}))",
+                    "{{side}}: {{kind}}",
+                )
+            ],
+            unit="cps",
+        ),
+        panel(
+            "Responses by status class",
+            "",
+            [
+                target(
+                    f"sum by (status_class) (rate(onetrip_proxy_requests_total{{{NODES}}}{RATE}))",
+                    "{{status_class}}",
+                )
+            ],
+            unit="reqps",
+        ),
+        panel(
+            "Peers' age",
+            "Time since each peer was last heard, by the node that waits longest.",
+            [
+                target(
+                    f"max by (region) (onetrip_cluster_peer_age_seconds{{{NODES}}})", "{{region}}"
+                ),
+            ],
+            unit="s",
+        ),
+        panel(
+            "Sync failures",
+            "",
+            [
+                target(
+                    f"sum by (region) (rate(onetrip_cluster_sync_failures_total{{{NODES}}}{RATE}))",
+                    "{{region}}",
+                )
+            ],
+            unit="cps",
+        ),
+        panel(
+            "Open connections",
+            "",
+            [target(f"sum by (side) (onetrip_proxy_connections{{{NODES}}})", "{{side}}")],
+        ),
+        panel(
+            "Scoring run, p99",
+            "",
+            [target(f"histogram_quantile(0.99, sum by (le, instance) ({score}))", "{{instance}}")],
+            unit="s",
+        ),
+    ]
+
+
+def layout(rows: Iterable[tuple[str, list[Json]]]) -> list[Json]:
+    """Place panels left to right under their row's title, and number them."""
+    placed: list[Json] = []
+    y = 0
+    for title, panels in rows:
+        at = {"x": 0, "y": y, "w": WIDTH, "h": 1}
+        placed.append({"type": "row", "title": title, "collapsed": False, "gridPos": at})
+        x, y, height = 0, y + 1, 0
+        for each in panels:
+            size = each["gridPos"]
+            if x + size["w"] > WIDTH:
+                x, y, height = 0, y + height, 0
+            placed.append({**each, "gridPos": {"x": x, "y": y, **size}})
+            x, height = x + size["w"], max(height, size["h"])
+        y += height
+    return [{"id": number, **each} for number, each in enumerate(placed, 1)]
+
+
+def variables() -> list[Json]:
+    """Return what is chosen at the top of the page: the data source, and the nodes."""
+    return [
+        {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus"},
+        {
+            "name": "node",
+            "label": "Node",
+            "type": "query",
+            "datasource": SOURCE,
+            "query": "label_values(onetrip_build_info, instance)",
+            "refresh": 2,
+            "multi": True,
+            "includeAll": True,
+            "current": {"text": "All", "value": "$__all"},
+        },
+    ]
+
+
+def dashboard() -> Json:
+    """Return the dashboard."""
+    rows = [
+        ("Does it help?", gain()),
+        ("What runs where?", placement()),
+        ("How far is everything?", distance()),
+        ("What fails?", health()),
+    ]
+    return {
+        "uid": "onetrip",
+        "title": "onetrip",
+        "description": "Smart placement: latency by arm, placements, RTTs, failures.",
+        "tags": ["onetrip"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": variables()},
+        "panels": layout(rows),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(dashboard(), indent=1))
