@@ -189,7 +189,9 @@ class Balancer:
         self, match: Match, placement: Placement | None, share: float
     ) -> tuple[Arm, RegionId | None]:
         if match.rule is not None and match.rule.is_local:
-            return Arm.DEFAULT, self._region
+            # The edge where it can serve, else what is nearest: never where the scores point.
+            default = placement.default if placement is not None else None
+            return Arm.DEFAULT, default or self._region
         if placement is None:
             return Arm.DEFAULT, None
         return assign(placement, match.key.method, share)

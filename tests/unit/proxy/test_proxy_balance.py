@@ -120,6 +120,13 @@ def test_local_rule_stays_at_the_edge_while_the_edge_can_serve():
     assert choose(rig, rule=rule).arm is Arm.FAILOVER
 
 
+def test_local_rule_of_an_edge_without_instances_uses_the_default_region():
+    rig = BalanceRig({FRA: [B], BOM: [C]}, proxies=PROXIES)
+    placement = Placement(Status.PLACED, (FRA, BOM), BOM)
+    choice = choose(rig, placement, rule=RouteRule("/static/**", is_local=True))
+    assert (choice.arm, choice.region) == (Arm.DEFAULT, BOM)
+
+
 def test_hopped_request_uses_own_instances_only():
     rig = BalanceRig(EVERYWHERE, proxies=PROXIES)
     choice = rig.balancer.choose_own(rig.match(), Arm.PLACED, [])
