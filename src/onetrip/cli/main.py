@@ -18,12 +18,11 @@ import typer
 
 import onetrip
 from onetrip.cli.client import DEFAULT_API, Client, UnreachableError
+from onetrip.cli.relay import relay
+from onetrip.cli.secret import read_token
 from onetrip.errors import ConfigError, OnetripError
 
 T = TypeVar("T")
-
-MAX_TOKEN = 4096
-"""Largest token file, bytes."""
 
 app = typer.Typer(
     help="Smart placement routing proxy: run each request where its latency is least.",
@@ -34,6 +33,7 @@ app = typer.Typer(
 )
 project = typer.Typer(help="List, show and change projects.", no_args_is_help=True)
 app.add_typer(project, name="project")
+app.command()(relay)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
 RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
@@ -321,20 +321,7 @@ def _become(module: str, arguments: list[str]) -> NoReturn:
 
 
 def _client(api: str, token_file: Path | None) -> Client:
-    return Client(api, _token(token_file))
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get("ONETRIP_TOKEN") or None
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_TOKEN + 1)
-    except OSError as error:
-        raise ConfigError(f"token file {file} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_TOKEN:
-        raise ConfigError(f"token file {file} exceeds limit of {MAX_TOKEN} bytes")
-    return data.decode("ascii", errors="replace").strip()
+    return Client(api, read_token(token_file))
 
 
 def _show(body: T, text: Callable[[T], str], as_json: bool) -> None:

@@ -1,0 +1,76 @@
+"""One relay process: built, started, told to stop by SIGTERM or SIGINT, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+
+import uvloop
+
+from onetrip.errors import ConfigError
+from onetrip.model.topology import Endpoint
+from onetrip.net.dial import TcpDialer
+from onetrip.observe.logs import Log, stderr_log
+from onetrip.relay.report import HttpPost, Reporter
+from onetrip.relay.server import RelayServer
+from onetrip.relay.settings import RelaySettings
+from onetrip.tasks import Tasks
+from onetrip.timing import MonotonicClock
+
+FINAL_REPORT_TIMEOUT = 2.0
+"""Longest wait for the last report to be taken, s."""
+
+
+def run(settings: RelaySettings, api: str, token: str | None) -> int:
+    """Relay until SIGTERM or SIGINT; return the process's exit code.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    return uvloop.run(_serve(settings, api, token))
+
+
+async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
+    clock = MonotonicClock()
+    log = stderr_log("info", clock.wall, backend=settings.backend)
+    server = RelayServer(settings, TcpDialer(), clock, log)
+    post = HttpPost(api, token)
+    name = secrets.token_hex(6)
+    reporter = Reporter(settings, name, lambda: server.counts, post, clock, log)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    tasks = Tasks(lambda task, error: _failed(log, task, error))
+    try:
+        try:
+            port = await server.start()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"--listen: {settings.listen}: {reason}") from error
+        tasks.spawn(reporter.cut_forever(), "relay.cut")
+        tasks.spawn(reporter.send_forever(), "relay.report")
+        where = Endpoint(settings.listen.host, port)
+        log.info("relay.started", relay=name, listen=str(where), to=str(settings.target))
+        await stopping.wait()
+        log.info("relay.draining", connections=server.connections)
+        await server.drain()
+    finally:
+        await server.stop()
+        await tasks.cancel(timeout=5.0)
+        await _last_report(reporter)
+        await post.close()
+    log.info("relay.stopped")
+    return 0
+
+
+async def _last_report(reporter: Reporter) -> None:
+    reporter.cut()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FINAL_REPORT_TIMEOUT):
+            await reporter.flush()
+
+
+def _failed(log: Log, task: str, error: BaseException) -> None:
+    log.error("relay.task_failed", task=task, error=type(error).__name__)
