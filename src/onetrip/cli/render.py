@@ -59,9 +59,13 @@ def status(body: schemas.StatusBody) -> str:
 def regions(body: schemas.RegionsBody) -> str:
     """Return the list of regions."""
     return table(
-        ("REGION", "TITLE", "NODE", ">HEARD", "NEAREST TO"),
+        ("REGION", "TITLE", "NODE", ">HEARD", "INSTANCES READY", "NEAREST TO"),
         (
-            (row.id, row.title, _liveness(row), _age(row), ", ".join(row.backends) or DASH)
+            (
+                *(row.id, row.title, _liveness(row), _age(row)),
+                f"{row.instances_ready} of {row.instances}" if row.instances else DASH,
+                ", ".join(row.backends) or DASH,
+            )
             for row in body.regions
         ),
     )
@@ -226,6 +230,8 @@ def _environment(body: schemas.EnvironmentBody) -> str:
         f"  hosts     {plain(', '.join(body.hosts))}  below {plain(body.path_prefix)}",
         f"  deployment {plain(body.deployment) or DASH}",
     ]
+    if body.capacity is not None:
+        rows.append(f"  capacity  {body.capacity} requests at once an instance, then spill over")
     rows += [f"  instance  {plain(i.region)}  {plain(i.endpoint)}" for i in body.instances]
     rows += [
         f"  binding   {plain(b.name)} -> {plain(b.backend)} ({plain(b.kind)} {plain(b.endpoint)})"

@@ -14,7 +14,7 @@ import msgspec
 
 from onetrip.control import schemas
 from onetrip.model.catalog import Backend, Catalog, Environment, Policy, Project
-from onetrip.model.measure import RouteKey, RttEstimate, Target, TargetKind
+from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, Target, TargetKind
 from onetrip.model.placement import Candidate, Decision, Saving, Status, TripEstimate
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus
 from onetrip.model.topology import Region, RegionId
@@ -39,8 +39,13 @@ def region_row(
     peer: PeerStatus | None,
     backends: list[str],
     is_draining: bool = False,
+    instances: tuple[int, int] = (0, 0),
 ) -> schemas.RegionRow:
-    """Describe one region; `peer` is its node's status as `own` sees it, if it has a node."""
+    """Describe one region; `peer` is its node's status as `own` sees it, if it has a node.
+
+    Args:
+        instances: how many there are, and how many of them are ready.
+    """
     is_self = region.id == own
     position = region.position
     return schemas.RegionRow(
@@ -50,9 +55,27 @@ def region_row(
         is_self=is_self,
         is_alive=True if is_self else peer.is_alive if peer else None,
         is_draining=is_draining,
+        instances=instances[0],
+        instances_ready=instances[1],
         age=0.0 if is_self else finite(peer.age) if peer else None,
         backends=backends,
     )
+
+
+def instance_counts(catalog: Catalog, rtts: Rtts, own: RegionId) -> dict[RegionId, tuple[int, int]]:
+    """Return how many instances each region has, and how many of them do not fail their probes.
+
+    An instance is judged by the node of its region, or by this one (`own`) where that has none.
+    """
+    found = {(i.region, str(i.endpoint)) for e in catalog.environments() for i in e.instances}
+    counts: dict[RegionId, tuple[int, int]] = {}
+    for region, endpoint in found:
+        target = Target(TargetKind.INSTANCE, endpoint)
+        seen = rtts.get(region, {}).get(target) or rtts.get(own, {}).get(target)
+        is_ready = seen is None or seen.state is not EstimateState.FAILING
+        total, ready = counts.get(region, (0, 0))
+        counts[region] = total + 1, ready + is_ready
+    return counts
 
 
 def nearest_backends(
@@ -260,6 +283,7 @@ def _environment_body(
         hosts=list(environment.hosts),
         path_prefix=environment.path_prefix,
         deployment=environment.deployment,
+        capacity=environment.capacity,
         instances=[schemas.InstanceRow(i.region, str(i.endpoint)) for i in environment.instances],
         bindings=[
             schemas.BindingRow(binding, target, backend.kind.value, str(backend.endpoint))

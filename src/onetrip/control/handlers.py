@@ -103,7 +103,9 @@ class Handlers:
         requests.query_of(request.query.items(), ())
         view = self._view
         peers = {peer.region: peer for peer in view.peers()}
-        backends = convert.nearest_backends(view.rtt_rows(), view.anycast)
+        rtts = view.rtt_rows()
+        backends = convert.nearest_backends(rtts, view.anycast)
+        instances = convert.instance_counts(view.catalog, rtts, view.region)
         rows = [
             convert.region_row(
                 region,
@@ -111,6 +113,7 @@ class Handlers:
                 peer=peers.get(region.id),
                 backends=backends.get(region.id, []),
                 is_draining=region.id in view.draining,
+                instances=instances.get(region.id, (0, 0)),
             )
             for region in view.topology.regions.values()
         ]

@@ -46,6 +46,7 @@ class RegionRow(Struct, frozen=True):
 
     Attributes:
         is_draining: it takes no new work while another region can.
+        instances, instances_ready: of all environments, and how many of them answer.
     """
 
     id: str
@@ -54,6 +55,8 @@ class RegionRow(Struct, frozen=True):
     is_self: bool
     is_alive: bool | None
     is_draining: bool
+    instances: int
+    instances_ready: int
     age: float | None
     backends: list[str]
     """Backends whose nearest region, by RTT, this one is."""
@@ -121,12 +124,13 @@ class BindingRow(Struct, frozen=True):
 
 
 class EnvironmentBody(Struct, frozen=True):
-    """One environment of a project."""
+    """One environment; `capacity` is requests at once an instance, null without a limit."""
 
     name: str
     hosts: list[str]
     path_prefix: str
     deployment: str
+    capacity: int | None
     instances: list[InstanceRow]
     bindings: list[BindingRow]
 

@@ -59,6 +59,7 @@ def test_regions_tell_what_their_nodes_do() -> None:
             peer=None if alive is None else PeerStatus(RegionId(name), alive, 0.5),
             backends=[],
             is_draining=draining,
+            instances=(3, 2),
         )
         for name, (alive, draining) in states.items()
     ]
@@ -66,6 +67,19 @@ def test_regions_tell_what_their_nodes_do() -> None:
     assert "this node, draining" in lines[1]
     assert "alive, draining" in lines[2]
     assert "silent  " in lines[3]
+    assert lines[0].split("  ")[-1] == "NEAREST TO"
+    assert all("2 of 3" in line for line in lines[1:])
+
+
+def test_capacity_is_shown_where_there_is_one() -> None:
+    view = FakeView()
+    shop = view.catalog.projects["shop"]
+    body = convert.project_body(shop, view.catalog.backends)
+    assert "capacity" not in render.project(body)
+    production = replace(shop.environments["production"], capacity=50)
+    limited = replace(shop, environments={"production": production})
+    text = render.project(convert.project_body(limited, view.catalog.backends))
+    assert "  capacity  50 requests at once an instance, then spill over" in text
 
 
 def test_right_aligned_columns_end_together() -> None:

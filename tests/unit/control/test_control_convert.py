@@ -108,6 +108,19 @@ def test_anycast_backend_has_no_home_and_is_marked_in_every_row() -> None:
     assert {(r.kind, r.target) for r in rows if r.is_anycast} == {("backend", "sessions")}
 
 
+def test_instances_are_counted_once_and_judged_by_their_own_region() -> None:
+    view, den, bom = FakeView(), RegionId("den"), RegionId("bom")
+    assert convert.instance_counts(view.catalog, view.rtt_rows(), den)[bom] == (1, 1)
+    target = Target(TargetKind.INSTANCE, "127.0.0.1:9000")
+    down = RttEstimate(target, math.nan, math.nan, math.nan, 0, 5, 0.0, EstimateState.FAILING)
+    up = replace(down, rtt=0.01, failures=0, state=EstimateState.FRESH)
+    rows = {den: {target: up}, bom: {target: down}}
+    counts = convert.instance_counts(view.catalog, rows, den)
+    assert (counts[den], counts[bom]) == ((1, 1), (1, 0))
+    # Where the region says nothing, this node's own probes decide.
+    assert convert.instance_counts(view.catalog, {den: {target: down}}, den)[bom] == (1, 0)
+
+
 def test_backend_without_any_rtt_is_near_nothing() -> None:
     target = Target(TargetKind.BACKEND, "lost")
     nan = math.nan

@@ -127,10 +127,12 @@ function flowLayer(points, data, unit) {
 
 const isLeftOf = (box, x) => x > box.x + box.width * 0.8;
 
-/** Return the line below a region's name: its drain, and the backends that are there. */
+/** Return the line below a region's name: its drain, lost instances, the backends that are there. */
 function noteOf(region) {
   const backends = region.backends.length ? `⛁ ${region.backends.join(", ")}` : "";
-  return [region.is_draining ? "⇢ draining" : "", backends].filter(Boolean).join("  ");
+  const lost = region.instances - region.instances_ready;
+  const instances = lost ? `${region.instances_ready} of ${region.instances} instances ready` : "";
+  return [region.is_draining ? "⇢ draining" : "", instances, backends].filter(Boolean).join("  ");
 }
 
 /** Return about where a region's name and backends stand, so that no arc label covers them. */
