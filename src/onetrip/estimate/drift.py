@@ -23,6 +23,10 @@ SERVICE_SHIFT = ShiftSettings(
 or 8 % are left to the window. Source: lognormal compute with sigma 0.4 raises no alarm in 20,000
 samples (tests/unit/estimate/test_estimate_drift.py)."""
 
+SETTLING = 12
+"""First times of a window that are not watched: caches warm up and connections open, which is not
+a new deployment."""
+
 RTT_MOVED = 0.05
 """Relative change of an RTT that can explain a shift; below it is ordinary drift."""
 
@@ -33,10 +37,11 @@ RTT_MOVED_ABSOLUTE = 0.001
 class DriftWatch:
     """Watches one window of service times."""
 
-    __slots__ = ("_detector",)
+    __slots__ = ("_detector", "_skipped")
 
     def __init__(self) -> None:
         self._detector = ShiftDetector(SERVICE_SHIFT)
+        self._skipped = 0
 
     def update(
         self, service: float, window: ServiceWindow
@@ -47,6 +52,9 @@ class DriftWatch:
             None, or the kind of drift with the mean before and after, s; `window` has then been
             cut to the samples after the shift.
         """
+        if self._skipped < SETTLING:
+            self._skipped += 1
+            return None
         if self._detector.update(service) is Shift.NONE:
             return None
         after = max(1, self._detector.run)

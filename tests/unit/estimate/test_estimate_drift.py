@@ -65,6 +65,13 @@ def test_one_spike_is_no_drift() -> None:
     assert run(book, services, 0.05) == []
 
 
+def test_a_slow_start_is_no_drift() -> None:
+    rng, book = np.random.default_rng(1), TrafficBook(DEN)
+    services = times(rng, 100, 3, 0.05)
+    services[:8] += 1.0
+    assert run(book, services, 0.05) == []
+
+
 def test_arms_start_anew_after_a_drift() -> None:
     rng, book = np.random.default_rng(1), TrafficBook(DEN)
     run(book, times(rng, 50, 11, 0.229), 0.229)
