@@ -1,0 +1,52 @@
+"""Memory of an idle node, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from support.ports import free_ports
+
+LIMIT = 60 * 1024
+"""KiB of resident memory of a node without traffic."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_idle_node_stays_small(tmp_path: Path) -> None:
+    proxy, admin = free_ports(2)
+    config = tmp_path / "onetrip.yaml"
+    config.write_text(
+        f"listen: 127.0.0.1:{proxy}\n"
+        f"admin: {{listen: '127.0.0.1:{admin}'}}\n"
+        "regions: {here: {}}\n"
+    )
+    command = [sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(config)]
+    with (tmp_path / "log").open("wb") as log:
+        node = subprocess.Popen(command, stderr=log)
+        try:
+            wait_for(tmp_path / "log", "app.started")
+            time.sleep(1.0)
+            assert resident(node.pid) < LIMIT
+        finally:
+            os.kill(node.pid, signal.SIGTERM)
+            assert node.wait(15) == 0
+
+
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def resident(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
