@@ -66,7 +66,7 @@ async def test_project_that_is_off_shows_what_the_toggle_would_save() -> None:
         await page.evaluate(f"{SWITCH}.click()")
         await page.wait_for(f"!{hidden}")
         text = await text_of(page, "#whatif")
-        assert "21.7 % of requests would move, saving 1,664 ms each (361 ms over all)" in text
+        assert "22 % of requests would move, saving 1,664 ms each (361 ms over all)" in text
         assert "1 route needs more traffic" in text
         assert "/search from den: needs 14 more requests from den" in text
         assert "1,664 ms" in await text_of(page, "#tiles")

@@ -55,7 +55,9 @@ def sentence(body: DecisionBody) -> str:
         case "off":
             return f"off, runs in {here}"
         case "at edge":
-            return f"stays at the edge, in {here}"
+            # The default is not the edge where the edge itself cannot serve.
+            is_edge = not body.regions or body.regions[0] == body.edge
+            return f"stays at {'the edge' if is_edge else 'its default'}, in {here}"
         case "analyzing":
             return f"analyzing, runs in {here} meanwhile"
         case "insufficient traffic":

@@ -5,12 +5,12 @@ Pure functions of API bodies. The last line is the answer; the table above it is
 
 from __future__ import annotations
 
-from onetrip.cli.render import DASH, left_out, percent, plain, table
+from onetrip.cli.render import DASH, left_out, plain, table
 from onetrip.control.whatif import WhatIfBody, WhatIfRow, WhatIfTotal
 
 HEADS = (
     *("CITY", "METHOD", "ROUTE", ">REQUESTS", ">NOW ms", "WOULD RUN IN", ">THEN ms", ">SAVING ms"),
-    *("95 % INTERVAL", "WHY"),
+    *("95 % INTERVAL", "STATUS"),
 )
 
 
@@ -43,7 +43,7 @@ def _moves(found: WhatIfTotal) -> str:
     if not found.moved_requests or found.moved_ratio is None:
         return "no request would move"
     saving = f"saving {_ms(found.moved_saving_ms)} each ({_ms(found.saving_ms)} over all)"
-    return f"{percent(found.moved_ratio)} of requests would move, {saving}"
+    return f"{_figure(100 * found.moved_ratio)} % of requests would move, {saving}"
 
 
 def _bounds(found: WhatIfTotal) -> str:
@@ -66,18 +66,18 @@ def _cells(row: WhatIfRow, several: bool) -> tuple[str, ...]:
         _figure(row.predicted_ms) if is_moved else DASH,
         _figure(row.saving_ms),
         _span(row.low_ms, row.high_ms) if is_moved else DASH,
-        _why(row),
+        _status(row),
     )
 
 
-def _why(row: WhatIfRow) -> str:
+def _status(row: WhatIfRow) -> str:
     if row.status == "placed":
-        return row.reason
+        return "would move"
     return f"{row.status}: {row.missing or row.reason}"
 
 
 def _figure(value: float | None) -> str:
-    """Return milliseconds with a digit that matters: tenths below 10, none above."""
+    """Return a number with a digit that matters: tenths below 10, none above."""
     if value is None:
         return DASH
     if value == 0:

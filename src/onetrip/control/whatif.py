@@ -130,9 +130,10 @@ def _row(row: WhatIf) -> WhatIfRow:
         edge=row.edge,
         requests=row.requests,
         default=placement.default,
-        default_ms=milliseconds(row.default),
+        # A fit without any data predicts 0, which no request can take.
+        default_ms=milliseconds(row.default) if row.default > 0 else None,
         runs_in=placement.regions[0] if placement.regions else None,
-        predicted_ms=milliseconds(row.predicted),
+        predicted_ms=milliseconds(row.predicted) if row.predicted > 0 else None,
         saving_ms=milliseconds(saving),
         low_ms=milliseconds(low),
         high_ms=milliseconds(high),

@@ -69,7 +69,7 @@ def test_each_backend_has_its_column() -> None:
         (Status.OFF, "off, runs in bom"),
         (Status.ANALYZING, "analyzing, runs in bom meanwhile"),
         (Status.PLACED, "placed in bom - saves 2284.5 ms (91 %), predicted"),
-        (Status.AT_EDGE, "stays at the edge, in bom"),
+        (Status.AT_EDGE, "stays at its default, in bom"),
         (Status.PINNED, "pinned to bom by its hint - saves 2284.5 ms (91 %), predicted"),
         (Status.INSUFFICIENT_TRAFFIC, "insufficient traffic, runs in bom"),
         (Status.NOT_HELPING, "not helping, went back to bom"),
@@ -123,6 +123,11 @@ def test_source_of_the_trips_is_told(source: str, requests: int, regions: int, w
     _, _, found = bodies("/orders/{id}")
     trips = replace(found.trips, source=source, requests=requests, regions=regions)
     assert words in decision(convert.decision_body(replace(found, trips=trips)), []) + "\n"
+
+
+def test_route_that_stays_at_its_edge_says_so() -> None:
+    body, _, _ = bodies("/about")
+    assert sentence(body) == "stays at the edge, in den"
 
 
 def test_pin_that_costs_says_so() -> None:

@@ -94,6 +94,12 @@ def test_limit_cuts_the_list_but_never_the_totals() -> None:
     assert (len(short.rows), short.total, short.totals) == (2, 15, whole.totals)
 
 
+def test_latency_predicted_without_data_is_not_known() -> None:
+    blank = replace(row(Status.ANALYZING, 1, 0.0), default=0.0, predicted=0.0)
+    listed = what_if_body("shop", "off", [blank], RegionOrder(()), 100).rows[0]
+    assert (listed.default_ms, listed.predicted_ms) == (None, None)
+
+
 def test_unreachable_route_runs_nowhere_and_is_not_called_unknown() -> None:
     base = row(Status.UNREACHABLE, 10, 0.0)
     lost = replace(

@@ -1,6 +1,6 @@
 // The panel of a project that is off: what would move if it were on, ranked by the time it saves.
 
-import { byId, count, h, ms, refill, s, trips } from "/assets/dom.js";
+import { byId, count, h, ms, refill, s } from "/assets/dom.js";
 
 const MAX_SHOWN = 6; // before the others fold away
 const MAX_UNKNOWN = 4;
@@ -30,7 +30,7 @@ function sentence({ total, totals }) {
   if (!total) return h("p", { class: "empty" }, "No request seen yet. It learns from ordinary traffic, also while it is off.");
   if (!totals.moved_requests) return h("p", { class: "headline" }, "No request would move.");
   return [
-    h("p", { class: "headline" }, h("strong", {}, `${trips(totals.moved_ratio * 100)} %`), " of requests would move, saving ",
+    h("p", { class: "headline" }, h("strong", {}, `${ms(totals.moved_ratio * 100)} %`), " of requests would move, saving ",
       h("strong", { class: "gain" }, milliseconds(totals.moved_saving_ms)), ` each (${milliseconds(totals.saving_ms)} over all).`),
     h("p", { class: "note" }, `95 % interval ${span(totals.moved_low_ms, totals.moved_high_ms)} ms each, `
       + `${span(totals.low_ms, totals.high_ms)} ms over all ${count(totals.requests)} requests`),
