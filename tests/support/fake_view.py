@@ -32,6 +32,7 @@ from onetrip.model.measure import (
     RttEstimate,
     Target,
     TargetKind,
+    TripEvidence,
 )
 from onetrip.model.placement import (
     Candidate,
@@ -43,6 +44,7 @@ from onetrip.model.placement import (
     TripEstimate,
     WhatIf,
 )
+from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -131,6 +133,7 @@ class FakeView:
             version=3,
         )
         self._events = _first_events(self.toggled_at)
+        self.flips: list[FlipReport] = []
         self._draining: frozenset[RegionId] = frozenset()
 
     @property
@@ -159,6 +162,33 @@ class FakeView:
     async def set_draining(self, is_draining: bool) -> None:
         """Remember the drain of the own region."""
         self._draining = frozenset([self.region] if is_draining else [])
+
+    def take_flips(self, report: FlipReport) -> None:
+        """Remember a relay's report."""
+        self.flips.append(report)
+
+    def relays(self) -> list[RelayStatus]:
+        """Return the relays of the orders database."""
+        key, trips = next((d.key, d.trips) for d in self.decisions("shop"))
+        found = TripEvidence("orders-db", trips.round_trips["orders-db"], 0.1, 1284, "relay")
+        return [
+            RelayStatus(
+                backend="orders-db",
+                project="",
+                relays=2,
+                age=0.4,
+                delay=0.001,
+                trips=14_124,
+                setup_trips=48,
+                connections=12,
+                opaque=0,
+                windows=840,
+                requests=1284.0,
+                trips_per_request=11.0,
+                background=0.0,
+                routes=((key, found),),
+            )
+        ]
 
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """Return estimates for every pair."""

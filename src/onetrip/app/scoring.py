@@ -16,6 +16,7 @@ from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.anycast import find_anycast
 from onetrip.estimate.filters import RttBook
+from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.sequential import compare
 from onetrip.estimate.timings import TimingBook, timing_evidence
@@ -24,6 +25,7 @@ from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
     Arm,
     Drift,
+    DriftKind,
     Observation,
     RouteKey,
     ServiceSummary,
@@ -79,6 +81,8 @@ class Scorer:
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
         self._names: dict[EnvironmentId, dict[str, str]] = {}
         self._timings = TimingBook()
+        self.flips = FlipsBook()
+        """What the database relays of this region counted."""
         self._matrix: RttMatrix | None = None
         self._now = clock.now()
         self.placer = Placer(region)
@@ -98,6 +102,7 @@ class Scorer:
         self._backends = {
             e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
         }
+        self.flips.update(self._backends)
         # Server-Timing may name a binding or its backend.
         self._names = {
             e.id: {b: b for b in e.bindings.values()} | dict(e.bindings)
@@ -111,6 +116,9 @@ class Scorer:
         backends = self._backends.get(seen.key.environment)
         if backends is None:
             return
+        if seen.service is not None and seen.sent_at and seen.region == self._region:
+            sent_at = seen.sent_at + self._clock.wall() - self._clock.now()
+            self.flips.observe(seen.key, sent_at, sent_at + seen.service, seen.is_error)
         if seen.service is None and seen.latency is not None and self._is_direct(seen):
             seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
         row = self.rows.get(seen.region, {})
@@ -141,6 +149,7 @@ class Scorer:
         now = self._clock.now()
         elapsed, self._now = max(1e-3, now - self._now), now
         with self._metrics.score_duration.time():
+            self.flips.settle(self._clock.wall())
             self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
             regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
             self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
@@ -157,6 +166,8 @@ class Scorer:
             self._report_move(move)
         for drift in self._traffic.drifts():
             self._report_drift(drift)
+            if drift.kind is DriftKind.CODE:
+                self.flips.forget(drift.key)
         self._export(routes)
 
     def _note_anycast(self, matrix: RttMatrix) -> None:
@@ -190,7 +201,7 @@ class Scorer:
         return inputs
 
     def _evidence(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
-        found = self._timings.counts(now)
+        found = self._told(now)
         for row in self._cluster.evidence():
             found.setdefault(row.key, []).append(row.evidence)
         durations = self._timings.durations(now)
@@ -198,6 +209,13 @@ class Scorer:
             durations.setdefault(each.key, []).append(each.summary)
         for key, rows in durations.items():
             found.setdefault(key, []).extend(timing_evidence(rows))
+        return found
+
+    def _told(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
+        # Round trips that were counted in this region: by applications, and by relays.
+        found = self._timings.counts(now)
+        for key, rows in self.flips.evidence(self._clock.wall()).items():
+            found.setdefault(key, []).extend(rows)
         return found
 
     def _route_input(
@@ -262,7 +280,7 @@ class Scorer:
     def shared(self, now: float) -> tuple[list[ServiceRow], list[EvidenceRow]]:
         """Return the durations and counts that peers should know."""
         durations = self._timings.durations(now).items()
-        counts = self._timings.counts(now).items()
+        counts = self._told(now).items()
         return (
             [ServiceRow(key, row) for key, rows in durations for row in rows],
             [EvidenceRow(key, row) for key, rows in counts for row in rows],

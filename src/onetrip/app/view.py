@@ -11,6 +11,7 @@ from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
+from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -149,6 +150,17 @@ class LiveView:
     async def reload(self) -> str:
         """See `NodeView`."""
         return await self._reload()
+
+    def take_flips(self, report: FlipReport) -> None:
+        """See `NodeView`."""
+        self._scorer.flips.report(report, self._clock.wall())
+        self._metrics.relay_trips.labels(report.backend).inc(report.trips)
+        self._metrics.relay_setup_trips.labels(report.backend).inc(report.setup_trips)
+        self._metrics.relay_connections.labels(report.backend).inc(report.connections)
+
+    def relays(self) -> list[RelayStatus]:
+        """See `NodeView`."""
+        return self._scorer.flips.statuses(self._clock.wall())
 
     @property
     def draining(self) -> frozenset[RegionId]:

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import onetrip
-from onetrip.control import convert, requests, schemas
+from onetrip.control import convert, relays, requests, schemas
 from onetrip.control.problems import RefusedError
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
@@ -59,6 +59,8 @@ class Handlers:
             web.get("/v1/projects/{name}/history", self.history),
             web.get("/v1/latencies", self.latencies),
             web.get("/v1/events", self.events),
+            web.get("/v1/relays", self.relays),
+            web.post("/v1/flips", self.take_flips),
             web.post("/v1/drain", self.drain),
             web.post("/v1/reload", self.reload),
         ]
@@ -206,6 +208,17 @@ class Handlers:
         limit = requests.limit_of(query, DEFAULT_EVENTS, MAX_EVENTS)
         rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
         return _reply(schemas.EventsBody(rows))
+
+    async def relays(self, request: web.Request) -> web.Response:
+        """List the database relays of the node's region, and what was learned from them."""
+        requests.query_of(request.query.items(), ())
+        return _reply(relays.RelaysBody([relays.relay_row(row) for row in self._view.relays()]))
+
+    async def take_flips(self, request: web.Request) -> web.Response:
+        """Take what a database relay counted in the last interval."""
+        requests.query_of(request.query.items(), ())
+        self._view.take_flips(relays.report_of(await _body(request), self._view.catalog))
+        return web.Response(status=204)
 
     async def drain(self, request: web.Request) -> web.Response:
         """Drain the node's own region, or end its drain."""

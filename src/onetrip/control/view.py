@@ -12,6 +12,7 @@ from typing import Protocol
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
+from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -82,6 +83,16 @@ class NodeView(Protocol):
         Raises:
             ConfigError: it cannot be used; the old one keeps running.
         """
+
+    def take_flips(self, report: FlipReport) -> None:
+        """Take what a database relay of this region counted.
+
+        Raises:
+            OnetripError: kind OVERLOADED, more relays than are followed.
+        """
+
+    def relays(self) -> list[RelayStatus]:
+        """Return the database relays of this node's region."""
 
     @property
     def draining(self) -> frozenset[RegionId]:

@@ -160,6 +160,8 @@ class Observation:
     at: float
     timings: tuple[Timing, ...] = ()
     """What the instance told in Server-Timing."""
+    sent_at: float = 0.0
+    """When the request was written to the instance; 0 when it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

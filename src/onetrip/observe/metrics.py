@@ -134,6 +134,25 @@ class Metrics:
             ["region"],
             registry=r,
         )
+        # relay
+        self.relay_trips = Counter(
+            "onetrip_relay_trips_total",
+            "Round trips of queries that database relays counted, by backend.",
+            ["backend"],
+            registry=r,
+        )
+        self.relay_setup_trips = Counter(
+            "onetrip_relay_setup_trips_total",
+            "Round trips that set database connections up, by backend.",
+            ["backend"],
+            registry=r,
+        )
+        self.relay_connections = Counter(
+            "onetrip_relay_connections_total",
+            "Connections opened through database relays, by backend.",
+            ["backend"],
+            registry=r,
+        )
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",

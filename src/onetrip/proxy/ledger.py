@@ -167,6 +167,7 @@ class Ledger:
                 is_cold=record.is_cold,
                 at=now,
                 timings=timings,
+                sent_at=record.sent_at,
             )
         )
 
