@@ -55,8 +55,15 @@ from onetrip.timing import Clock, MonotonicClock
 SAVE_INTERVAL = 15.0
 """Seconds between two writes of what was learned; at most this much is lost by a crash."""
 
+REPORTED_ROUTES = 200
+"""Routes explained to the peers, the busiest ones: explanations are for people, and a node can be
+asked itself about the rest."""
+
 SILENT_PEER = 5.0
 """Least time without news after which a peer counts as gone, s."""
+
+SWITCH_INTERVAL = 0.001
+"""Longest time a busy thread keeps others from running, s; the default is five times that."""
 
 STOP_TIMEOUT = 5.0
 """Bound on ending background work, s."""
@@ -358,6 +365,7 @@ class Node:
         rows = self._rtts.estimates(now).values()
         services = self._traffic.services(now).items()
         durations, evidence = self.scorer.shared(now)
+        busiest = self.scorer.placer.busiest(REPORTED_ROUTES)
         return Report(
             region=self.region,
             boot=self.view.started_at,
@@ -367,9 +375,9 @@ class Node:
             services=[ServiceRow(key, s) for key, found in services for s in found],
             durations=durations,
             evidence=evidence,
-            decisions=self.scorer.placer.decisions(),
-            what_if=self.scorer.placer.what_if(),
-            latencies=self._traffic.latencies(now),
+            decisions=self.scorer.placer.decisions(busiest),
+            what_if=self.scorer.placer.what_if(busiest),
+            latencies=self._traffic.latencies(now, busiest),
             policies=list(self._cluster.policies().values()),
         )
 
@@ -423,6 +431,8 @@ def run(config_path: Path, region: str | None = None) -> int:
     Returns:
         The process's exit code: 0 after a clean stop, 2 for a configuration that cannot be used.
     """
+    # Scoring of many routes runs in a thread: it must give way to requests quickly.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         settings = load_settings(config_path, region)
         return uvloop.run(_serve(settings))

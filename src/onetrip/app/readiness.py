@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
@@ -18,20 +17,28 @@ from onetrip.place.placer import EnvironmentInput
 Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
 
 
-@dataclass(frozen=True, slots=True)
 class Readiness:
     """The state of the cluster as one node sees it.
 
-    Attributes:
+    Args:
         region: this node's own region.
         rows: each region's RTT row.
         draining: regions that take no new work while another one can.
     """
 
-    region: RegionId
-    topology: Topology
-    rows: Rows
-    draining: frozenset[RegionId] = frozenset()
+    def __init__(
+        self,
+        region: RegionId,
+        topology: Topology,
+        rows: Rows,
+        draining: frozenset[RegionId] = frozenset(),
+    ) -> None:
+        self._region = region
+        self._topology = topology
+        self._rows = rows
+        self._draining = draining
+        # Nearly always empty: then every environment is ready wherever it has an instance.
+        self._failing = {r: failing for r, row in rows.items() if (failing := _failing_of(row))}
 
     def environments(
         self, catalog: Catalog, backends: Mapping[EnvironmentId, tuple[str, ...]]
@@ -49,36 +56,35 @@ class Readiness:
 
     def instances(self, env: Environment) -> dict[RegionId, bool]:
         """Return the regions that have an instance, and whether one there can take requests."""
+        if not self._failing and not self._draining:
+            return dict.fromkeys([i.region for i in env.instances], True)
         found: dict[RegionId, bool] = {}
         for instance in env.instances:
             target = Target(TargetKind.INSTANCE, str(instance.endpoint))
             ready = self._is_ready(instance.region, target)
             found[instance.region] = found.get(instance.region, False) or ready
-        kept = {r: ok and r not in self.draining for r, ok in found.items()}
+        kept = {r: ok and r not in self._draining for r, ok in found.items()}
         # A drain must not take the last region away.
         return kept if any(kept.values()) else found
 
     def _is_ready(self, region: RegionId, target: Target) -> bool:
-        own = self.rows.get(self.region, {})
-        there = self.rows.get(region, {})
-        if region == self.region:
-            return not is_failing(own, target)
-        place = self.topology.regions.get(region)
-        if place is None or place.proxy is None:
-            return not is_failing(own, target)
+        own = self._failing.get(self._region, frozenset())
+        place = self._topology.regions.get(region)
+        if region == self._region or place is None or place.proxy is None:
+            return target not in own
         # Through its node: the node must answer us, and it must see its instance.
-        if is_failing(own, Target(TargetKind.PEER, region)):
+        if Target(TargetKind.PEER, region) in own:
             return False
-        return not is_failing(there if target in there else own, target)
+        if target in self._rows.get(region, {}):
+            return target not in self._failing.get(region, frozenset())
+        return target not in own
+
+
+def _failing_of(row: Mapping[Target, RttEstimate]) -> frozenset[Target]:
+    return frozenset(t for t, e in row.items() if e.state is EstimateState.FAILING)
 
 
 def rtt_of(row: Mapping[Target, RttEstimate], target: Target) -> float:
     """Return an RTT, s; NaN when unknown."""
     estimate = row.get(target)
     return estimate.rtt if estimate is not None else math.nan
-
-
-def is_failing(row: Mapping[Target, RttEstimate], target: Target) -> bool:
-    """Tell whether the last probes of `target` failed; a target never probed does not fail."""
-    estimate = row.get(target)
-    return estimate is not None and estimate.state is EstimateState.FAILING

@@ -6,6 +6,7 @@ meets RTTs: each exchange is filed with the RTTs of its moment.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -39,6 +40,9 @@ from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.place.placer import Move, Placer, RouteInput
 from onetrip.timing import Clock
+
+INLINE_ROUTES = 50
+"""Routes up to which a round is so short that a thread would cost more than it saves."""
 
 RATE_SMOOTHING = 0.2
 """Weight of the newest run in a route's request rate."""
@@ -86,6 +90,8 @@ class Scorer:
         self._matrix: RttMatrix | None = None
         self._now = clock.now()
         self.placer = Placer(region)
+        self.lock = asyncio.Lock()
+        """Held while the placer works; whoever reads its memory whole must hold it, too."""
         self.rows: Rows = {}
         self.anycast: frozenset[str] = frozenset()
         self.draining: frozenset[RegionId] = frozenset()
@@ -145,30 +151,38 @@ class Scorer:
     # --- deciding ---------------------------------------------------------------------------
 
     async def run_once(self) -> None:
-        """Score everything once and publish."""
-        now = self._clock.now()
+        """Score everything once and publish; rounds never overlap."""
+        async with self.lock:
+            with self._metrics.score_duration.time():
+                moves, routes = await self._decide()
+            self._publish(self.placer.snapshot)
+            self._timings.keep(self._traffic.routes())
+            for move in moves:
+                self._traffic.begin_trial(move.key)
+                self._report_move(move)
+            for drift in self._traffic.drifts():
+                self._report_drift(drift)
+                if drift.kind is DriftKind.CODE:
+                    self.flips.forget(drift.key)
+            self._export(routes)
+
+    async def _decide(self) -> tuple[list[Move], list[RouteInput]]:
+        now, wall = self._clock.now(), self._clock.wall()
         elapsed, self._now = max(1e-3, now - self._now), now
-        with self._metrics.score_duration.time():
-            self.flips.settle(self._clock.wall())
-            self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
-            regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
-            self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
-            self._note_anycast(self._matrix)
-            draining = self._cluster.draining() | self.draining
-            ready = Readiness(self._region, self.topology, self.rows, draining)
-            environments = ready.environments(self.catalog, self._backends)
-            routes = self._route_inputs(now, elapsed)
-            moves = self.placer.decide(self._matrix, environments, routes, now, self._clock.wall())
-        self._publish(self.placer.snapshot)
-        self._timings.keep(self._traffic.routes())
-        for move in moves:
-            self._traffic.begin_trial(move.key)
-            self._report_move(move)
-        for drift in self._traffic.drifts():
-            self._report_drift(drift)
-            if drift.kind is DriftKind.CODE:
-                self.flips.forget(drift.key)
-        self._export(routes)
+        self.flips.settle(wall)
+        self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
+        regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
+        matrix = self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
+        self._note_anycast(matrix)
+        draining = self._cluster.draining() | self.draining
+        ready = Readiness(self._region, self.topology, self.rows, draining)
+        environments = ready.environments(self.catalog, self._backends)
+        routes = self._route_inputs(now, elapsed)
+        if len(routes) <= INLINE_ROUTES:
+            return self.placer.decide(matrix, environments, routes, now, wall), routes
+        # The inputs are values and the placer is only used here: requests need not wait for it.
+        moves = await asyncio.to_thread(self.placer.decide, matrix, environments, routes, now, wall)
+        return moves, routes
 
     def _note_anycast(self, matrix: RttMatrix) -> None:
         positions = [self.topology.regions[r].position for r in matrix.regions]

@@ -17,6 +17,9 @@ from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
 
+MAX_ROUTES = 500
+"""Routes told when no project is named, the busiest ones."""
+
 MAX_EVENTS = 1000
 """Events kept in memory; the store keeps more."""
 
@@ -117,18 +120,25 @@ class LiveView:
 
     def decisions(self, project: str | None) -> list[Decision]:
         """See `NodeView`."""
-        found = [*self._scorer.placer.decisions(), *self._cluster.decisions()]
+        found = [*self._scorer.placer.decisions(self._own(project)), *self._cluster.decisions()]
         return [d for d in found if project is None or d.key.environment.project == project]
 
     def what_if(self, project: str) -> list[WhatIf]:
         """See `NodeView`."""
-        found = [*self._scorer.placer.what_if(), *self._cluster.what_if()]
+        found = [*self._scorer.placer.what_if(self._own(project)), *self._cluster.what_if()]
         return [row for row in found if row.key.environment.project == project]
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """See `NodeView`."""
-        found = [*self._traffic.latencies(self._clock.now()), *self._cluster.latencies()]
+        own = self._traffic.latencies(self._clock.now(), self._own(project))
+        found = [*own, *self._cluster.latencies()]
         return [row for row in found if project is None or row.key.environment.project == project]
+
+    def _own(self, project: str | None) -> list[RouteKey]:
+        # Asked about everything, the busiest routes answer; asked about a project, all of its.
+        if project is None:
+            return self._scorer.placer.busiest(MAX_ROUTES)
+        return [k for k in self._traffic.routes() if k.environment.project == project]
 
     def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
         """See `NodeView`; a node knows the history of its own edge."""

@@ -50,6 +50,10 @@ class RouteTraffic:
 
     services: dict[RegionId, ServiceWindow] = field(default_factory=dict)
     watches: dict[RegionId, DriftWatch] = field(default_factory=dict)
+    summaries: dict[RegionId, tuple[ServiceWindow, int, ServiceSummary]] = field(
+        default_factory=dict
+    )
+    """The last summary of each window, with the version it was made of."""
     latencies: dict[Arm, LatencyWindow] = field(default_factory=dict)
     trial: dict[Arm, RunningMoments] = field(default_factory=dict)
     """Moments per arm since the last move: what the measured saving is made of."""
@@ -145,16 +149,17 @@ class TrafficBook:
             rows = [
                 row
                 for region, window in route.services.items()
-                if (row := _summary(region, window, route.seen_at, now)) is not None
+                if (row := _summary(route, region, window, now)) is not None
             ]
             if rows:
                 out[key] = rows
         return out
 
-    def latencies(self, now: float) -> list[LatencySummary]:
-        """Summarise recent latencies per route and arm at this edge."""
+    def latencies(self, now: float, keys: Iterable[RouteKey] | None = None) -> list[LatencySummary]:
+        """Summarise recent latencies per arm of all routes at this edge, or of those in `keys`."""
         out: list[LatencySummary] = []
-        for key, route in self._routes.items():
+        for key in self._routes if keys is None else [k for k in keys if k in self._routes]:
+            route = self._routes[key]
             for arm, window in route.latencies.items():
                 times = window.since(now - MAX_AGE)
                 if times.size:
@@ -228,14 +233,19 @@ def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> No
 
 
 def _summary(
-    region: RegionId, window: ServiceWindow, seen_at: float, now: float
+    route: RouteTraffic, region: RegionId, window: ServiceWindow, now: float
 ) -> ServiceSummary | None:
     window.expire(now)
     if not len(window):
         return None
+    kept = route.summaries.get(region)
+    if kept is not None and kept[0] is window and kept[1] == window.version:
+        return kept[2]
     place = locate(window.times())
     rtts = dict(zip(window.backends, window.rtts(), strict=True))
-    return ServiceSummary(region, place.count, place.mean, place.error, rtts, now - seen_at)
+    made = ServiceSummary(region, place.count, place.mean, place.error, rtts, now - route.seen_at)
+    route.summaries[region] = (window, window.version, made)
+    return made
 
 
 def _point(each: _Slice, wall_offset: float) -> LatencyPoint:

@@ -67,10 +67,12 @@ class ServiceWindow:
         backends: names of the backends whose RTTs are kept, in order.
     """
 
-    __slots__ = ("_rows", "backends")
+    __slots__ = ("_rows", "backends", "version")
 
     def __init__(self, backends: tuple[str, ...]) -> None:
         self.backends = backends
+        self.version = 0
+        """Grows with every change, so that a summary can be kept while nothing changed."""
         self._rows: deque[tuple[float, float, tuple[float, ...]]] = deque(maxlen=MAX_SAMPLES)
 
     def __len__(self) -> int:
@@ -78,16 +80,19 @@ class ServiceWindow:
 
     def add(self, at: float, service: float, rtts: tuple[float, ...]) -> None:
         """Add one service time, s, taken at monotonic time `at`."""
+        self.version += 1
         self._rows.append((at, service, rtts))
 
     def expire(self, now: float) -> None:
         """Drop what is older than `MAX_AGE`."""
         while self._rows and self._rows[0][0] < now - MAX_AGE:
+            self.version += 1
             self._rows.popleft()
 
     def keep_last(self, count: int) -> None:
         """Drop all but the newest `count` times (after a change of the code or the network)."""
         while len(self._rows) > count:
+            self.version += 1
             self._rows.popleft()
 
     def rows(self) -> list[tuple[float, float, tuple[float, ...]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -179,7 +179,7 @@ class ServiceSummary:
     mean: float
     error: float
     rtts: Mapping[str, float]
-    age: float = 0.0
+    age: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,14 @@ BOUND_MARGIN = 1.1
 estimate, and a cap that is too low would hide a region worth exploring."""
 
 
+SETTLED_COUNT = 30
+"""Requests from which on small changes of a summary are not worth a new fit."""
+
+SAME_COUNT, SAME_MEAN, SAME_RTT = 0.2, 0.25, 0.01
+"""Small: of the count, of the standard error of the mean, of the RTT (the fit itself takes 1 % of
+every service time as error)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteCosts:
     """A route's costs in both forms, and the evidence at its default region."""
@@ -58,6 +66,26 @@ def route_costs(
         _bound(services, default),
     )
     return RouteCosts(costs, _learned_estimate(fitted), counts)
+
+
+def is_same_evidence(old: Sequence[ServiceSummary], new: Sequence[ServiceSummary]) -> bool:
+    """Tell whether service times changed too little for the costs to be worth fitting again."""
+    return len(old) == len(new) and all(
+        a is b or _is_alike(a, b) for a, b in zip(old, new, strict=True)
+    )
+
+
+def _is_alike(old: ServiceSummary, new: ServiceSummary) -> bool:
+    if old == new:
+        return True
+    return (
+        old.region == new.region
+        and old.count >= SETTLED_COUNT
+        and abs(new.count - old.count) <= SAME_COUNT * old.count
+        and abs(new.mean - old.mean) <= SAME_MEAN * old.error
+        and old.rtts.keys() == new.rtts.keys()
+        and all(abs(new.rtts[b] - r) <= SAME_RTT * r for b, r in old.rtts.items())
+    )
 
 
 def _declared(

@@ -20,6 +20,9 @@ from onetrip.place.frame import Frame
 from onetrip.place.hysteresis import RouteState, RouteView, step
 from onetrip.place.score import Scores
 
+MOST_CANDIDATES = 16
+"""Regions explained a route: with hundreds of them nobody reads the last, and all pay for them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
@@ -42,17 +45,24 @@ def explain_candidates(
     placement: Placement,
     instances: Mapping[RegionId, bool],
 ) -> tuple[Candidate, ...]:
-    """Return every region's terms, best score first; regions without a score come last.
+    """Return the terms of the best regions, best score first, and those of the default's.
+
+    All regions up to `MOST_CANDIDATES`; regions without a score come last.
 
     Args:
         backends: names of the route's backends, in the frame's order.
         instances: regions that have an instance at all, and whether one is ready.
     """
-    found = [
-        _candidate(row, column, backends, policy, placement, instances)
-        for column in range(len(row.frame.regions))
-    ]
-    return tuple(sorted(found, key=lambda c: (math.isnan(c.score), c.score)))
+    totals = row.scores.total[row.index]
+    order = np.argsort(np.nan_to_num(totals, nan=np.inf), kind="stable")[:MOST_CANDIDATES].tolist()
+    told = [c for c in (row.default, _column(row, placement)) if c >= 0 and c not in order]
+    return tuple(
+        _candidate(row, column, backends, policy, placement, instances) for column in order + told
+    )
+
+
+def _column(row: Row, placement: Placement) -> int:
+    return row.frame.regions.index(placement.regions[0]) if placement.regions else -1
 
 
 def what_if(row: Row, key: RouteKey, edge: RegionId, view: RouteView, now: float) -> WhatIf:

@@ -18,7 +18,7 @@ from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
-from onetrip.place.costs import RouteCosts, route_costs
+from onetrip.place.costs import RouteCosts, is_same_evidence, route_costs
 from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
@@ -105,7 +105,7 @@ class Placer:
     def __init__(self, edge: RegionId) -> None:
         self._edge = edge
         self._states: dict[RouteKey, RouteState] = {}
-        self._costs: dict[RouteKey, tuple[object, RouteCosts]] = {}
+        self._costs: dict[RouteKey, tuple[object, tuple[ServiceSummary, ...], RouteCosts]] = {}
         self._run: _Run | None = None
         self.snapshot = PlacementSnapshot(edge)
 
@@ -149,20 +149,23 @@ class Placer:
     def decisions(self, keys: Iterable[RouteKey] | None = None) -> list[Decision]:
         """Explain the last run's routes: all of them, or those in `keys`."""
         run = self._run
-        if run is None:
-            return []
-        wanted = run.index.keys() if keys is None else [k for k in keys if k in run.index]
-        return [self._explain(run, key) for key in wanted]
+        return [] if run is None else [self._explain(run, key) for key in _among(run, keys)]
 
-    def what_if(self) -> list[WhatIf]:
-        """Tell, for every route of the last run, what the toggle would do with it."""
+    def what_if(self, keys: Iterable[RouteKey] | None = None) -> list[WhatIf]:
+        """Tell, for the last run's routes or those in `keys`, what the toggle would do."""
         run = self._run
         if run is None:
             return []
         return [
             what_if(Row(run.frame, run.scores, i), key, self._edge, run.views[i], run.now)
-            for key, i in run.index.items()
+            for key in _among(run, keys)
+            for i in (run.index[key],)
         ]
+
+    def busiest(self, most: int) -> list[RouteKey]:
+        """Return the `most` routes of the last run with most requests at this edge."""
+        routes = [] if self._run is None else self._run.routes
+        return [r.key for r in sorted(routes, key=lambda r: -r.requests)[:most]]
 
     def states(self) -> Mapping[RouteKey, RouteState]:
         """Return what is remembered per route, to be saved."""
@@ -235,12 +238,13 @@ class Placer:
     def _cost(
         self, route: RouteInput, backends: tuple[str, ...], default: RegionId | None
     ) -> RouteCosts:
-        basis = (backends, route.declared, route.services, default, route.evidence)
+        basis = (backends, route.declared, default, route.evidence)
         cached = self._costs.get(route.key)
         if cached is not None and cached[0] == basis:
-            return cached[1]
+            if is_same_evidence(cached[1], route.services):
+                return cached[2]
         made = route_costs(backends, route.declared, route.services, default, route.evidence)
-        self._costs[route.key] = (basis, made)
+        self._costs[route.key] = (basis, route.services, made)
         return made
 
     def _view(
@@ -325,6 +329,10 @@ class Placer:
             decided_at=run.wall,
             moved_at=moved_at,
         )
+
+
+def _among(run: _Run, keys: Iterable[RouteKey] | None) -> Iterable[RouteKey]:
+    return run.index if keys is None else [k for k in keys if k in run.index]
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:
