@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from onetrip.app.export import Exporter
 from onetrip.app.readiness import Readiness, Rows, rtt_of
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
@@ -77,6 +77,7 @@ class Scorer:
         self._cluster = cluster
         self._clock = clock
         self._metrics = metrics
+        self._exporter = Exporter(metrics, region)
         self._log = log
         self._publish = publish
         self._on_move = on_move
@@ -164,7 +165,8 @@ class Scorer:
                 self._report_drift(drift)
                 if drift.kind is DriftKind.CODE:
                     self.flips.forget(drift.key)
-            self._export(routes)
+            row, peers = self.rows.get(self._region, {}), self._cluster.peers(self._now)
+            self._exporter.export(self.placer.snapshot, routes, row, peers)
 
     async def _decide(self) -> tuple[list[Move], list[RouteInput]]:
         now, wall = self._clock.now(), self._clock.wall()
@@ -299,33 +301,6 @@ class Scorer:
             [ServiceRow(key, row) for key, rows in durations for row in rows],
             [EvidenceRow(key, row) for key, rows in counts for row in rows],
         )
-
-    def _export(self, routes: list[RouteInput]) -> None:
-        metrics = self._metrics
-        metrics.snapshot_version.set(self.placer.snapshot.version)
-        counts = Counter(p.status for p in self.placer.snapshot.routes.values())
-        for status in Status:
-            metrics.routes.labels(status.value).set(counts.get(status, 0))
-        for target, estimate in self.rows.get(self._region, {}).items():
-            if target.kind is TargetKind.PEER and math.isfinite(estimate.rtt):
-                metrics.rtt.labels(self._region, target.name).set(estimate.rtt)
-            elif target.kind is TargetKind.BACKEND and math.isfinite(estimate.rtt):
-                metrics.backend_rtt.labels(self._region, target.name).set(estimate.rtt)
-        for peer in self._cluster.peers(self._now):
-            if math.isfinite(peer.age):
-                metrics.peer_age.labels(peer.region).set(peer.age)
-        self._export_savings(routes)
-
-    def _export_savings(self, routes: list[RouteInput]) -> None:
-        sums: dict[EnvironmentId, list[float]] = {}
-        for route in routes:
-            if route.saving is not None and math.isfinite(route.saving.mean):
-                total = sums.setdefault(route.key.environment, [0.0, 0.0])
-                total[0] += route.saving.mean * route.saving.placed_requests
-                total[1] += route.saving.placed_requests
-        for environment, (saved, requests) in sums.items():
-            if requests:
-                self._metrics.saving.labels(str(environment)).set(saved / requests)
 
 
 def _saving(route: RouteTraffic) -> Saving | None:

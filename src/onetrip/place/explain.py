@@ -133,7 +133,7 @@ def _verdict(
     if region not in instances:
         return "no instance there"
     if not instances[region]:
-        return "no ready instance"
+        return "no ready instance, or draining"
     gain = float(row.scores.gain[row.index, column])
     if np.isnan(gain):
         return "RTT not known yet"

@@ -154,8 +154,7 @@ def _stay(view: RouteView, status: Status, reason: str, missing: str = "") -> Pl
 
 def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placement, RouteState]:
     if now < state.blocked_until:
-        reason = "the control group measured no gain, so the route came back"
-        return _stay(view, Status.NOT_HELPING, reason), state
+        return _stay(view, Status.NOT_HELPING, _reverted(state.blocked_until - now)), state
     if view.count < view.needed:
         return _waiting(view), state
     sure = view.best_gain - ONE_SIDED * view.best_error
@@ -222,8 +221,7 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
     if _is_harmful(view.saving, view.policy.least_gain):
         pause = min(MAX_REVERT_PAUSE, REVERT_PAUSE * 2**state.reverts)
         back = RouteState(None, now, state.reverts + 1, now + pause)
-        reason = "the control group measured no gain, so the route came back"
-        return _stay(view, Status.NOT_HELPING, reason), back
+        return _stay(view, Status.NOT_HELPING, _reverted(pause)), back
     settled = now - state.moved_at >= view.policy.dwell
     extra = view.best_gain - view.current_gain
     sure = extra - ONE_SIDED * view.best_error
@@ -238,6 +236,13 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
         reason = f"{state.region} no longer saves {view.policy.least_gain * 1e3:g} ms"
         return _stay(view, Status.AT_EDGE, reason), back
     return _away(view, state, _gain_text(view)), state
+
+
+def _reverted(pause: float) -> str:
+    return (
+        "the control group measured no gain, so the route came back; "
+        f"it may move again in {math.ceil(pause / 60)} min"
+    )
 
 
 def _gain_text(view: RouteView) -> str:
