@@ -1,19 +1,21 @@
 """Drift: a lasting shift of a service time, and whether the code or the network is behind it.
 
 The same clipped CUSUM that watches RTTs watches each window of service times, with floors that
-suit them. What was measured before a shift says nothing about after it, so the window is cut to
-the samples since. When the RTT to a backend moved in the same samples and the same direction, the
-network did it; otherwise the code did.
+suit them. A shift alone does not say why: the times since are set apart, and what was measured
+before goes on to count. If the RTT to a backend moves within the time that the RTT filter needs to
+believe a shift, the network did it: the old times with their old RTTs are still right, and those
+set apart, taken on the new path with the old RTT beside them, are not. If no RTT moves, the code
+did it: the old times are of other code and are forgotten.
 """
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 
 from onetrip.estimate.change import Shift, ShiftDetector, ShiftSettings
-from onetrip.estimate.windows import ServiceWindow
+from onetrip.estimate.windows import Row, ServiceWindow
 from onetrip.model.measure import DriftKind
 
 SERVICE_SHIFT = ShiftSettings(
@@ -27,58 +29,61 @@ SETTLING = 12
 """First times of a window that are not watched: caches warm up and connections open, which is not
 a new deployment."""
 
-RTT_MOVED = 0.05
-"""Relative change of an RTT that can explain a shift; below it is ordinary drift."""
 
-RTT_MOVED_ABSOLUTE = 0.001
-"""Absolute change, s, likewise."""
+class Cause(NamedTuple):
+    """Why a service time shifted, with its median before and after, s."""
+
+    kind: DriftKind
+    before: float
+    after: float
 
 
 class DriftWatch:
-    """Watches one window of service times."""
+    """Watches one window of service times.
 
-    __slots__ = ("_detector", "_skipped")
+    Args:
+        lag: how long the RTT filter takes to believe a shift, s.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_detector", "_lag", "_skipped", "_suspected")
+
+    def __init__(self, lag: float) -> None:
         self._detector = ShiftDetector(SERVICE_SHIFT)
+        self._lag = lag
         self._skipped = 0
+        self._suspected: tuple[float, float] | None = None
 
-    def update(
-        self, service: float, window: ServiceWindow
-    ) -> tuple[DriftKind, float, float] | None:
-        """Take the service time, s, that was just added to `window`.
-
-        Returns:
-            None, or the kind of drift with the mean before and after, s; `window` has then been
-            cut to the samples after the shift.
-        """
+    def add(
+        self, window: ServiceWindow, at: float, service: float, rtts: tuple[float, ...]
+    ) -> Cause | None:
+        """Add one service time, s, to `window`, and say what a shift turned out to be."""
+        moved = window.add(at, service, rtts)
+        if moved:
+            return self._end(DriftKind.NETWORK)
+        since = window.suspected_since
+        if since is not None:
+            if at - since < self._lag:
+                return None
+            window.believe_suspects()
+            return self._end(DriftKind.CODE)
         if self._skipped < SETTLING:
             self._skipped += 1
             return None
-        if self._detector.update(service) is Shift.NONE:
-            return None
-        after = max(1, self._detector.run)
-        rows = window.rows()
-        old, new = rows[:-after], rows[-after:]
-        window.keep_last(after)
-        if not old:
-            return None
-        before_mean = float(np.median([row[1] for row in old]))
-        after_mean = float(np.median([row[1] for row in new]))
-        direction = math.copysign(1.0, after_mean - before_mean)
-        moved = any(
-            _moved([row[2][i] for row in old], [row[2][i] for row in new], direction)
-            for i in range(len(window.backends))
-        )
-        kind = DriftKind.NETWORK if moved else DriftKind.CODE
-        return kind, before_mean, after_mean
+        if self._detector.update(service) is not Shift.NONE:
+            before = _median(window.rows()[: -self._detector.run])
+            window.suspect(self._detector.run)
+            self._suspected = (before, _median(window.suspects()))
+            if not len(window):
+                # Nothing was known before the shift: there is nothing to set it apart from.
+                window.believe_suspects()
+                self._suspected = None
+        return None
+
+    def _end(self, kind: DriftKind) -> Cause | None:
+        suspected, self._suspected = self._suspected, None
+        self._detector = ShiftDetector(SERVICE_SHIFT)
+        return None if suspected is None else Cause(kind, *suspected)
 
 
-def _moved(old: list[float], new: list[float], direction: float) -> bool:
-    # The RTT filter needs a few samples to believe a shift: the newest row is the one to look at.
-    known = [x for x in old if math.isfinite(x)]
-    if not known or not math.isfinite(new[-1]):
-        return False
-    before = float(np.median(known))
-    change = (new[-1] - before) * direction
-    return change > max(RTT_MOVED * before, RTT_MOVED_ABSOLUTE)
+def _median(rows: list[Row]) -> float:
+    return float(np.median([row[1] for row in rows])) if rows else 0.0

@@ -11,7 +11,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from onetrip.estimate.roundtrips import fit
-from onetrip.estimate.windows import MAX_AGE, LatencyWindow, ServiceWindow, locate
+from onetrip.estimate.windows import (
+    MAX_AGE,
+    LatencyWindow,
+    ServiceWindow,
+    locate,
+    rtts_of,
+    times_of,
+)
 from onetrip.model.measure import RouteKey, ServiceSummary, Timing, TripEvidence
 from onetrip.model.topology import RegionId
 
@@ -58,9 +65,8 @@ class TimingBook:
         for key, windows in self._durations.items():
             for (region, backend), window in windows.items():
                 window.expire(now)
-                place = locate(window.times())
-                if place.count:
-                    rtts = {backend: window.rtts()[0]}
+                for rows in window.epochs():
+                    place, rtts = locate(times_of(rows)), {backend: rtts_of(rows, 1)[0]}
                     row = ServiceSummary(region, place.count, place.mean, place.error, rtts)
                     out.setdefault(key, []).append(row)
         return out

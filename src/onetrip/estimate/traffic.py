@@ -14,7 +14,14 @@ import numpy as np
 
 from onetrip.estimate.drift import DriftWatch
 from onetrip.estimate.sequential import RunningMoments
-from onetrip.estimate.windows import MAX_AGE, LatencyWindow, ServiceWindow, locate
+from onetrip.estimate.windows import (
+    MAX_AGE,
+    LatencyWindow,
+    ServiceWindow,
+    locate,
+    rtts_of,
+    times_of,
+)
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import Arm, Drift, Observation, RouteKey, ServiceSummary
 from onetrip.model.status import LatencyPoint, LatencySummary
@@ -22,6 +29,10 @@ from onetrip.model.topology import RegionId
 
 MAX_ROUTES = 20_000
 """Route keys remembered by a node; about 20 kB each when full of traffic."""
+
+DEFAULT_LAG = 40.0
+"""Seven probes at the default interval and their jitter: nine in ten shifts are believed by then
+(`estimate.change.ShiftSettings`)."""
 
 MAX_DRIFTS = 1000
 """Drifts kept until they are read."""
@@ -50,10 +61,10 @@ class RouteTraffic:
 
     services: dict[RegionId, ServiceWindow] = field(default_factory=dict)
     watches: dict[RegionId, DriftWatch] = field(default_factory=dict)
-    summaries: dict[RegionId, tuple[ServiceWindow, int, ServiceSummary]] = field(
+    summaries: dict[RegionId, tuple[ServiceWindow, int, list[ServiceSummary]]] = field(
         default_factory=dict
     )
-    """The last summary of each window, with the version it was made of."""
+    """The last summaries of each window, with the version they were made of."""
     latencies: dict[Arm, LatencyWindow] = field(default_factory=dict)
     trial: dict[Arm, RunningMoments] = field(default_factory=dict)
     """Moments per arm since the last move: what the measured saving is made of."""
@@ -73,10 +84,12 @@ class TrafficBook:
 
     Args:
         region: this node's own region.
+        lag: how long the RTT filter takes to believe a shift, s.
     """
 
-    def __init__(self, region: RegionId) -> None:
+    def __init__(self, region: RegionId, lag: float = DEFAULT_LAG) -> None:
         self._region = region
+        self._lag = lag
         self._routes: dict[RouteKey, RouteTraffic] = {}
         self._drifts: list[Drift] = []
         self.refused = 0
@@ -110,9 +123,7 @@ class TrafficBook:
         if seen.is_error:
             return
         if seen.service is not None and not seen.is_cold:
-            window = _window_of(route, seen.region, tuple(rtts))
-            window.add(seen.at, seen.service, tuple(rtts.values()))
-            self._watch(seen, route, window)
+            self._add_service(seen, route, rtts)
         if seen.latency is not None:
             _add_latency(route, seen.arm, seen.at, seen.latency)
 
@@ -129,7 +140,7 @@ class TrafficBook:
             if route is not None:
                 route.seen_at = max(route.seen_at, at)
                 route.first_at = min(route.first_at, at)
-                _window_of(route, region, backends).add(at, service, rtts)
+                self._window_of(route, region, backends).add(at, service, rtts)
 
     def drifts(self) -> list[Drift]:
         """Return the drifts noticed since the last call."""
@@ -149,7 +160,7 @@ class TrafficBook:
             rows = [
                 row
                 for region, window in route.services.items()
-                if (row := _summary(route, region, window, now)) is not None
+                for row in _summaries(route, region, window, now)
             ]
             if rows:
                 out[key] = rows
@@ -196,26 +207,31 @@ class TrafficBook:
             del self._routes[key]
         return bool(old)
 
-    def _watch(self, seen: Observation, route: RouteTraffic, window: ServiceWindow) -> None:
-        watch = route.watches.setdefault(seen.region, DriftWatch())
+    def _add_service(
+        self, seen: Observation, route: RouteTraffic, rtts: Mapping[str, float]
+    ) -> None:
         assert seen.service is not None
-        drift = watch.update(seen.service, window)
-        if drift is None:
+        window = self._window_of(route, seen.region, tuple(rtts))
+        watch = route.watches.get(seen.region)
+        if watch is None:
+            watch = route.watches[seen.region] = DriftWatch(self._lag)
+        cause = watch.add(window, seen.at, seen.service, tuple(rtts.values()))
+        if cause is None:
             return
-        kind, before, after = drift
         # The arms of before and after must not be compared with each other.
         route.trial.clear()
         if len(self._drifts) < MAX_DRIFTS:
-            self._drifts.append(Drift(seen.key, seen.region, kind, before, after, seen.at))
+            self._drifts.append(Drift(seen.key, seen.region, *cause, seen.at))
 
-
-def _window_of(route: RouteTraffic, region: RegionId, backends: tuple[str, ...]) -> ServiceWindow:
-    window = route.services.get(region)
-    if window is None or window.backends != backends:
-        # Bindings changed: the old equations are about other unknowns.
-        window = route.services[region] = ServiceWindow(backends)
-        route.watches.pop(region, None)
-    return window
+    def _window_of(
+        self, route: RouteTraffic, region: RegionId, backends: tuple[str, ...]
+    ) -> ServiceWindow:
+        window = route.services.get(region)
+        if window is None or window.backends != backends:
+            # Bindings changed: the old equations are about other unknowns.
+            window = route.services[region] = ServiceWindow(backends, self._lag)
+            route.watches.pop(region, None)
+        return window
 
 
 def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> None:
@@ -232,18 +248,19 @@ def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> No
         side.append(latency)
 
 
-def _summary(
+def _summaries(
     route: RouteTraffic, region: RegionId, window: ServiceWindow, now: float
-) -> ServiceSummary | None:
+) -> list[ServiceSummary]:
     window.expire(now)
-    if not len(window):
-        return None
     kept = route.summaries.get(region)
     if kept is not None and kept[0] is window and kept[1] == window.version:
         return kept[2]
-    place = locate(window.times())
-    rtts = dict(zip(window.backends, window.rtts(), strict=True))
-    made = ServiceSummary(region, place.count, place.mean, place.error, rtts, now - route.seen_at)
+    age, size = now - route.seen_at, len(window.backends)
+    made: list[ServiceSummary] = []
+    for rows in window.epochs():
+        place = locate(times_of(rows))
+        rtts = dict(zip(window.backends, rtts_of(rows, size), strict=True))
+        made.append(ServiceSummary(region, place.count, place.mean, place.error, rtts, age))
     route.summaries[region] = (window, window.version, made)
     return made
 

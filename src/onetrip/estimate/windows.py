@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,16 @@ MAX_SAMPLES = 200
 
 MAX_AGE = 900.0
 """Seconds a time counts; older traffic says little about the code that runs now."""
+
+
+MIN_EPOCH = 4
+"""Times a past epoch needs to be worth an equation of its own."""
+
+RTT_MOVED = 0.05
+"""Relative change of an RTT that counts as a shift; below it is ordinary drift."""
+
+RTT_MOVED_ABSOLUTE = 0.001
+"""Absolute change, s, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,61 +68,118 @@ def locate(times: np.ndarray) -> Location:
     return Location(count, mean, spread / ((1 - 2 * cut / count) * math.sqrt(count)))
 
 
+Row = tuple[float, float, tuple[float, ...]]
+"""(at, service, RTT to each backend) of one request; s."""
+
+
 class ServiceWindow:
     """Recent service times of one route in one region, with the backend RTTs of their moment.
 
-    Keeping the RTTs beside each time makes the regression right while a path changes: an old time
-    is explained by the old RTT.
+    A path that changes starts a new epoch: times of the old path are explained by the old RTT and
+    go on to count, as an equation of their own. The RTT filter needs a few probes to believe a
+    shift, though, so times of the moments before it did are of the new path and carry the old RTT;
+    they are dropped.
 
     Args:
         backends: names of the backends whose RTTs are kept, in order.
+        lag: how long the RTT filter takes to believe a shift, s.
     """
 
-    __slots__ = ("_rows", "backends", "version")
+    __slots__ = ("_lag", "_past", "_rows", "_suspects", "backends", "version")
 
-    def __init__(self, backends: tuple[str, ...]) -> None:
+    def __init__(self, backends: tuple[str, ...], lag: float = 0.0) -> None:
         self.backends = backends
         self.version = 0
         """Grows with every change, so that a summary can be kept while nothing changed."""
-        self._rows: deque[tuple[float, float, tuple[float, ...]]] = deque(maxlen=MAX_SAMPLES)
+        self._lag = lag
+        self._rows: deque[Row] = deque(maxlen=MAX_SAMPLES)
+        self._past: deque[Row] = deque(maxlen=MAX_SAMPLES)
+        self._suspects: deque[Row] | None = None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) + len(self._past)
 
-    def add(self, at: float, service: float, rtts: tuple[float, ...]) -> None:
-        """Add one service time, s, taken at monotonic time `at`."""
+    def add(self, at: float, service: float, rtts: tuple[float, ...]) -> bool:
+        """Add one service time, s, taken at monotonic time `at`.
+
+        Returns:
+            Whether the RTT to a backend has moved since the time before.
+        """
         self.version += 1
-        self._rows.append((at, service, rtts))
+        row = (at, service, rtts)
+        moved = bool(self._rows) and rtts_moved(self._rows[-1][2], rtts)
+        if moved:
+            self._suspects = None
+            while self._rows and self._rows[-1][0] > at - self._lag:
+                self._rows.pop()
+            if len(self._rows) >= MIN_EPOCH:
+                self._past = self._rows
+            self._rows = deque(maxlen=MAX_SAMPLES)
+        if self._suspects is None:
+            self._rows.append(row)
+        else:
+            self._suspects.append(row)
+        return moved
+
+    def suspect(self, count: int) -> None:
+        """Set the newest `count` times apart: something changed, and it is not known what."""
+        self.version += 1
+        newest = [self._rows.pop() for _ in range(min(count, len(self._rows)))]
+        self._suspects = deque(reversed(newest), maxlen=MAX_SAMPLES)
+
+    def believe_suspects(self) -> None:
+        """Forget what was measured before the change."""
+        if self._suspects is not None:
+            self.version += 1
+            self._rows, self._suspects = self._suspects, None
+            self._past.clear()
+
+    @property
+    def suspected_since(self) -> float | None:
+        """When the oldest time set apart was taken, or None."""
+        return self._suspects[0][0] if self._suspects else None
+
+    def suspects(self) -> list[Row]:
+        """Return the times set apart, oldest first."""
+        return list(self._suspects or ())
 
     def expire(self, now: float) -> None:
         """Drop what is older than `MAX_AGE`."""
-        while self._rows and self._rows[0][0] < now - MAX_AGE:
-            self.version += 1
-            self._rows.popleft()
+        for rows in (self._past, self._rows):
+            while rows and rows[0][0] < now - MAX_AGE:
+                self.version += 1
+                rows.popleft()
 
-    def keep_last(self, count: int) -> None:
-        """Drop all but the newest `count` times (after a change of the code or the network)."""
-        while len(self._rows) > count:
-            self.version += 1
-            self._rows.popleft()
-
-    def rows(self) -> list[tuple[float, float, tuple[float, ...]]]:
-        """Return (at, service, RTTs) rows, oldest first."""
+    def rows(self) -> list[Row]:
+        """Return the rows of the current epoch, oldest first."""
         return list(self._rows)
 
-    def times(self) -> np.ndarray:
-        """Return the service times, oldest first, shape (n,), s."""
-        return np.fromiter((row[1] for row in self._rows), dtype=float, count=len(self._rows))
+    def epochs(self) -> list[list[Row]]:
+        """Return the rows that count, one list an epoch, the current one last; none is empty."""
+        return [list(rows) for rows in (self._past, self._rows) if rows]
 
-    def rtts(self) -> tuple[float, ...]:
-        """Return the mean RTT to each backend over the window, s; NaN where never known."""
-        if not self.backends or not self._rows:
-            return tuple(math.nan for _ in self.backends)
-        table = np.array([row[2] for row in self._rows], dtype=float)
-        known = ~np.isnan(table)
-        counts = known.sum(axis=0)
-        sums = np.where(known, table, 0.0).sum(axis=0)
-        return tuple(float(s / c) if c else math.nan for s, c in zip(sums, counts, strict=True))
+
+def times_of(rows: Sequence[Row]) -> np.ndarray:
+    """Return the service times of rows, shape (n,), s."""
+    return np.fromiter((row[1] for row in rows), dtype=float, count=len(rows))
+
+
+def rtts_of(rows: Sequence[Row], size: int) -> tuple[float, ...]:
+    """Return the mean RTT to each of `size` backends over rows, s; NaN where never known."""
+    if not size or not rows:
+        return (math.nan,) * size
+    table = np.array([row[2] for row in rows], dtype=float)
+    known = ~np.isnan(table)
+    counts = known.sum(axis=0)
+    sums = np.where(known, table, 0.0).sum(axis=0)
+    return tuple(float(s / c) if c else math.nan for s, c in zip(sums, counts, strict=True))
+
+
+def rtts_moved(old: tuple[float, ...], new: tuple[float, ...]) -> bool:
+    """Tell whether the RTT to any backend differs by more than noise; unknown ones do not."""
+    return any(
+        abs(b - a) > max(RTT_MOVED * a, RTT_MOVED_ABSOLUTE) for a, b in zip(old, new, strict=True)
+    )
 
 
 class LatencyWindow:

@@ -38,12 +38,24 @@ def book_with(*seen: Observation) -> TrafficBook:
 
 def test_service_times_are_summarised_with_the_rtt_of_their_moment() -> None:
     book = TrafficBook(DEN)
-    book.observe(SEEN, {"db": 0.2})
-    book.observe(replace(SEEN, at=101.0), {"db": 0.3})
+    book.observe(SEEN, {"db": 0.200})
+    book.observe(replace(SEEN, at=101.0), {"db": 0.202})
     ((row,),) = book.services(102.0).values()
     assert (row.region, row.count) == (DEN, 2)
     assert row.mean == pytest.approx(2.4)
-    assert row.rtts["db"] == pytest.approx(0.25)
+    assert row.rtts["db"] == pytest.approx(0.201)
+
+
+def test_a_moved_rtt_starts_an_equation_of_its_own() -> None:
+    book = TrafficBook(DEN)
+    for i in range(10):
+        book.observe(replace(SEEN, at=100.0 + i, service=11 * 0.2), {"db": 0.2})
+    for i in range(5):
+        book.observe(replace(SEEN, at=200.0 + i, service=11 * 0.3), {"db": 0.3})
+    ((old, new),) = book.services(210.0).values()
+    assert (old.count, new.count) == (10, 5)
+    assert old.mean / old.rtts["db"] == pytest.approx(11)
+    assert new.mean / new.rtts["db"] == pytest.approx(11)
 
 
 @pytest.mark.parametrize("change", [{"is_error": True}, {"is_cold": True}, {"service": None}])
