@@ -22,7 +22,9 @@ class World:
         rtt: of one trip.
         compute: mean of the time before, between and after the trips of a request.
         think: mean pause of a client between two requests.
-        background: other trips: (mean a second) and (burst size, period).
+        rest: (n, m): in the last n of every m seconds no request begins.
+        background: other trips, mean a second.
+        burst, period: other trips, all in one second of each period.
     """
 
     trips: Mapping[str, int]
@@ -30,6 +32,7 @@ class World:
     rtt: float = 0.020
     compute: float = 0.010
     think: float = 0.0
+    rest: tuple[int, int] = (0, 1)
     background: float = 0.0
     burst: int = 0
     period: int = 30
@@ -57,6 +60,9 @@ def requests(world: World, start: float, duration: float) -> Iterator[Request]:
     running: list[tuple[float, int, Request]] = []
 
     def begin(client: int, at: float) -> None:
+        resting, period = world.rest
+        if at % period >= period - resting:
+            at += period - at % period + rng.random()
         route = rng.choices(routes, weights)[0]
         found = _run(world, rng, route, at)
         heapq.heappush(running, (found.ended_at, client, found))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from onetrip.app.export import Exporter
@@ -123,14 +123,15 @@ class Scorer:
         backends = self._backends.get(seen.key.environment)
         if backends is None:
             return
-        if seen.service is not None and seen.sent_at and seen.region == self._region:
-            sent_at = seen.sent_at + self._clock.wall() - self._clock.now()
-            self.flips.observe(seen.key, sent_at, sent_at + seen.service, seen.is_error)
         if seen.service is None and seen.latency is not None and self._is_direct(seen):
             seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
         row = self.rows.get(seen.region, {})
         rtts = {name: rtt_of(row, Target(TargetKind.BACKEND, name)) for name in backends}
         self._traffic.observe(seen, rtts)
+        if seen.service is not None and seen.sent_at and seen.region == self._region:
+            sent_at = seen.sent_at + self._clock.wall() - self._clock.now()
+            ended_at, trip = sent_at + seen.service, _mean(rtts.values())
+            self.flips.observe(seen.key, sent_at, ended_at, seen.is_error, trip)
         if seen.timings and seen.service is not None and not seen.is_error:
             names = self._names[seen.key.environment]
             told = {names[t.name]: t for t in seen.timings if t.name in names}
@@ -301,6 +302,11 @@ class Scorer:
             [ServiceRow(key, row) for key, rows in durations for row in rows],
             [EvidenceRow(key, row) for key, rows in counts for row in rows],
         )
+
+
+def _mean(rtts: Iterable[float]) -> float:
+    known = [rtt for rtt in rtts if math.isfinite(rtt)]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _saving(route: RouteTraffic) -> Saving | None:

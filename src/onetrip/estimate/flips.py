@@ -84,12 +84,23 @@ class FlipsBook:
         self._follow()
 
     def observe(
-        self, key: RouteKey, started_at: float, ended_at: float, is_error: bool = False
+        self,
+        key: RouteKey,
+        started_at: float,
+        ended_at: float,
+        is_error: bool = False,
+        rtt: float = 0.0,
     ) -> None:
         """File a request that ran in this region, from sent to an instance to first byte.
 
         Without a relay of a backend that its environment uses this does nothing.
+
+        Args:
+            rtt: of one trip, s. A trip is counted when it ends, half of it after its middle, so
+                the request is filed that much later; unequal lags at the edges of busy times
+                would otherwise be taken for trips of long requests.
         """
+        started_at, ended_at = started_at + rtt / 2, ended_at + rtt / 2
         if key.environment not in self._followed or not started_at <= ended_at:
             return
         if is_error:
@@ -121,6 +132,8 @@ class FlipsBook:
             # The machine's clock was set back: begin again.
             self._next = int(now) + 1
             self._cells.clear()
+            for stream in self._streams.values():
+                stream.restart()
         if not self._streams or due <= self._next:
             return
         self._next = max(self._next, due - MAX_GAP)
@@ -259,6 +272,11 @@ class _Stream:
         """Drop what was told about cells before `oldest`."""
         for index in [i for i in self._parts if i < oldest]:
             del self._parts[index]
+
+    def restart(self) -> None:
+        """Drop what lies in time; what was learned stays."""
+        self._relays.clear()
+        self._parts.clear()
 
     def forget(self, key: RouteKey) -> None:
         """Drop what is known of a route."""

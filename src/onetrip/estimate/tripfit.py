@@ -122,6 +122,8 @@ class TripFit:
 
     def forget(self, column: int) -> None:
         """Empty a column, so that another route can use it."""
+        # What it has explained until now stays explained: others must not take it over.
+        self._target -= self._gram[:, column] * self._trips[column]
         self._gram[column, :] = self._gram[:, column] = 0.0
         self._target[column] = self._seen[column] = self._trips[column] = 0.0
         # What is left explains itself by a column that is gone.
