@@ -34,6 +34,8 @@ class Kind(Enum):
     LOOP = "loop"
     """The request came through this cluster too often."""
     NO_ROUTE = "no_route"
+    MISDIRECTED = "misdirected"
+    """A host that the connection's certificate does not cover (421)."""
     TIMEOUT = "timeout"
     CONNECT = "connect"
     """The connection could not be opened: the next hop cannot have acted."""

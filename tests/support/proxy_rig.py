@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
 from typing import Any
@@ -25,6 +26,7 @@ from onetrip.model.catalog import (
 from onetrip.model.measure import Observation, Target
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.net.dial import Dial, TcpDialer
+from onetrip.net.tls import CertificateSet
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
@@ -91,7 +93,10 @@ class ProxyRig:
         region: RegionId = DEN,
         secret: bytes | None = SECRET,
         dial: Dial | None = None,
+        certificates: CertificateSet | None = None,
     ) -> None:
+        self._certificates = certificates
+        self.tls_port = 0
         self.down: set[Target] = set()
         self.observations: list[Observation] = []
         self.access = AccessLines()
@@ -124,6 +129,8 @@ class ProxyRig:
 
     async def __aenter__(self) -> ProxyRig:
         self.port = await self.server.start("127.0.0.1", 0)
+        if self._certificates is not None:
+            self.tls_port = await self.server.start_tls("127.0.0.1", 0, self._certificates)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -138,6 +145,25 @@ class ProxyRig:
         finally:
             writer.close()
 
+    @contextlib.asynccontextmanager
+    async def tls_client(
+        self, context: ssl.SSLContext, name: str | None = "shop.test"
+    ) -> AsyncIterator[Client]:
+        """Open a raw connection over TLS, with a server name or (None) without one."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.tls_port, ssl=context, server_hostname=name or ""
+        )
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+
+    def refused(self, listener: str, reason: str) -> float:
+        """Return how many connections a listener refused for a reason."""
+        labels = {"listener": listener, "reason": reason}
+        name = "onetrip_proxy_refused_connections_total"
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
     async def ask(self, data: bytes) -> Response:
         """Send `data` on a connection of its own and return the first response."""
         async with self.client() as client:
@@ -147,9 +173,9 @@ class ProxyRig:
 
 def one_region(endpoint: Endpoint, **options: Any) -> ProxyRig:
     """Return a rig whose only region runs one instance at `endpoint`."""
-    settings = options.pop("settings", None)
+    rig_options = {k: options.pop(k) for k in ("settings", "certificates") if k in options}
     catalog = make_catalog({DEN: [endpoint]}, **options)
-    return ProxyRig(catalog, make_topology({DEN: None}), settings=settings)
+    return ProxyRig(catalog, make_topology({DEN: None}), **rig_options)
 
 
 class Response:

@@ -18,11 +18,14 @@ from typing import Any
 import msgspec
 import yaml
 
+from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
+from onetrip.app.security import build_certificates, redirect_port, tls_listener
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
+from onetrip.net.tls import CertificateSet
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -34,25 +37,6 @@ MIN_SECRET_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """A local address to bind; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Tell whether only this machine can connect."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything one node needs to start, checked.
 
@@ -60,11 +44,15 @@ class Settings:
         admin_token, cluster_secret: never logged; None when not configured.
         data_dir: folder for SQLite, or None to keep nothing.
         source_address: local address of outgoing connections, or None.
+        https_port: requests in clear are sent to this port, or None.
     """
 
     path: Path
     region: RegionId
     listen: Listener
+    tls_listen: Listener | None
+    certificates: CertificateSet | None
+    https_port: int | None
     admin: Listener
     peer_listen: Listener | None
     source_address: str | None
@@ -208,7 +196,7 @@ class _Builder:
         topology = self._topology()
         region = self._own_region(region_name, topology)
         node = file.regions[region].node or NodeEntry()
-        admin = self._listener(node.admin or file.admin.listen, "admin.listen")
+        admin = parse_listener(node.admin or file.admin.listen, "admin.listen")
         token = self._secret(file.admin.token_file, file.admin.token_env, "admin.token")
         if not admin.is_loopback and token is None:
             raise ConfigError(
@@ -216,10 +204,14 @@ class _Builder:
                 "admin.token_env is required"
             )
         secret = self._secret(file.cluster.secret_file, file.cluster.secret_env, "cluster.secret")
+        tls_listen = tls_listener(file.tls, node)
         return Settings(
             path=self._path,
             region=region,
-            listen=self._listener(node.listen or file.listen, "listen"),
+            listen=parse_listener(node.listen or file.listen, "listen"),
+            tls_listen=tls_listen,
+            certificates=build_certificates(file.tls, self._path.parent),
+            https_port=redirect_port(file.tls, tls_listen),
             admin=admin,
             peer_listen=self._peer_listener(node, secret, topology),
             source_address=self._source_address(node.source_address or file.source_address),
@@ -272,14 +264,6 @@ class _Builder:
             raise ConfigError(f"region: {wanted!r} is not one of {known}")
         return RegionId(wanted)
 
-    @staticmethod
-    def _listener(text: str, key: str) -> Listener:
-        host, _, port = text.rpartition(":")
-        host = host.strip("[]")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ConfigError(f"{key}: {text!r} is not host:port")
-        return Listener(host, int(port))
-
     def _peer_listener(
         self, node: NodeEntry, secret: str | None, topology: Topology
     ) -> Listener | None:
@@ -288,7 +272,7 @@ class _Builder:
             return None
         if secret is None:
             raise ConfigError("cluster: secret_file or secret_env is required with a peer listener")
-        return self._listener(text, "cluster.listen")
+        return parse_listener(text, "cluster.listen")
 
     @staticmethod
     def _source_address(text: str | None) -> str | None:

@@ -24,7 +24,7 @@ import uvloop
 from aiohttp import web
 
 import onetrip
-from onetrip.app import memory, policies
+from onetrip.app import expiry, memory, policies
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.scoring import Scorer
 from onetrip.app.view import EventRing, LiveView
@@ -59,11 +59,17 @@ REPORTED_ROUTES = 200
 """Routes explained to the peers, the busiest ones: explanations are for people, and a node can be
 asked itself about the rest."""
 
+SHIFT_PROBES = 8.0
+"""Probe intervals within which nine in ten shifts of an RTT are believed, jitter included."""
+
 SILENT_PEER = 5.0
 """Least time without news after which a peer counts as gone, s."""
 
 SWITCH_INTERVAL = 0.001
 """Longest time a busy thread keeps others from running, s; the default is five times that."""
+
+LISTENERS = ("listen", "tls_listen", "admin", "peer_listen")
+"""Settings that take effect at the next start."""
 
 STOP_TIMEOUT = 5.0
 """Bound on ending background work, s."""
@@ -102,7 +108,7 @@ class Node:
 
         dial = TcpDialer(settings.source_address)
         self._rtts = RttBook(FilterSettings(max_age=max(30.0, 6 * settings.probe.interval)))
-        self._traffic = TrafficBook(region)
+        self._traffic = TrafficBook(region, SHIFT_PROBES * settings.probe.interval)
         self._cluster = ClusterState(
             region,
             frozenset(settings.topology.regions),
@@ -146,6 +152,7 @@ class Node:
             on_observation=self._observed,
             is_ready=self._is_ready,
         )
+        self._expiry = expiry.ExpiryWatch(self.metrics, clock, self._certificate_expires)
         self._sync = self._build_sync(rng)
         self.view = LiveView(
             region,
@@ -161,7 +168,7 @@ class Node:
         )
         self._admin: web.AppRunner | None = None
         self._rng = rng
-        self.proxy_port = self.admin_port = self.peer_port = 0
+        self.proxy_port = self.tls_port = self.admin_port = self.peer_port = 0
 
     # --- life -------------------------------------------------------------------------------
 
@@ -190,6 +197,7 @@ class Node:
         with _binding("listen"):
             listen = settings.listen
             self.proxy_port = await self.proxy.start(listen.host, listen.port)
+        await self._start_tls()
         self._log.info("app.started", version=onetrip.__version__, listen=str(settings.listen))
 
     async def stop(self, drain_timeout: float | None = None) -> None:
@@ -227,11 +235,12 @@ class Node:
             raise
         fixed = [
             key
-            for key in ("listen", "admin", "peer_listen", "source_address", "data_dir", "proxy")
+            for key in (*LISTENERS, "source_address", "data_dir", "proxy")
             if getattr(settings, key) != getattr(self.settings, key)
         ]
         self.settings = settings
         self._base = settings.catalog
+        self._use_certificates()
         self._cluster.update_regions(frozenset(settings.topology.regions))
         self._apply_catalog()
         if self._sync is not None:
@@ -380,6 +389,29 @@ class Node:
             latencies=self._traffic.latencies(now, busiest),
             policies=list(self._cluster.policies().values()),
         )
+
+    async def _start_tls(self) -> None:
+        settings = self.settings
+        with _binding("tls.listen"):
+            if settings.tls_listen is not None and settings.certificates is not None:
+                listen = settings.tls_listen
+                self.tls_port = await self.proxy.start_tls(
+                    listen.host, listen.port, settings.certificates
+                )
+        self._use_certificates()
+        self._every(expiry.INTERVAL, self._expiry.check, "expiry")
+
+    def _use_certificates(self) -> None:
+        """Serve the certificates of the settings from the next handshake on."""
+        settings = self.settings
+        self.proxy.redirect_to(settings.https_port if self.tls_port else None)
+        if settings.certificates is not None and self.tls_port:
+            self.proxy.certificates = settings.certificates
+            self._expiry.watch(settings.certificates.all)
+
+    def _certificate_expires(self, file: str, detail: str) -> None:
+        self._tell("proxy.certificate_expiring", file, detail)
+        self._log.warning("proxy.certificate_expiring", certificate=file, detail=detail)
 
     async def _start_admin(self) -> int:
         settings = self.settings

@@ -39,6 +39,26 @@ class ClusterEntry(Strict):
     sync_interval: Interval = 1.0
 
 
+class CertificateEntry(Strict):
+    """One entry of `tls.certificates`."""
+
+    cert: Text
+    key: Text
+    hosts: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+
+
+class TlsEntry(Strict):
+    """`tls`: HTTPS for clients."""
+
+    listen: Text | None = None
+    certificates: Annotated[list[CertificateEntry], Meta(max_length=1000)] = field(
+        default_factory=list
+    )
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    redirect_http: bool | Annotated[int, Meta(ge=1, le=65535)] = False
+    """True sends plain requests to the TLS listener's port, a number to that port."""
+
+
 class LogEntry(Strict):
     """`log`: level of the event log, and where access lines go."""
 
@@ -68,6 +88,8 @@ class ProxyEntry(Strict):
     body_limit: Annotated[int, Meta(ge=0)] | None = None
     buffer_size: Count = 64 * 1024
     header_timeout: Timeout = 10.0
+    handshake_timeout: Timeout = 10.0
+    max_handshakes: Count = 1024
     idle_timeout: Timeout = 60.0
     body_timeout: Timeout = 30.0
     write_timeout: Timeout = 30.0
@@ -88,6 +110,7 @@ class NodeEntry(Strict):
     """`regions.<id>.node`: the local addresses of that region's node."""
 
     listen: Text | None = None
+    tls_listen: Text | None = None
     admin: Text | None = None
     peer_listen: Text | None = None
     source_address: Text | None = None
@@ -161,6 +184,7 @@ class File(Strict):
     source_address: Text | None = None
     data_dir: Text | None = None
     score_interval: Interval = 0.5
+    tls: TlsEntry = field(default_factory=TlsEntry)
     admin: AdminEntry = field(default_factory=AdminEntry)
     cluster: ClusterEntry = field(default_factory=ClusterEntry)
     log: LogEntry = field(default_factory=LogEntry)

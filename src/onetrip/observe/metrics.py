@@ -64,6 +64,18 @@ class Metrics:
         self.access_log_dropped = Gauge(
             "onetrip_proxy_access_log_dropped", "Access log lines dropped since start.", registry=r
         )
+        self.refused_connections = Counter(
+            "onetrip_proxy_refused_connections_total",
+            "Connections that failed before their first request, by listener and reason.",
+            ["listener", "reason"],
+            registry=r,
+        )
+        self.certificate_expiry = Gauge(
+            "onetrip_proxy_certificate_expiry_seconds",
+            "Time until a certificate expires, by its file; negative once it has.",
+            ["certificate"],
+            registry=r,
+        )
         # probe
         self.probes = Counter(
             "onetrip_probe_probes_total", "Probes sent, by kind of target.", ["kind"], registry=r

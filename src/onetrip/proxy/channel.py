@@ -96,6 +96,7 @@ class Channel(asyncio.Protocol):
 
     __slots__ = (
         "_buffer_size",
+        "_is_closing",
         "_is_read_paused",
         "_is_tls",
         "_outbox",
@@ -116,6 +117,7 @@ class Channel(asyncio.Protocol):
         self._buffer_size = buffer_size
         self._outbox = outbox
         self._pending = b""  # written, still to be handed to the transport
+        self._is_closing = False
         self._is_read_paused = False
         self._is_tls = False
         self.waker = waker
@@ -198,7 +200,7 @@ class Channel(asyncio.Protocol):
     def flush(self) -> None:
         """Hand what was written to the transport now."""
         data, self._pending = self._pending, b""
-        if data and not self.transport.is_closing():
+        if data and not self._is_closing and not self.transport.is_closing():
             self.transport.write(data)
 
     @property
@@ -208,18 +210,22 @@ class Channel(asyncio.Protocol):
 
     def end_writing(self) -> None:
         """Close our sending side after what is written; the whole connection over TLS."""
-        if self.is_lost or self.transport.is_closing():
+        if self.is_lost or self._is_closing or self.transport.is_closing():
+            return
+        if self._is_tls:
+            self.close()
             return
         self.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        else:
-            self.transport.close()
 
     def close(self) -> None:
         """Close after what is written."""
-        if not self.is_lost:
+        # Once only: asyncio's TLS transport forgets its connection at a second close, and could
+        # not be aborted any more.
+        if not self.is_lost and not self._is_closing:
             self.flush()
+            self._is_closing = True
             self.transport.close()
 
     def abort(self) -> None:
@@ -227,11 +233,12 @@ class Channel(asyncio.Protocol):
         if self.is_lost:
             return
         self._pending = b""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            # Linger 0 turns the close into RST (POSIX setsockopt, SO_LINGER): a body that ends
-            # with its connection has no other sign of truncation.
-            linger = struct.pack("ii", 1, 0)
-            with contextlib.suppress(OSError):
+        # A TLS transport of asyncio that lost its connection a moment ago has no socket to ask for.
+        with contextlib.suppress(OSError, AttributeError):
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                # Linger 0 turns the close into RST (POSIX setsockopt, SO_LINGER): a body that ends
+                # with its connection has no other sign of truncation.
+                linger = struct.pack("ii", 1, 0)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.transport.abort()

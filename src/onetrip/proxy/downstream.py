@@ -33,6 +33,7 @@ class Downstream(Channel):
     Args:
         on_open: called once connected; starts the task that runs `serve`.
         on_closed: called when the connection is gone.
+        address: of the client, where a trusted proxy told it; by default the connection's.
 
     Attributes:
         deadline: monotonic instant at which the sweep calls `expire`.
@@ -43,6 +44,7 @@ class Downstream(Channel):
     """
 
     __slots__ = (
+        "_address",
         "_is_late",
         "_is_served",
         "_on_closed",
@@ -62,6 +64,7 @@ class Downstream(Channel):
         services: Services,
         on_open: Callable[[Downstream], None],
         on_closed: Callable[[Downstream], None],
+        address: str | None = None,
     ) -> None:
         self.wakes = Waker()
         super().__init__(services.settings.buffer_size, self.wakes, services.outbox)
@@ -69,6 +72,7 @@ class Downstream(Channel):
         self._on_open = on_open
         self._on_closed = on_closed
         self._reader = HeadReader(services.settings.limits)
+        self._address = address
         self._requests = 0
         self._is_late = False
         self._is_served = False
@@ -79,10 +83,17 @@ class Downstream(Channel):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
-        trusted = self._services.settings.trusted_proxies
-        self.client = Client(address, is_within(address, trusted))
+        address = self._address
+        if address is None:
+            peer = transport.get_extra_info("peername")
+            address = str(peer[0]) if peer else "unknown"
+        is_trusted = is_within(address, self._services.settings.trusted_proxies)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is None:
+            self.client = Client(address, is_trusted)
+        else:
+            names = tls.context.certificate.names
+            self.client = Client(address, is_trusted, b"https", names)
         self._on_open(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

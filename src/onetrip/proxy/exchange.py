@@ -22,11 +22,19 @@ from onetrip.errors import (
 )
 from onetrip.proxy.channel import JOIN_SIZE
 from onetrip.proxy.dispatch import Dispatch
-from onetrip.proxy.headers import MAX_HOPS, Prepared, find_all, prepare, response_block
+from onetrip.proxy.headers import (
+    MAX_HOPS,
+    Prepared,
+    find_all,
+    host_of,
+    is_https,
+    prepare,
+    response_block,
+)
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
 from onetrip.proxy.ledger import Record
 from onetrip.proxy.relay import Pump, Tunnel
-from onetrip.proxy.replies import error_reply, reason_of, status_of
+from onetrip.proxy.replies import error_reply, reason_of, redirect_reply, status_of
 from onetrip.wire.http1_body import is_bodiless, response_decoder
 
 if TYPE_CHECKING:
@@ -38,6 +46,9 @@ if TYPE_CHECKING:
 
 PING_TARGET = b"/.well-known/onetrip/ping"
 """Answered by the node itself, without routes: what peers measure."""
+
+HTTPS_PORT = 443
+"""Left out of URLs (RFC 9110 section 4.2.2)."""
 
 _REFUSED = REFUSED_HEADER + b": not-ready\r\n"
 _BODY10 = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -83,6 +94,8 @@ class Exchange:
         try:
             dispatch = self._admit()
             match = self._match()
+            if self._redirect():
+                return self._keep
             response = await dispatch.forward(match)
             if response.status == 101:
                 await self._tunnel(dispatch, response)
@@ -133,6 +146,23 @@ class Exchange:
             raise DownstreamError("no project serves this host and path", kind=Kind.NO_ROUTE)
         self.record.match = match
         return match
+
+    def _redirect(self) -> bool:
+        """Send a client that came in clear to the TLS listener, if that is wanted; True then."""
+        head, port = self._head, self._services.https_port
+        if port is None or self._hop is not None or is_https(head.meta.fields, self._down.client):
+            return False
+        host = host_of(head.authority).encode("latin-1")
+        authority = b"[%b]" % host if b":" in host else host
+        if port != HTTPS_PORT:
+            authority += b":%d" % port
+        target = b"" if head.target == b"*" else head.target
+        self._keep = self._may_keep()
+        self.record.status = 308
+        self._down.write(
+            redirect_reply(b"https://%b%b" % (authority, target), keep_alive=self._keep)
+        )
+        return True
 
     async def _relay(self, dispatch: Dispatch, response: ResponseHead) -> None:
         """Relay the final response, and what is left of the request beside it."""
@@ -215,6 +245,12 @@ class Exchange:
             or memo.minor != head.minor
             or memo.from_peer is not from_peer
         ):
+            names = self._down.client.names
+            if names is not None and not from_peer and not names.cover(host_of(head.authority)):
+                raise DownstreamError(
+                    "the certificate of this connection is not for this host",
+                    kind=Kind.MISDIRECTED,
+                )
             memo = prepare(head, self._down.client, marks, from_peer=from_peer)
             self._down.memo = memo
         return memo

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onetrip.net.tls import Names
 from onetrip.wire.http1 import Fields
 from onetrip.wire.http1_head import MessageMeta, RequestHead
 
@@ -66,11 +67,13 @@ class Client:
         address: IP address as text.
         is_trusted: a proxy whose word about *its* client is believed.
         scheme: how the client reached us, b"http" or b"https".
+        names: hosts of the certificate it was shown, or None without TLS.
     """
 
     address: str
     is_trusted: bool
     scheme: bytes = b"http"
+    names: Names | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,22 @@ def request_id(fields: Fields) -> bytes | None:
     ):
         return values[0]
     return None
+
+
+def host_of(authority: bytes) -> str:
+    """Return the host of a valid authority, lower-case, without port, brackets or final dot."""
+    host = authority.decode("latin-1").lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def is_https(fields: Fields, client: Client) -> bool:
+    """Tell whether the client spoke TLS, to us or to the trusted proxy before us."""
+    if client.scheme == b"https":
+        return True
+    told = find_all(fields, b"x-forwarded-proto") if client.is_trusted else []
+    return [value.lower() for value in told] == [b"https"]
 
 
 def count_hops(fields: Fields) -> int:

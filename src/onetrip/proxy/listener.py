@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from random import Random
 
-from onetrip.errors import Kind, OnetripError
+from onetrip.errors import DownstreamError, Kind, OnetripError
 from onetrip.model.catalog import Catalog
 from onetrip.model.measure import Observation
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId, Topology
+from onetrip.net.accept import Acceptor, Terms
 from onetrip.net.dial import Dial
+from onetrip.net.tls import CertificateSet
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
@@ -29,6 +32,9 @@ from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
 BACKLOG = 1024
+_NOT_TLS = error_reply(
+    DownstreamError("this port speaks HTTPS, and the request came in clear"), b"", keep_alive=False
+)
 
 
 class ProxyServer:
@@ -66,6 +72,9 @@ class ProxyServer:
         self._tasks = Tasks(self._task_failed)
         self._connections: set[Downstream] = set()
         self._server: asyncio.Server | None = None
+        self._acceptors: list[Acceptor] = []
+        self._metrics = metrics
+        self.certificates: CertificateSet | None = None
         self.catalog = Catalog()
         self.topology = Topology()
         self._services = Services(
@@ -132,11 +141,29 @@ class ProxyServer:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
+    async def start_tls(self, host: str, port: int, certificates: CertificateSet) -> int:
+        """Listen for clients over TLS, and return the port.
+
+        Later handshakes use whatever `certificates` is then set to.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self.certificates = certificates
+
+        def context() -> ssl.SSLContext:
+            assert self.certificates is not None
+            return self.certificates.context
+
+        return await self._accept_at("tls", host, port, context)
+
+    def redirect_to(self, https_port: int | None) -> None:
+        """Send requests that came in clear to this port from now on; None serves them."""
+        self._services.https_port = https_port
+
     async def drain(self, timeout: float) -> None:
         """Stop accepting, answer what is in progress, and wait at most `timeout` s for it."""
-        self._services.is_draining = True
-        if self._server is not None:
-            self._server.close()
+        self._close_listeners()
         for connection in list(self._connections):
             if connection.is_idle:
                 connection.wakes.wake()
@@ -146,9 +173,7 @@ class ProxyServer:
 
     async def stop(self) -> None:
         """Close everything now."""
-        self._services.is_draining = True
-        if self._server is not None:
-            self._server.close()
+        self._close_listeners()
         await self._tasks.cancel(timeout=5.0)
         self._services.ledger.publish(0, 0)
         for connection in list(self._connections):
@@ -157,6 +182,44 @@ class ProxyServer:
         # Transports report their end in the next rounds of the loop.
         for _ in range(3):
             await asyncio.sleep(0)
+
+    async def _accept_at(
+        self, name: str, host: str, port: int, context: Callable[[], ssl.SSLContext] | None
+    ) -> int:
+        services = self._services
+
+        def refused(address: str, reason: str, detail: str) -> None:
+            self._metrics.refused_connections.labels(name, reason).inc()
+            self._log.debug(
+                "proxy.connection_refused",
+                listener=name,
+                client=address,
+                reason=reason,
+                detail=detail,
+            )
+
+        terms = Terms(
+            services.settings.handshake_timeout,
+            services.settings.max_handshakes,
+            context,
+            plain_reply=_NOT_TLS,
+        )
+        acceptor = Acceptor(
+            lambda told: Downstream(services, self._opened, self._closed, told),
+            terms,
+            refused,
+            self._tasks.spawn,
+        )
+        bound = await acceptor.start(host, port)
+        self._acceptors.append(acceptor)
+        return bound
+
+    def _close_listeners(self) -> None:
+        self._services.is_draining = True
+        if self._server is not None:
+            self._server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     def _opened(self, connection: Downstream) -> None:
         settings = self._services.settings

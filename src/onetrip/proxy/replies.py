@@ -17,6 +17,7 @@ _DOWNSTREAM = {
     Kind.VERSION: 505,
     Kind.LENGTH_REQUIRED: 411,
     Kind.NO_ROUTE: 404,
+    Kind.MISDIRECTED: 421,
     Kind.TIMEOUT: 408,
     Kind.LOOP: 508,
     Kind.OVERLOADED: 503,
@@ -91,6 +92,14 @@ def error_reply(
             extra,
             body if has_body else b"",
         )
+    )
+
+
+def redirect_reply(location: bytes, *, keep_alive: bool) -> bytes:
+    """Return a reply that sends a client elsewhere for good, with the same method and body."""
+    return b"HTTP/1.1 308 Permanent Redirect\r\nLocation: %b\r\nContent-Length: 0\r\n%b\r\n" % (
+        location,
+        b"" if keep_alive else b"Connection: close\r\n",
     )
 
 

@@ -27,6 +27,7 @@ class Services:
         snapshot: swapped live; an exchange takes it once per attempt.
         swept_at: monotonic time of the last sweep; exact enough for an idle deadline.
         is_draining: answer what is in progress, then close.
+        https_port: requests in clear are sent to this port instead; None serves them.
     """
 
     settings: ProxySettings
@@ -43,3 +44,4 @@ class Services:
     snapshot: PlacementSnapshot
     swept_at: float
     is_draining: bool = False
+    https_port: int | None = None

@@ -23,6 +23,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "trailers_limit": (16, 1 << 20),
     "buffer_size": (1024, 16 << 20),
     "header_timeout": (0.01, 3600),
+    "handshake_timeout": (0.01, 3600),
+    "max_handshakes": (1, 1_000_000),
     "idle_timeout": (0.01, 86_400),
     "body_timeout": (0.01, 3600),
     "write_timeout": (0.01, 3600),
@@ -55,6 +57,8 @@ class ProxySettings:
         body_limit: request body, bytes; larger is 413; None leaves that to the application.
         buffer_size: bytes held per direction before the reader is stopped.
         header_timeout: first byte to end of a request head (a slow-head attack ends here).
+        handshake_timeout: PROXY header and TLS handshake together.
+        max_handshakes: connections inside these two at once; more are closed.
         idle_timeout: kept connection without a request.
         body_timeout: between two arrivals of request body bytes.
         write_timeout: during which a client must take at least some of what is sent to it.
@@ -85,6 +89,8 @@ class ProxySettings:
     body_limit: int | None = None
     buffer_size: int = 64 * 1024
     header_timeout: float = 10.0
+    handshake_timeout: float = 10.0
+    max_handshakes: int = 1024
     idle_timeout: float = 60.0
     body_timeout: float = 30.0
     write_timeout: float = 30.0

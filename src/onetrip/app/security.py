@@ -1,0 +1,79 @@
+"""TLS as configured: certificates for clients, identities of nodes; checked before use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from onetrip.app.listeners import Listener, parse_listener
+from onetrip.app.schema import CertificateEntry, NodeEntry, TlsEntry
+from onetrip.errors import ConfigError
+from onetrip.net.tls import CertificateSet, ServerContext, load_certificate
+
+HTTPS_PORT = 443
+
+_HOST = re.compile(r"\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
+
+
+def tls_listener(entry: TlsEntry, node: NodeEntry) -> Listener | None:
+    """Return where the node takes clients over TLS, or None.
+
+    Raises:
+        ConfigError: a listener without certificates, or the other way round.
+    """
+    text = node.tls_listen or entry.listen
+    if text is None:
+        if entry.certificates:
+            raise ConfigError("tls.listen: certificates are set, but no address to serve them on")
+        return None
+    if not entry.certificates:
+        raise ConfigError("tls.certificates: at least one certificate is required with tls.listen")
+    return parse_listener(text, "tls.listen")
+
+
+def redirect_port(entry: TlsEntry, listener: Listener | None) -> int | None:
+    """Return the port that requests in clear are sent to, or None.
+
+    Raises:
+        ConfigError: a redirect without a listener over TLS.
+    """
+    if entry.redirect_http is False:
+        return None
+    if listener is None:
+        raise ConfigError("tls.redirect_http: needs tls.listen")
+    return listener.port if entry.redirect_http is True else entry.redirect_http
+
+
+def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
+    """Read the certificates; the first one is the default. None when there are none.
+
+    Args:
+        folder: what relative paths are relative to.
+
+    Raises:
+        ConfigError: `KEY: FILE: reason`.
+    """
+    contexts: list[ServerContext] = []
+    owners: dict[str, str] = {}
+    for number, each in enumerate(entry.certificates):
+        key = f"tls.certificates[{number}]"
+        for index, host in enumerate(each.hosts):
+            _check_host(host, f"{key}.hosts[{index}]", owners, key)
+        contexts.append(_load(each, key, folder, entry.min_version))
+    return CertificateSet(contexts) if contexts else None
+
+
+def _load(entry: CertificateEntry, key: str, folder: Path, min_version: str) -> ServerContext:
+    try:
+        return load_certificate(
+            folder / entry.cert, folder / entry.key, hosts=entry.hosts, min_version=min_version
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error}") from error
+
+
+def _check_host(host: str, key: str, owners: dict[str, str], owner: str) -> None:
+    if _HOST.fullmatch(host) is None:
+        raise ConfigError(f"{key}: {host!r} is not a lower-case host name, address or *.name")
+    if owners.setdefault(host, owner) != owner:
+        raise ConfigError(f"{key}: {host!r} belongs to {owners[host]} already")

@@ -1,0 +1,262 @@
+"""Accept connections and bring each through its preamble and TLS before a protocol sees it.
+
+`loop.create_server` hands a socket to its protocol at once, or after TLS. Here something comes
+before: a PROXY protocol header stands in front of the TLS handshake, connections in the middle of
+a handshake have to be counted and bounded, the context has to be the newest one at each handshake,
+and a client that speaks plain HTTP to a TLS port deserves a readable answer. So this accepts by
+itself, reads no byte more than the preamble has, and only then gives the socket to the loop.
+
+The bytes in front are peeked at before they are taken (MSG_PEEK, as HAProxy's description of the
+PROXY protocol suggests), so what follows them stays in the kernel for whoever reads next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from onetrip.errors import ProtocolError
+
+BACKLOG = 1024
+ACCEPTS_PER_ROUND = 64
+"""Connections accepted before the loop gets on with other work."""
+
+RETRY_DELAY = 0.5
+"""Seconds before accepting again when file descriptors have run out."""
+
+PEEK_SIZE = 4096 + 16
+"""Preamble bytes looked at in one go; the longest preamble accepted fits."""
+
+PLAIN_LINGER = 1.0
+"""Seconds in which a client that spoke plain HTTP to a TLS port may read its answer."""
+
+_HANDSHAKE = 0x16
+"""First byte of a TLS connection: a handshake record (RFC 8446 section 5.1)."""
+
+Factory = Callable[[str | None], asyncio.BaseProtocol]
+"""Makes the protocol of a connection, from the client address that its preamble told, if any."""
+
+Preamble = Callable[[bytes], tuple[int, str | None] | None]
+"""Reads what a connection starts with: (its size, client address or None), or None while it is
+incomplete; raises `ProtocolError`."""
+
+Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
+"""Starts a supervised task, as `tasks.Tasks.spawn` does."""
+
+OnRefused = Callable[[str, str, str], None]
+"""Told of every connection that did not come in: (address, reason, detail); reasons are a small
+closed set, fit for a metric label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How connections are taken in.
+
+    Attributes:
+        timeout: for preamble and handshake together, s.
+        max_pending: connections inside these steps at once; more are closed unheard.
+        context: returns the TLS context of the next connection; None serves in clear.
+        preamble: reads what comes first.
+        needs_preamble: whether a client at this address must send one; nobody else's is read.
+        plain_reply: what somebody who speaks in clear to a TLS listener is told.
+    """
+
+    timeout: float
+    max_pending: int
+    context: Callable[[], ssl.SSLContext] | None = None
+    preamble: Preamble | None = None
+    needs_preamble: Callable[[str], bool] = lambda address: False
+    plain_reply: bytes = b""
+
+
+class Acceptor:
+    """One listening socket, or one per address of a name.
+
+    Args:
+        factory: makes the protocol of each connection that came in.
+        on_refused: told of those that did not.
+        spawn: starts the task of one connection.
+    """
+
+    def __init__(self, factory: Factory, terms: Terms, on_refused: OnRefused, spawn: Spawn) -> None:
+        self._factory = factory
+        self._terms = terms
+        self._on_refused = on_refused
+        self._spawn = spawn
+        self._pending: set[asyncio.Task[None]] = set()
+        self._sockets: list[socket.socket] = []
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port (useful with port 0).
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                sock = _listen(family, address)
+                self._sockets.append(sock)
+        except OSError:
+            self.close()
+            raise
+        for sock in self._sockets:
+            loop.add_reader(sock, self._accept, sock)
+        return int(self._sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        """Stop accepting, and drop connections that are not in yet; safe to call again."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+        for task in self._pending:
+            task.cancel()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_ROUND):
+            try:
+                sock, peer = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # Out of descriptors: the listener stays readable, so leave it for a while.
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener)
+                loop.call_later(RETRY_DELAY, self._resume, listener)
+                return
+            address = str(peer[0])
+            sock.setblocking(False)
+            if len(self._pending) >= self._terms.max_pending:
+                sock.close()
+                self._on_refused(address, "overload", f"{len(self._pending)} are waiting already")
+                continue
+            task = self._spawn(self._welcome(sock, address), "accept")
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._sockets:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _welcome(self, sock: socket.socket, address: str) -> None:
+        is_ours = True  # until the loop's transport owns the socket
+        try:
+            async with asyncio.timeout(self._terms.timeout):
+                told = await self._read_preamble(sock, address)
+                if not await self._wants_in(sock, address):
+                    return
+                is_ours = False
+                await self._hand_over(sock, told)
+        except (OSError, TimeoutError, ProtocolError) as error:
+            self._on_refused(address, *_explain(error))
+        finally:
+            if is_ours:
+                sock.close()
+
+    async def _read_preamble(self, sock: socket.socket, address: str) -> str | None:
+        terms = self._terms
+        if terms.preamble is None or not terms.needs_preamble(address):
+            return None
+        taken = b""
+        while True:
+            seen = await _peek(sock, PEEK_SIZE)
+            found = terms.preamble(taken + seen)
+            if found is not None:
+                sock.recv(found[0] - len(taken))
+                return found[1]
+            if not seen:
+                raise ProtocolError("connection ended inside its PROXY header")
+            # All of it belongs to the preamble; taking it makes the next wait a wait for more.
+            taken += sock.recv(len(seen))
+
+    async def _wants_in(self, sock: socket.socket, address: str) -> bool:
+        """Tell whether the client starts TLS, where that is needed; answer it if not."""
+        if self._terms.context is None:
+            return True
+        first = await _peek(sock, 1)
+        if first and first[0] == _HANDSHAKE:
+            return True
+        if first:  # an empty connection is a port check, no news
+            self._on_refused(address, "plain", "the connection does not start with TLS")
+            await _answer_plain(sock, self._terms.plain_reply)
+        return False
+
+    async def _hand_over(self, sock: socket.socket, told: str | None) -> None:
+        loop, terms = asyncio.get_running_loop(), self._terms
+        if terms.context is None:
+            await loop.connect_accepted_socket(lambda: self._factory(told), sock)
+            return
+        await loop.connect_accepted_socket(
+            lambda: self._factory(told),
+            sock,
+            ssl=terms.context(),
+            ssl_handshake_timeout=terms.timeout,
+            ssl_shutdown_timeout=terms.timeout,
+        )
+
+
+def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def _peek(sock: socket.socket, size: int) -> bytes:
+    """Return what has arrived, leaving it in the kernel; b"" at the end of the stream."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return sock.recv(size, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            pass
+        ready = loop.create_future()
+        loop.add_reader(sock, _note_ready, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(sock)
+
+
+def _note_ready(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _answer_plain(sock: socket.socket, reply: bytes) -> None:
+    """Send `reply` and end the connection so that the client can read it (RFC 9112 section 9.6)."""
+    with contextlib.suppress(OSError, TimeoutError):
+        sock.send(reply)
+        sock.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(PLAIN_LINGER):
+            while await _peek(sock, 1):
+                sock.recv(64 * 1024)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return the reason (a label) and the detail of a refusal."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "certificate", error.verify_message
+    if isinstance(error, ssl.SSLError):
+        detail = (error.reason or "handshake failed").lower().replace("_", " ")
+        return ("certificate" if "certificate" in detail else "handshake"), detail
+    if isinstance(error, TimeoutError):
+        return "timeout", "preamble and handshake took too long"
+    if isinstance(error, ProtocolError):
+        return "preamble", str(error)
+    return "reset", error.strerror if isinstance(error, OSError) and error.strerror else "reset"
