@@ -270,11 +270,12 @@ class Node:
     def _observed(self, seen: Observation) -> None:
         self.scorer.observe(seen)
 
-    def _sampled(self, sample: Sample) -> None:
+    def _sampled(self, sample: Sample) -> bool:
         try:
-            self._rtts.record(sample)
+            return self._rtts.record(sample)
         except OnetripError as error:
             self._log.warning("probe.sample_refused", target=str(sample.target), reason=str(error))
+            return False
 
     def _probe_failed(self, target: Target, error: ProbeError) -> None:
         self._rtts.fail(target, self._clock.now())

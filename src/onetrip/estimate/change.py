@@ -82,6 +82,11 @@ class ShiftDetector:
         """Return the tracked level, s; NaN until the warm-up is over."""
         return self._level
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Tell whether the latest sample was so far off that another is wanted soon."""
+        return max(self._up, self._down) >= self._settings.clip - self._settings.drift
+
     def update(self, rtt: float) -> Shift:
         """Take one sample, s, and say whether the level has shifted with it."""
         if math.isnan(self._level):

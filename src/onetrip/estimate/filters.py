@@ -144,6 +144,11 @@ class RttFilter:
         self._suspect = None
         self._take(rtt, at)
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Tell whether the level may be shifting: the sooner the next sample, the sooner known."""
+        return self._suspect is not None or self._detector.is_suspicious
+
     def fail(self, at: float) -> None:
         """Take one failed probe."""
         self._last_at = max(at, self._last_at)
@@ -206,14 +211,19 @@ class RttBook:
     def __len__(self) -> int:
         return len(self._filters)
 
-    def record(self, sample: Sample) -> None:
+    def record(self, sample: Sample) -> bool:
         """Take one sample.
+
+        Returns:
+            Whether another one is wanted soon, because the level may be shifting.
 
         Raises:
             ProbeError: kind INVALID; see `RttFilter.record`.
         """
         check_rtt(sample.target, sample.rtt)
-        self._filter(sample.target).record(sample.rtt, sample.taken_at)
+        known = self._filter(sample.target)
+        known.record(sample.rtt, sample.taken_at)
+        return known.is_suspicious
 
     def fail(self, target: Target, at: float) -> None:
         """Take one failed probe of `target`."""

@@ -22,6 +22,10 @@ MAX_TIMEOUT = 10.0
 FIRST_SPREAD = 0.8
 """All first probes start within this time, s, as far as the rate allows."""
 
+SUSPICIOUS_SHARE = 0.1
+"""Share of the interval after which a doubtful level is looked at again: a shift needs about four
+samples, which is then two seconds at the default interval instead of twenty."""
+
 _ALPHA = 1 / 8  # gain of the smoothed RTT (RFC 6298 section 2.3)
 
 
@@ -125,6 +129,19 @@ def note_success(state: PlanState, target: Target, rtt: float) -> None:
     schedule.failures = 0
     is_first = math.isnan(schedule.srtt)
     schedule.srtt = rtt if is_first else schedule.srtt + _ALPHA * (rtt - schedule.srtt)
+
+
+def note_suspicion(state: PlanState, target: Target, rng: Random, settings: ProbeSettings) -> None:
+    """Probe a target again soon: its last sample may be the first of a new level."""
+    schedule = state.schedules.get(target)
+    if schedule is not None:
+        soon = schedule.started_at + suspicious_wait(rng, settings)
+        schedule.due_at = min(schedule.due_at, soon)
+
+
+def suspicious_wait(rng: Random, settings: ProbeSettings) -> float:
+    """Return the time between two probes of a target whose level may be shifting, s."""
+    return SUSPICIOUS_SHARE * settings.interval * (1 + settings.jitter * (2 * rng.random() - 1))
 
 
 def note_failure(

@@ -27,6 +27,7 @@ from onetrip.probe.plan import (
     ProbeSettings,
     note_failure,
     note_success,
+    note_suspicion,
     plan_probes,
     set_targets,
     timeout_of,
@@ -82,7 +83,7 @@ class ProbeRunner:
         metrics: Metrics,
         log: Log,
         settings: ProbeSettings,
-        on_sample: Callable[[Sample], None],
+        on_sample: Callable[[Sample], object],
         on_failure: Callable[[Target, ProbeError], None],
         *,
         knock: Knock | None = None,
@@ -169,7 +170,8 @@ class ProbeRunner:
         if schedule.failures >= self._settings.failing_after:
             self._log.info("probe.recovered", target=str(target), failures=schedule.failures)
         note_success(self._state, target, sample.rtt)
-        self._on_sample(sample)
+        if self._on_sample(sample):
+            note_suspicion(self._state, target, self._rng, self._settings)
 
     def _fail(self, entry: _Entry, error: ProbeError) -> None:
         target = entry.spec.target

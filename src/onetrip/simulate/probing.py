@@ -18,7 +18,7 @@ from onetrip.estimate.filters import FilterSettings, RttFilter
 from onetrip.estimate.matrix import RttMatrix
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId
-from onetrip.probe.plan import MAX_TIMEOUT, ProbeSettings, next_wait
+from onetrip.probe.plan import MAX_TIMEOUT, ProbeSettings, next_wait, suspicious_wait
 from onetrip.simulate.timeline import Timeline
 from onetrip.simulate.world import Bools, Floats, World
 
@@ -166,7 +166,10 @@ class Probes:
         pair.failures = 0
         pair.filter.record(rtt, at + rtt)
         self._store(pair, at + rtt)
-        heapq.heappush(self._due, (at + next_wait(0, self._waits, self._settings), number))
+        wait = next_wait(0, self._waits, self._settings)
+        if pair.filter.is_suspicious:
+            wait = min(wait, suspicious_wait(self._waits, self._settings))
+        heapq.heappush(self._due, (at + wait, number))
 
     def _fail(self, number: int, at: float) -> None:
         # `at` is when its timeout had passed.

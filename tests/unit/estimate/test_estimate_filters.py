@@ -202,3 +202,12 @@ def test_pruned_target_is_forgotten() -> None:
     book.record(sample(PEER, 0.1, 1.0))
     book.prune([PEER])
     assert set(book.estimates(2.0)) == {PEER}
+
+
+def test_one_far_sample_asks_for_another_and_the_next_one_settles_it() -> None:
+    book, target = RttBook(), Target(TargetKind.BACKEND, "db")
+    for at in range(20):
+        assert not book.record(Sample(target, 0.100, SampleKind.HANDSHAKE, float(at)))
+    assert book.record(Sample(target, 0.150, SampleKind.HANDSHAKE, 21.0))
+    assert not book.record(Sample(target, 0.100, SampleKind.HANDSHAKE, 22.0)), "a spike"
+    assert book.record(Sample(target, 0.030, SampleKind.HANDSHAKE, 23.0)), "absurdly short"

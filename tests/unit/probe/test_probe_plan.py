@@ -14,6 +14,7 @@ from onetrip.probe.plan import (
     next_wait,
     note_failure,
     note_success,
+    note_suspicion,
     plan_probes,
     set_targets,
     timeout_of,
@@ -197,3 +198,17 @@ def test_wait_until_due_is_the_next_target_within_bounds() -> None:
 def test_settings_out_of_bounds_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"probe {name} of"):
         ProbeSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_doubtful_level_is_looked_at_again_soon() -> None:
+    settings, rng = ProbeSettings(interval=5.0), Random(1)
+    state = PlanState()
+    target = Target(TargetKind.BACKEND, "db")
+    set_targets(state, [target], 0.0, rng)
+    assert plan_probes(state, 1.0, rng, settings) == [target]
+    note_success(state, target, 0.2)
+    note_suspicion(state, target, rng, settings)
+    assert plan_probes(state, 1.3, rng, settings) == []
+    assert plan_probes(state, 1.7, rng, settings) == [target]
+    note_success(state, target, 0.2)
+    assert plan_probes(state, 4.0, rng, settings) == [], "calm again: the usual interval"
