@@ -210,6 +210,18 @@ def test_harm_measured_by_the_control_group_reverts_and_blocks() -> None:
     assert again.status is Status.PLACED, "after the pause it may try again"
 
 
+def test_control_group_shrinks_once_the_saving_is_proven() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    policy = environment(replace(SMART, control_ratio=0.01))
+    assert place(placer, item, policy).control_ratio == 0.01
+    wide = replace(item, saving=Saving(2.2, 0.5, 3.9, 0.95, 100, 6))
+    assert place(placer, wide, policy, now=1001.0).control_ratio == 0.01
+    proven = replace(item, saving=Saving(2.2, 2.0, 2.4, 0.95, 900, 12))
+    assert place(placer, proven, policy, now=1002.0).control_ratio == pytest.approx(0.001)
+    unknown = Saving(2.2, float("nan"), float("nan"), 0.95, 100, 2)
+    assert place(placer, replace(item, saving=unknown), policy, now=1003.0).control_ratio == 0.01
+
+
 def test_gain_within_its_interval_of_the_least_gain_does_not_move() -> None:
     noisy = ServiceSummary(DEN, 8, 2.5, 2.0, {"db": 0.229})
     far = ServiceSummary(FRA, 8, 1.3, 2.0, {"db": 0.117})
