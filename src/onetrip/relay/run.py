@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 
@@ -44,11 +45,12 @@ async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     tasks = Tasks(lambda task, error: _failed(log, task, error))
     try:
-        try:
-            port = await server.start()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ConfigError(f"--listen: {settings.listen}: {reason}") from error
+        port = await server.start()
+    except OSError as error:
+        # asyncio replaces the system's text with one that repeats the address.
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ConfigError(f"--listen: {settings.listen}: {reason}") from error
+    try:
         tasks.spawn(reporter.cut_forever(), "relay.cut")
         tasks.spawn(reporter.send_forever(), "relay.report")
         where = Endpoint(settings.listen.host, port)
