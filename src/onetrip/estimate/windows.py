@@ -28,6 +28,13 @@ MAX_SAMPLES = 200
 MAX_AGE = 900.0
 """Seconds a time counts; older traffic says little about the code that runs now."""
 
+KEPT_SAMPLES = 16
+"""Newest times that outlive `MAX_AGE`: enough for a mean. A placed route's default region is seen
+by its small control group alone; were that evidence to age out, the route would lose its round
+trips, move back to learn them again, and do so every `MAX_AGE` for ever."""
+
+KEPT_AGE = 86_400.0
+"""Seconds after which even those are dropped."""
 
 MIN_EPOCH = 4
 """Times a past epoch needs to be worth an equation of its own."""
@@ -144,9 +151,9 @@ class ServiceWindow:
         return list(self._suspects or ())
 
     def expire(self, now: float) -> None:
-        """Drop what is older than `MAX_AGE`."""
-        for rows in (self._past, self._rows):
-            while rows and rows[0][0] < now - MAX_AGE:
+        """Drop what is older than `MAX_AGE`, but for the newest `KEPT_SAMPLES` times."""
+        for rows, kept in ((self._past, 0), (self._rows, KEPT_SAMPLES)):
+            while rows and rows[0][0] < now - (MAX_AGE if len(rows) > kept else KEPT_AGE):
                 self.version += 1
                 rows.popleft()
 

@@ -9,7 +9,7 @@ import pytest
 
 from onetrip.estimate import traffic as module
 from onetrip.estimate.traffic import TrafficBook
-from onetrip.estimate.windows import MAX_AGE, MAX_SAMPLES
+from onetrip.estimate.windows import KEPT_AGE, KEPT_SAMPLES, MAX_AGE, MAX_SAMPLES
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import Arm, MethodClass, Observation, RouteKey
 from onetrip.model.topology import RegionId
@@ -91,7 +91,19 @@ def test_windows_are_bounded_and_age_out() -> None:
     book = book_with(*(replace(SEEN, at=100.0 + i) for i in range(MAX_SAMPLES + 50)))
     ((row,),) = book.services(400.0).values()
     assert row.count == MAX_SAMPLES
-    assert book.services(100.0 + MAX_SAMPLES + 50 + MAX_AGE + 1) == {}
+    last = 100.0 + MAX_SAMPLES + 50
+    ((row,),) = book.services(last + MAX_AGE + 1).values()
+    assert row.count == KEPT_SAMPLES
+    assert book.services(last + KEPT_AGE + 1) == {}
+
+
+def test_rare_evidence_does_not_age_out_all_at_once() -> None:
+    # One control request in ten minutes: what is known of the default region must stay known.
+    book = book_with(*(replace(SEEN, at=100.0 + i) for i in range(10)))
+    for n in range(1, 5):
+        book.observe(replace(SEEN, at=100.0 + 600.0 * n), {"db": 0.229})
+        ((row,),) = book.services(100.0 + 600.0 * n).values()
+        assert row.count == 10 + n
 
 
 def test_new_bindings_start_a_new_window() -> None:
