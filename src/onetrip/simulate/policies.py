@@ -1,8 +1,8 @@
 """Other ways to choose a region, on the same requests and the same luck, and the oracle.
 
 Every policy returns where each request runs, as an index into the world's regions; -1 where its
-edge, or every region, was down. None of them pays for finding out that a region is down: that flatters all but
-onetrip's own run.
+edge, or every region, was down. None of them pays for finding out that a region is down: that
+flatters all but onetrip's own run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from onetrip.simulate.timeline import Timeline
 from onetrip.simulate.traffic import Draws, Ints, Requests
-from onetrip.simulate.world import Floats, World
+from onetrip.simulate.world import Bools, Floats, World
 
 EWMA_DECAY = 10.0
 """Time constant of the peak EWMA, s: the default of Finagle and of linkerd."""
@@ -126,7 +126,7 @@ class Judge:
 
     def _served(self, region: np.ndarray) -> Ints:
         alive = self._line.alive[self._stretch, self._own[self._requests.edge]]
-        can_run = self._line.up.any(axis=1)[self._stretch]
+        can_run = np.asarray(self._line.up.any(axis=1))[self._stretch]
         return np.where(alive & can_run, region, -1).astype(np.intp)
 
 
@@ -140,10 +140,10 @@ class _PeakEwma:
         self._busy = dict.fromkeys(order, 0)
         self._open: list[tuple[float, int, float]] = []
 
-    def choose(self, at: float, pick: list[float], up: np.ndarray) -> int:
+    def choose(self, at: float, pick: list[float], up: Bools) -> int:
         while self._open and self._open[0][0] <= at:
             self._finish(*heapq.heappop(self._open))
-        order = [r for r in self._order if up[r]] or self._order
+        order = [r for r in self._order if up.item(r)] or self._order
         first = int(pick[0] * len(order))
         second = int(pick[1] * (len(order) - 1)) if len(order) > 1 else 0
         second += second >= first and len(order) > 1

@@ -55,9 +55,11 @@ class RouteRow:
         was_right: whether the first placement (the default) was right.
         first_right: requests of the route at this edge until its placement was right; 0 when it
             was from the start, inf when it never was.
-        moves: of the rules, over the run; `late_moves` after the warm-up.
+        moves: of the rules, over the run; `late_moves` after the warm-up, without the route's
+            first one, which is learning and not a change of mind.
         replaced: s from the last event until the placement was right for good; 0 when the event
-            left it right, inf when it never was again, NaN without an event.
+            left it right, inf when it never was again, NaN without an event or when the placement
+            was not right just before it.
         trips, learned: true and estimated round trips, by backend, in the world's order.
         regions: regions behind the estimate.
     """
@@ -191,7 +193,7 @@ def _route_row(trial: Trial, edge: int, route: int, changes: list[Change]) -> Ro
         requests=int(mine.sum()),
         first_right=_first_right(trial.requests.at[mine], spans),
         moves=len(moves),
-        late_moves=sum(at >= plan.warm_up for at in moves),
+        late_moves=sum(at >= plan.warm_up for at in moves[1:]),
         replaced=_replaced(trial, edge, route, changes),
         trips=tuple(trial.line.trips[-1, route].tolist()),
         learned=tuple(learned.round_trips[n] for n in names) if learned else (),
@@ -239,7 +241,11 @@ def _replaced(trial: Trial, edge: int, route: int, changes: Sequence[Change]) ->
     level = np.median(trial.expected[after:, edge, route], axis=0)
     gain = trial.plan.settings.policy.least_gain
     before = [c for c in changes if c.at < event]
-    marks = [(event, before[-1].region if before else -1)]
+    start = before[-1].region if before else -1
+    old = np.median(trial.expected[: after or 1, edge, route], axis=0)
+    if start < 0 or not _is_right(old, start, gain):
+        return math.nan
+    marks = [(event, start)]
     marks += [(c.at, c.region) for c in changes if c.at >= event]
     rights = [region >= 0 and _is_right(level, region, gain) for _, region in marks]
     if not rights[-1]:
