@@ -20,6 +20,7 @@ from aiohttp import web
 from onetrip.app.config import load_settings
 from onetrip.app.node import Node
 from onetrip.observe.logs import silent_log
+from support.certs import Authority
 from support.ports import free_ports
 
 SECRET = "a shared secret for tests"
@@ -39,6 +40,7 @@ class Site:
     proxy: int
     peer: int
     admin: int
+    forward: int
     instance: int = 0
     backend: int = 0
     served: int = 0
@@ -50,16 +52,19 @@ class Site:
 class Cluster:
     """Two regions, `den` far from the backend and `bom` beside it."""
 
-    def __init__(self, folder: Path, placement: Mapping[str, object]) -> None:
+    def __init__(
+        self, folder: Path, placement: Mapping[str, object], authority: Authority | None = None
+    ) -> None:
         self.folder = folder
         self.placement = dict(placement)
         self.trips = dict(TRIPS)
         self.tells_trips = False
         """Whether instances tell their trips in Server-Timing."""
-        ports = free_ports(6)
+        self.authority = authority
+        """Issues the nodes' certificates; None lets them talk in clear."""
+        ports = free_ports(8)
         self.sites = {
-            name: Site(name, ports[3 * i], ports[3 * i + 1], ports[3 * i + 2])
-            for i, name in enumerate(DELAYS)
+            name: Site(name, ports.pop(), ports.pop(), ports.pop(), ports.pop()) for name in DELAYS
         }
         self.session: aiohttp.ClientSession
 
@@ -109,24 +114,17 @@ class Cluster:
 
     def write_config(self, site: Site, **more: object) -> None:
         """Write a node's configuration; `more` replaces top-level keys."""
+        cluster: dict[str, object] = {"secret_file": "secret", "sync_interval": 0.1}
+        if self.authority is not None:
+            files = {"cert": "node-{region}.pem", "key": "node-{region}.key"}
+            cluster["tls"] = {"ca": str(self.authority.file), **files}
         config = {
             "data_dir": str(self.folder / "data"),
             "score_interval": 0.1,
-            "cluster": {"secret_file": "secret", "sync_interval": 0.1},
+            "cluster": cluster,
             "probe": {"interval": 0.2},
             "log": {"access": "off"},
-            "regions": {
-                each.name: {
-                    "proxy": f"127.0.0.1:{each.proxy}",
-                    "peer": f"127.0.0.1:{each.peer}",
-                    "node": {
-                        "listen": f"127.0.0.1:{each.proxy}",
-                        "admin": f"127.0.0.1:{each.admin}",
-                        "peer_listen": f"127.0.0.1:{each.peer}",
-                    },
-                }
-                for each in self.sites.values()
-            },
+            "regions": {each.name: self._region(each) for each in self.sites.values()},
             "backends": {"db": {"kind": "http", "address": f"127.0.0.1:{site.backend}"}},
             "projects": {"shop": self._project()},
         }
@@ -157,6 +155,18 @@ class Cluster:
         url = f"http://127.0.0.1:{self.sites[edge].admin}/v1/projects/shop"
         async with self.session.patch(url, json={"placement": placement}) as reply:
             return reply.status
+
+    def _region(self, site: Site) -> dict[str, object]:
+        node = {
+            "listen": f"127.0.0.1:{site.proxy}",
+            "admin": f"127.0.0.1:{site.admin}",
+            "peer_listen": f"127.0.0.1:{site.peer}",
+        }
+        proxy = site.proxy
+        if self.authority is not None:
+            proxy = site.forward
+            node["forward_listen"] = f"127.0.0.1:{proxy}"
+        return {"proxy": f"127.0.0.1:{proxy}", "peer": f"127.0.0.1:{site.peer}", "node": node}
 
     def _project(self) -> dict[str, object]:
         instances = {s.name: [f"127.0.0.1:{s.instance}"] for s in self.sites.values()}
@@ -203,9 +213,11 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, **placement: object) -> AsyncIterator[Cluster]:
+async def running(
+    folder: Path, *, authority: Authority | None = None, **placement: object
+) -> AsyncIterator[Cluster]:
     """Run a cluster for the length of a test."""
-    cluster = Cluster(folder, placement)
+    cluster = Cluster(folder, placement, authority)
     await cluster.start()
     try:
         yield cluster

@@ -26,7 +26,7 @@ from onetrip.model.catalog import (
 from onetrip.model.measure import Observation, Target
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.net.dial import Dial, TcpDialer
-from onetrip.net.tls import CertificateSet
+from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
@@ -81,6 +81,7 @@ class ProxyRig:
 
     Attributes:
         down: targets that are not ready.
+        refusals: (address, reason, detail) of peers that it did not take for such.
         observations, lines: what it reported.
     """
 
@@ -94,9 +95,14 @@ class ProxyRig:
         secret: bytes | None = SECRET,
         dial: Dial | None = None,
         certificates: CertificateSet | None = None,
+        contexts: PeerContexts | None = None,
     ) -> None:
         self._certificates = certificates
-        self.tls_port = 0
+        self._contexts = contexts
+        self.tls_port = self.forward_port = 0
+        self.refusals: list[tuple[str, str, str]] = []
+        tcp = TcpDialer()
+        tcp.peer_tls = contexts.client if contexts is not None else None
         self.down: set[Target] = set()
         self.observations: list[Observation] = []
         self.access = AccessLines()
@@ -105,7 +111,7 @@ class ProxyRig:
         self.server = ProxyServer(
             settings or ProxySettings(),
             region,
-            dial or TcpDialer(),
+            dial or tcp,
             MonotonicClock(),
             Random(7),
             self.metrics,
@@ -114,6 +120,7 @@ class ProxyRig:
             secret=secret,
             on_observation=self.observations.append,
             is_ready=lambda target: target not in self.down,
+            on_peer_refused=lambda *refusal: self.refusals.append(refusal),
         )
         self.server.update(catalog, topology)
 
@@ -131,6 +138,8 @@ class ProxyRig:
         self.port = await self.server.start("127.0.0.1", 0)
         if self._certificates is not None:
             self.tls_port = await self.server.start_tls("127.0.0.1", 0, self._certificates)
+        if self._contexts is not None:
+            self.forward_port = await self.server.start_forward("127.0.0.1", 0, self._contexts)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -21,11 +21,18 @@ import yaml
 from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
-from onetrip.app.security import build_certificates, redirect_port, tls_listener
+from onetrip.app.security import (
+    build_certificates,
+    build_peer_contexts,
+    forward_listener,
+    reached_by_peers,
+    redirect_port,
+    tls_listener,
+)
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
-from onetrip.net.tls import CertificateSet
+from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -55,6 +62,8 @@ class Settings:
     https_port: int | None
     admin: Listener
     peer_listen: Listener | None
+    forward_listen: Listener | None
+    peer_contexts: PeerContexts | None
     source_address: str | None
     data_dir: Path | None
     admin_token: str | None
@@ -204,6 +213,8 @@ class _Builder:
                 "admin.token_env is required"
             )
         secret = self._secret(file.cluster.secret_file, file.cluster.secret_env, "cluster.secret")
+        if secret is None and file.cluster.tls is not None:
+            raise ConfigError("cluster: secret_file or secret_env is required with cluster.tls")
         tls_listen = tls_listener(file.tls, node)
         return Settings(
             path=self._path,
@@ -214,6 +225,8 @@ class _Builder:
             https_port=redirect_port(file.tls, tls_listen),
             admin=admin,
             peer_listen=self._peer_listener(node, secret, topology),
+            forward_listen=forward_listener(file.cluster, node, topology.regions[region]),
+            peer_contexts=build_peer_contexts(file.cluster, self._path.parent, region),
             source_address=self._source_address(node.source_address or file.source_address),
             data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
             admin_token=token,
@@ -232,6 +245,7 @@ class _Builder:
         if not self._file.regions:
             raise ConfigError("regions: at least one region is required")
         regions: dict[RegionId, Region] = {}
+        is_secure = self._file.cluster.tls is not None
         for name, entry in self._file.regions.items():
             key = f"regions.{name}"
             check_id(name, key)
@@ -239,8 +253,12 @@ class _Builder:
                 id=RegionId(name),
                 title=entry.title or name,
                 position=self._position(entry, key),
-                proxy=optional_endpoint(entry.proxy, f"{key}.proxy"),
-                peer=optional_endpoint(entry.peer, f"{key}.peer"),
+                proxy=reached_by_peers(
+                    optional_endpoint(entry.proxy, f"{key}.proxy"), name, is_secure
+                ),
+                peer=reached_by_peers(
+                    optional_endpoint(entry.peer, f"{key}.peer"), name, is_secure
+                ),
             )
         return Topology(regions)
 

@@ -26,6 +26,7 @@ from aiohttp import web
 import onetrip
 from onetrip.app import expiry, memory, policies
 from onetrip.app.config import Settings, load_settings
+from onetrip.app.refusals import RefusalLog
 from onetrip.app.scoring import Scorer
 from onetrip.app.view import EventRing, LiveView
 from onetrip.cluster.messages import PolicyRow, Report, ServiceRow
@@ -42,6 +43,7 @@ from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.status import PolicyChange
 from onetrip.net.dial import TcpDialer
 from onetrip.net.knock import TcpKnock
+from onetrip.net.tls import Certificate
 from onetrip.observe.logs import AccessLog, Log, stderr_log
 from onetrip.observe.metrics import Metrics
 from onetrip.place.placer import Move
@@ -68,7 +70,7 @@ SILENT_PEER = 5.0
 SWITCH_INTERVAL = 0.001
 """Longest time a busy thread keeps others from running, s; the default is five times that."""
 
-LISTENERS = ("listen", "tls_listen", "admin", "peer_listen")
+LISTENERS = ("listen", "tls_listen", "admin", "peer_listen", "forward_listen")
 """Settings that take effect at the next start."""
 
 STOP_TIMEOUT = 5.0
@@ -106,7 +108,9 @@ class Node:
         self._base = settings.catalog
         self._seq = 0
 
-        dial = TcpDialer(settings.source_address)
+        dial = self._dial = TcpDialer(settings.source_address)
+        self._has_peer_tls = settings.peer_contexts is not None
+        self._refusals = RefusalLog(clock, self._peer_refused)
         self._rtts = RttBook(FilterSettings(max_age=max(30.0, 6 * settings.probe.interval)))
         self._traffic = TrafficBook(region, SHIFT_PROBES * settings.probe.interval)
         self._cluster = ClusterState(
@@ -151,6 +155,7 @@ class Node:
             secret=settings.cluster_secret,
             on_observation=self._observed,
             is_ready=self._is_ready,
+            on_peer_refused=self._refusals.note,
         )
         self._expiry = expiry.ExpiryWatch(self.metrics, clock, self._certificate_expires)
         self._sync = self._build_sync(rng)
@@ -169,6 +174,7 @@ class Node:
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self.proxy_port = self.tls_port = self.admin_port = self.peer_port = 0
+        self.forward_port = 0
 
     # --- life -------------------------------------------------------------------------------
 
@@ -228,6 +234,8 @@ class Node:
         try:
             settings = await asyncio.to_thread(load_settings, self.settings.path, self.region)
             Routing.build(settings.catalog)
+            if (settings.peer_contexts is not None) is not self._has_peer_tls:
+                raise ConfigError(f"{settings.path}: cluster.tls: on or off needs a restart")
         except ConfigError as error:
             self.metrics.reloads.labels("refused").inc()
             self._log.error("app.reload_refused", reason=str(error))
@@ -367,6 +375,8 @@ class Node:
             tasks=self._tasks,
             interval=settings.sync_interval,
             source_address=settings.source_address,
+            contexts=settings.peer_contexts,
+            on_refused=self._refusals.note,
         )
 
     def _report(self) -> Report:
@@ -399,6 +409,12 @@ class Node:
                 self.tls_port = await self.proxy.start_tls(
                     listen.host, listen.port, settings.certificates
                 )
+        with _binding("cluster.forward_listen"):
+            if settings.forward_listen is not None and settings.peer_contexts is not None:
+                listen = settings.forward_listen
+                self.forward_port = await self.proxy.start_forward(
+                    listen.host, listen.port, settings.peer_contexts
+                )
         self._use_certificates()
         self._every(expiry.INTERVAL, self._expiry.check, "expiry")
 
@@ -406,9 +422,22 @@ class Node:
         """Serve the certificates of the settings from the next handshake on."""
         settings = self.settings
         self.proxy.redirect_to(settings.https_port if self.tls_port else None)
+        in_use: list[Certificate] = []
         if settings.certificates is not None and self.tls_port:
             self.proxy.certificates = settings.certificates
-            self._expiry.watch(settings.certificates.all)
+            in_use += settings.certificates.all
+        contexts = settings.peer_contexts
+        if contexts is not None and self._has_peer_tls:
+            self._dial.peer_tls = contexts.client
+            self.proxy.peer_contexts = contexts
+            if self._sync is not None:
+                self._sync.contexts = contexts
+            in_use.append(contexts.server.certificate)
+        self._expiry.watch(in_use)
+
+    def _peer_refused(self, address: str, reason: str, detail: str) -> None:
+        self._tell("cluster.peer_refused", address, f"{reason}: {detail}")
+        self._log.warning("cluster.peer_refused", client=address, reason=reason, detail=detail)
 
     def _certificate_expires(self, file: str, detail: str) -> None:
         self._tell("proxy.certificate_expiring", file, detail)

@@ -30,6 +30,14 @@ class AdminEntry(Strict):
     token_env: Text | None = None
 
 
+class ClusterTlsEntry(Strict):
+    """`cluster.tls`: how nodes prove to each other who they are."""
+
+    ca: Text
+    cert: Text
+    key: Text
+
+
 class ClusterEntry(Strict):
     """`cluster`: how nodes share measurements."""
 
@@ -37,6 +45,8 @@ class ClusterEntry(Strict):
     secret_file: Text | None = None
     secret_env: Text | None = None
     sync_interval: Interval = 1.0
+    tls: ClusterTlsEntry | None = None
+    forward_listen: Text | None = None
 
 
 class CertificateEntry(Strict):
@@ -113,6 +123,7 @@ class NodeEntry(Strict):
     tls_listen: Text | None = None
     admin: Text | None = None
     peer_listen: Text | None = None
+    forward_listen: Text | None = None
     source_address: Text | None = None
 
 

@@ -6,11 +6,17 @@ import re
 from pathlib import Path
 
 from onetrip.app.listeners import Listener, parse_listener
-from onetrip.app.schema import CertificateEntry, NodeEntry, TlsEntry
+from onetrip.app.schema import CertificateEntry, ClusterEntry, NodeEntry, TlsEntry
 from onetrip.errors import ConfigError
-from onetrip.net.tls import CertificateSet, ServerContext, load_certificate
-
-HTTPS_PORT = 443
+from onetrip.model.topology import Endpoint, Region
+from onetrip.net.tls import (
+    CertificateSet,
+    PeerContexts,
+    ServerContext,
+    load_certificate,
+    load_peer_contexts,
+    node_name,
+)
 
 _HOST = re.compile(r"\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
 
@@ -61,6 +67,53 @@ def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
             _check_host(host, f"{key}.hosts[{index}]", owners, key)
         contexts.append(_load(each, key, folder, entry.min_version))
     return CertificateSet(contexts) if contexts else None
+
+
+def build_peer_contexts(entry: ClusterEntry, folder: Path, region: str) -> PeerContexts | None:
+    """Read what this region's node shows to its peers; None without `cluster.tls`.
+
+    Args:
+        folder: what relative paths are relative to; `{region}` in a path stands for the region.
+
+    Raises:
+        ConfigError: `KEY: FILE: reason`.
+    """
+    files = entry.tls
+    if files is None:
+        return None
+    ca, cert, key = (
+        folder / text.replace("{region}", region) for text in (files.ca, files.cert, files.key)
+    )
+    try:
+        return load_peer_contexts(ca, cert, key, region)
+    except ConfigError as error:
+        raise ConfigError(f"cluster.tls.{error}") from error
+
+
+def forward_listener(entry: ClusterEntry, node: NodeEntry, own: Region) -> Listener | None:
+    """Return where peers forward requests to over TLS, or None.
+
+    Raises:
+        ConfigError: it is missing although peers have to use it, or could not be secured.
+    """
+    text = node.forward_listen or entry.forward_listen
+    if text is None:
+        if entry.tls is not None and own.proxy is not None:
+            raise ConfigError(
+                "cluster.forward_listen: required with cluster.tls, because peers forward to "
+                f"regions.{own.id}.proxy"
+            )
+        return None
+    if entry.tls is None:
+        raise ConfigError("cluster.forward_listen: needs cluster.tls")
+    return parse_listener(text, "cluster.forward_listen")
+
+
+def reached_by_peers(endpoint: Endpoint | None, region: str, is_secure: bool) -> Endpoint | None:
+    """Return a node's endpoint as its peers dial it: under its own name where nodes use TLS."""
+    if endpoint is None or not is_secure:
+        return endpoint
+    return Endpoint(endpoint.host, endpoint.port, node_name(region))
 
 
 def _load(entry: CertificateEntry, key: str, folder: Path, min_version: str) -> ServerContext:

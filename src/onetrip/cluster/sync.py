@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import ssl
 from collections.abc import Callable
 from random import Random
 
@@ -26,6 +27,8 @@ from onetrip.cluster.state import ClusterState
 from onetrip.cluster.tickets import sign, verify
 from onetrip.errors import Kind, PeerError
 from onetrip.model.topology import Endpoint, RegionId, Topology
+from onetrip.net.accept import Acceptor, OnRefused, Terms
+from onetrip.net.tls import PeerContexts, peer_regions
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.tasks import Tasks
@@ -33,6 +36,12 @@ from onetrip.timing import Clock
 
 PATH = "/v1/report"
 NONCE, MAC = "onetrip-nonce", "onetrip-mac"
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds a peer's TLS handshake may take."""
+
+MAX_HANDSHAKES = 256
+"""Handshakes in progress; a cluster's nodes need one each."""
 
 MAX_SKEW = 600.0
 """Seconds two nodes' wall clocks may differ before a request counts as replayed."""
@@ -45,6 +54,11 @@ class PeerSync:
         report: makes this node's current report.
         on_policies: called with overrides that a peer knew and this node did not.
         source_address: local address of outgoing connections, or None.
+        contexts: for TLS between nodes, or None to talk in clear.
+        on_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+
+    Attributes:
+        contexts: used from the next handshake on; None at the start stays None.
     """
 
     def __init__(
@@ -62,6 +76,8 @@ class PeerSync:
         tasks: Tasks,
         interval: float,
         source_address: str | None = None,
+        contexts: PeerContexts | None = None,
+        on_refused: OnRefused = lambda address, reason, detail: None,
     ) -> None:
         self._region = region
         self._secret = secret
@@ -75,6 +91,9 @@ class PeerSync:
         self._tasks = tasks
         self._interval = interval
         self._source_address = source_address
+        self.contexts = contexts
+        self._on_refused = on_refused
+        self._acceptor: Acceptor | None = None
         self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
         self._down: set[RegionId] = set()
         self._made, self._made_at = b"", -math.inf
@@ -87,6 +106,8 @@ class PeerSync:
         app.router.add_get(PATH, self._answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
+        if self.contexts is not None:
+            return await self._serve_tls(self._runner, host, port)
         site = web.TCPSite(self._runner, host, port)
         await site.start()
         bound = self._runner.addresses[0]
@@ -109,6 +130,8 @@ class PeerSync:
 
     async def stop(self) -> None:
         """Stop serving and close connections; the pull loops end with their task group."""
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._session is not None:
@@ -146,7 +169,11 @@ class PeerSync:
         timeout = aiohttp.ClientTimeout(total=max(3.0, 5 * self._interval))
         try:
             async with self._client().get(
-                f"{scheme}://{endpoint}{PATH}", headers=headers, timeout=timeout
+                f"{scheme}://{endpoint}{PATH}",
+                headers=headers,
+                timeout=timeout,
+                ssl=self.contexts.client if self.contexts is not None else True,
+                server_hostname=endpoint.tls_name,
             ) as reply:
                 if reply.status != 200:
                     raise PeerError(f"peer {region} answered {reply.status}")
@@ -154,8 +181,7 @@ class PeerSync:
                 mac = reply.headers.get(MAC, "")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.CONNECT
-            reason = type(error).__name__
-            raise PeerError(f"peer {region} at {endpoint}: {reason}", kind=kind) from error
+            raise PeerError(f"peer {region} at {endpoint}: {_reason(error)}", kind=kind) from error
         if not verify(self._secret, mac, "report-reply", nonce.encode(), body):
             raise PeerError(f"peer {region} at {endpoint} does not share the cluster secret")
         report = decode_report(body)
@@ -192,9 +218,45 @@ class PeerSync:
             return web.Response(status=400)
         if abs(self._clock.wall() - sent_at) > MAX_SKEW:
             return web.Response(status=401)
+        if self.contexts is not None and not self._is_named(request, nonce.partition(".")[0]):
+            return web.Response(status=403)
         body = self._body()
         proof = sign(self._secret, "report-reply", nonce.encode(), body)
         return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
+
+    async def _serve_tls(self, runner: web.AppRunner, host: str, port: int) -> int:
+        def context() -> ssl.SSLContext:
+            assert self.contexts is not None
+            return self.contexts.server
+
+        def refused(address: str, reason: str, detail: str) -> None:
+            self._metrics.refused_connections.labels("report", reason).inc()
+            self._on_refused(address, reason, detail)
+
+        server = runner.server
+        assert server is not None
+        terms = Terms(HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, context)
+        self._acceptor = Acceptor(lambda told: server(), terms, refused, self._tasks.spawn)
+        return await self._acceptor.start(host, port)
+
+    def _is_named(self, request: web.Request, region: str) -> bool:
+        """Tell whether the certificate of a request's connection is for the region it names."""
+        transport = request.transport
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        regions = peer_regions(tls) if tls is not None else frozenset()
+        if region in regions:
+            return True
+        names = ", ".join(sorted(regions)) or "no region"
+        detail = f"certificate for {names} asks for {region}"
+        self._on_refused(request.remote or "unknown", "region", detail)
+        return False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return f"its certificate is refused: {getattr(cause, 'verify_message', cause)}"
+    return type(error).__name__
 
 
 async def _read(reply: aiohttp.ClientResponse) -> bytes:

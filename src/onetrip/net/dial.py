@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from onetrip.errors import Kind, UpstreamError
+from onetrip.net.tls import NODE_DOMAIN
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -50,6 +51,9 @@ class TcpDialer:
         source_address: local address to connect from, as nginx's `proxy_bind`; None lets the
             system choose.
         tls: client context used when a `tls_name` is given.
+
+    Attributes:
+        peer_tls: client context used for the names of nodes; a reload sets another one.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class TcpDialer:
     ) -> None:
         self._local = (source_address, 0) if source_address else None
         self._tls = tls
+        self.peer_tls: ssl.SSLContext | None = None
 
     async def __call__(
         self,
@@ -69,9 +74,7 @@ class TcpDialer:
     ) -> P:
         """See `Dial`."""
         loop = asyncio.get_running_loop()
-        context = None
-        if tls_name is not None:
-            context = self._tls = self._tls or ssl.create_default_context()
+        context = self._context(tls_name)
         try:
             async with asyncio.timeout(timeout):
                 transport, protocol = await loop.create_connection(
@@ -95,6 +98,14 @@ class TcpDialer:
             ) from error
         _disable_nagle(transport)
         return protocol
+
+    def _context(self, tls_name: str | None) -> ssl.SSLContext | None:
+        if tls_name is None:
+            return None
+        if self.peer_tls is not None and tls_name.endswith(NODE_DOMAIN):
+            return self.peer_tls
+        self._tls = self._tls or ssl.create_default_context()
+        return self._tls
 
 
 def _disable_nagle(transport: asyncio.BaseTransport) -> None:

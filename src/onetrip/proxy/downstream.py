@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
+from onetrip.net.tls import peer_regions
 from onetrip.proxy.channel import Channel, Waker
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Client, Prepared
@@ -34,6 +35,7 @@ class Downstream(Channel):
         on_open: called once connected; starts the task that runs `serve`.
         on_closed: called when the connection is gone.
         address: of the client, where a trusted proxy told it; by default the connection's.
+        is_for_nodes: it came in by the listener for peers, where only they are served.
 
     Attributes:
         deadline: monotonic instant at which the sweep calls `expire`.
@@ -45,6 +47,7 @@ class Downstream(Channel):
 
     __slots__ = (
         "_address",
+        "_is_for_nodes",
         "_is_late",
         "_is_served",
         "_on_closed",
@@ -65,6 +68,8 @@ class Downstream(Channel):
         on_open: Callable[[Downstream], None],
         on_closed: Callable[[Downstream], None],
         address: str | None = None,
+        *,
+        is_for_nodes: bool = False,
     ) -> None:
         self.wakes = Waker()
         super().__init__(services.settings.buffer_size, self.wakes, services.outbox)
@@ -73,6 +78,7 @@ class Downstream(Channel):
         self._on_closed = on_closed
         self._reader = HeadReader(services.settings.limits)
         self._address = address
+        self._is_for_nodes = is_for_nodes
         self._requests = 0
         self._is_late = False
         self._is_served = False
@@ -89,7 +95,10 @@ class Downstream(Channel):
             address = str(peer[0]) if peer else "unknown"
         is_trusted = is_within(address, self._services.settings.trusted_proxies)
         tls = transport.get_extra_info("ssl_object")
-        if tls is None:
+        if self._is_for_nodes:
+            regions = peer_regions(tls)
+            self.client = Client(address, is_trusted, b"https", regions=regions)
+        elif tls is None:
             self.client = Client(address, is_trusted)
         else:
             names = tls.context.certificate.names

@@ -27,11 +27,12 @@ from onetrip.proxy.headers import (
     Prepared,
     find_all,
     host_of,
+    https_url,
     is_https,
     prepare,
     response_block,
 )
-from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
+from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop, doubt_peer
 from onetrip.proxy.ledger import Record
 from onetrip.proxy.relay import Pump, Tunnel
 from onetrip.proxy.replies import error_reply, reason_of, redirect_reply, status_of
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
 PING_TARGET = b"/.well-known/onetrip/ping"
 """Answered by the node itself, without routes: what peers measure."""
-
-HTTPS_PORT = 443
-"""Left out of URLs (RFC 9110 section 4.2.2)."""
 
 _REFUSED = REFUSED_HEADER + b": not-ready\r\n"
 _BODY10 = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -152,16 +150,9 @@ class Exchange:
         head, port = self._head, self._services.https_port
         if port is None or self._hop is not None or is_https(head.meta.fields, self._down.client):
             return False
-        host = host_of(head.authority).encode("latin-1")
-        authority = b"[%b]" % host if b":" in host else host
-        if port != HTTPS_PORT:
-            authority += b":%d" % port
-        target = b"" if head.target == b"*" else head.target
         self._keep = self._may_keep()
         self.record.status = 308
-        self._down.write(
-            redirect_reply(b"https://%b%b" % (authority, target), keep_alive=self._keep)
-        )
+        self._down.write(redirect_reply(https_url(head, port), keep_alive=self._keep))
         return True
 
     async def _relay(self, dispatch: Dispatch, response: ResponseHead) -> None:
@@ -238,6 +229,7 @@ class Exchange:
             marks, memo = find_all(head.meta.fields, HOP_HEADER), None
         if len(marks) == 1:
             self._hop = self._services.hops.verify(marks[0])
+        self._check_peer()
         from_peer = self._hop is not None
         if (
             memo is None
@@ -254,6 +246,16 @@ class Exchange:
             memo = prepare(head, self._down.client, marks, from_peer=from_peer)
             self._down.memo = memo
         return memo
+
+    def _check_peer(self) -> None:
+        """Take a hop mark only where peers prove who they are, once they have to."""
+        services, client = self._services, self._down.client
+        if client.regions is None and (self._hop is None or not services.has_node_listener):
+            return
+        doubt = doubt_peer(self._hop, client.regions)
+        if doubt is not None:
+            services.on_peer_refused(client.address, *doubt)
+            raise DownstreamError(doubt[1], kind=Kind.DENIED)
 
     def _response_start(self, up: Upstream, response: ResponseHead) -> tuple[bytes, bool]:
         """Return the response head for the client, and whether its body will be chunked."""
@@ -309,7 +311,7 @@ class Exchange:
             down.abort()
             return
         extra = b""
-        if self._hop is not None and _is_refusal(error):
+        if self._hop is not None and (_is_refusal(error) or error.kind is Kind.DENIED):
             error = UpstreamError(str(error), kind=Kind.UNAVAILABLE)
             extra = _REFUSED
         self._keep = self._may_keep() and error.kind is not Kind.TIMEOUT

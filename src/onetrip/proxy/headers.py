@@ -23,6 +23,9 @@ PSEUDONYM = b"onetrip"
 MAX_HOPS = 8
 """Times a request may pass through nodes; a sane one passes two."""
 
+HTTPS_PORT = 443
+"""Left out of URLs (RFC 9110 section 4.2.2)."""
+
 MAX_REQUEST_ID = 128
 
 _HOP_BY_HOP = frozenset(
@@ -67,13 +70,15 @@ class Client:
         address: IP address as text.
         is_trusted: a proxy whose word about *its* client is believed.
         scheme: how the client reached us, b"http" or b"https".
-        names: hosts of the certificate it was shown, or None without TLS.
+        names: hosts of the certificate it was shown; None without TLS, and for peers.
+        regions: a peer that came in by the listener for nodes: regions its certificate names.
     """
 
     address: str
     is_trusted: bool
     scheme: bytes = b"http"
     names: Names | None = None
+    regions: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,15 @@ def is_https(fields: Fields, client: Client) -> bool:
         return True
     told = find_all(fields, b"x-forwarded-proto") if client.is_trusted else []
     return [value.lower() for value in told] == [b"https"]
+
+
+def https_url(head: RequestHead, port: int) -> bytes:
+    """Return the URL of the same resource over TLS at another port."""
+    host = host_of(head.authority).encode("latin-1")
+    authority = b"[%b]" % host if b":" in host else host
+    if port != HTTPS_PORT:
+        authority += b":%d" % port
+    return b"https://%b%b" % (authority, b"" if head.target == b"*" else head.target)
 
 
 def count_hops(fields: Fields) -> int:

@@ -40,6 +40,26 @@ class Hop:
     minute: int
 
 
+def doubt_peer(hop: Hop | None, regions: frozenset[str] | None) -> tuple[str, str] | None:
+    """Return why a request is not taken for a peer's, where peers have to use TLS.
+
+    Args:
+        hop: its valid mark, or None.
+        regions: what the certificate of its connection names; None on a listener for clients.
+
+    Returns:
+        The reason (a label) and the detail; None when there is no doubt.
+    """
+    if hop is None:
+        return "unmarked", "request without a valid hop mark"
+    if regions is None:
+        return "plain", f"node of {hop.edge} forwards to a listener for clients"
+    if hop.edge not in regions:
+        names = ", ".join(sorted(regions)) or "no region"
+        return "region", f"certificate for {names} forwards for {hop.edge}"
+    return None
+
+
 class HopSigner:
     """Makes and checks hop headers.
 

@@ -12,9 +12,9 @@ from onetrip.model.catalog import Catalog
 from onetrip.model.measure import Observation
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId, Topology
-from onetrip.net.accept import Acceptor, Terms
+from onetrip.net.accept import Acceptor, OnRefused, Terms
 from onetrip.net.dial import Dial
-from onetrip.net.tls import CertificateSet
+from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
@@ -37,6 +37,10 @@ _NOT_TLS = error_reply(
 )
 
 
+def _ignore(address: str, reason: str, detail: str) -> None:
+    pass
+
+
 class ProxyServer:
     """An HTTP/1.1 reverse proxy that runs each request in the region the snapshot says.
 
@@ -48,6 +52,7 @@ class ProxyServer:
         secret: shared by the nodes of a cluster; None reaches other regions directly.
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick, it is asked on every request.
+        on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class ProxyServer:
         secret: bytes | None,
         on_observation: Callable[[Observation], None],
         is_ready: IsReady,
+        on_peer_refused: OnRefused = _ignore,
     ) -> None:
         self._clock = clock
         self._log = log
@@ -75,6 +81,7 @@ class ProxyServer:
         self._acceptors: list[Acceptor] = []
         self._metrics = metrics
         self.certificates: CertificateSet | None = None
+        self.peer_contexts: PeerContexts | None = None
         self.catalog = Catalog()
         self.topology = Topology()
         self._services = Services(
@@ -91,6 +98,7 @@ class ProxyServer:
             routing=Routing.build(self.catalog),
             snapshot=PlacementSnapshot(region),
             swept_at=clock.now(),
+            on_peer_refused=on_peer_refused,
         )
 
     @property
@@ -157,6 +165,24 @@ class ProxyServer:
 
         return await self._accept_at("tls", host, port, context)
 
+    async def start_forward(self, host: str, port: int, contexts: PeerContexts) -> int:
+        """Listen for the requests that peers forward, over TLS, and return the port.
+
+        From then on a hop mark counts on this listener only, and only from the region that the
+        connection's certificate names. Later handshakes use what `peer_contexts` is then set to.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self.peer_contexts = contexts
+
+        def context() -> ssl.SSLContext:
+            assert self.peer_contexts is not None
+            return self.peer_contexts.server
+
+        self._services.has_node_listener = True
+        return await self._accept_at("forward", host, port, context, is_for_nodes=True)
+
     def redirect_to(self, https_port: int | None) -> None:
         """Send requests that came in clear to this port from now on; None serves them."""
         self._services.https_port = https_port
@@ -184,12 +210,20 @@ class ProxyServer:
             await asyncio.sleep(0)
 
     async def _accept_at(
-        self, name: str, host: str, port: int, context: Callable[[], ssl.SSLContext] | None
+        self,
+        name: str,
+        host: str,
+        port: int,
+        context: Callable[[], ssl.SSLContext] | None,
+        *,
+        is_for_nodes: bool = False,
     ) -> int:
         services = self._services
 
         def refused(address: str, reason: str, detail: str) -> None:
             self._metrics.refused_connections.labels(name, reason).inc()
+            if is_for_nodes:
+                services.on_peer_refused(address, reason, detail)
             self._log.debug(
                 "proxy.connection_refused",
                 listener=name,
@@ -202,10 +236,12 @@ class ProxyServer:
             services.settings.handshake_timeout,
             services.settings.max_handshakes,
             context,
-            plain_reply=_NOT_TLS,
+            plain_reply=b"" if is_for_nodes else _NOT_TLS,
         )
         acceptor = Acceptor(
-            lambda told: Downstream(services, self._opened, self._closed, told),
+            lambda told: Downstream(
+                services, self._opened, self._closed, told, is_for_nodes=is_for_nodes
+            ),
             terms,
             refused,
             self._tasks.spawn,

@@ -7,6 +7,7 @@ from random import Random
 
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId
+from onetrip.net.accept import OnRefused
 from onetrip.observe.logs import Log
 from onetrip.proxy.balance import Balancer
 from onetrip.proxy.channel import Outbox
@@ -27,6 +28,8 @@ class Services:
         snapshot: swapped live; an exchange takes it once per attempt.
         swept_at: monotonic time of the last sweep; exact enough for an idle deadline.
         is_draining: answer what is in progress, then close.
+        has_node_listener: peers have a listener of their own; a hop mark counts nowhere else.
+        on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
 
@@ -43,5 +46,7 @@ class Services:
     routing: Routing
     snapshot: PlacementSnapshot
     swept_at: float
+    on_peer_refused: OnRefused
     is_draining: bool = False
     https_port: int | None = None
+    has_node_listener: bool = False
