@@ -22,6 +22,7 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_score.py
 	$(BIN)/python tests/benchmark/bench_http1_parser.py
 	$(BIN)/python tests/benchmark/bench_proxy.py
+	$(BIN)/python tests/benchmark/bench_relay.py
 
 # The placement bars over every matrix and trace: about half an hour on two cores.
 bars: $(VENV)/.ready-test

@@ -65,6 +65,7 @@ class Reporter:
         self._cut_at = clock.now()
         self._queue: deque[FlipReport] = deque()
         self._wakes = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._is_failing = False
 
     @property
@@ -105,6 +106,10 @@ class Reporter:
 
     async def flush(self) -> None:
         """Send what is queued, oldest first, until the node fails to take it."""
+        async with self._sending:
+            await self._send_queued()
+
+    async def _send_queued(self) -> None:
         while self._queue:
             # Taken out while it is sent, so that nothing can be joined to what is on its way.
             report = self._queue.popleft()

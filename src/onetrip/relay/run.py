@@ -60,8 +60,8 @@ async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
         await server.drain()
     finally:
         await server.stop()
-        await tasks.cancel(timeout=5.0)
         await _last_report(reporter)
+        await tasks.cancel(timeout=5.0)
         await post.close()
     log.info("relay.stopped")
     return 0

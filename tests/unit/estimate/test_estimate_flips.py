@@ -8,16 +8,13 @@ from random import Random
 import pytest
 
 from onetrip.errors import Kind, OnetripError
-from onetrip.estimate.flips import (
-    HOLD,
+from onetrip.estimate.flips import HOLD, MAX_CELL_ROUTES, MAX_STREAMS, FlipsBook
+from onetrip.estimate.relays import (
     LEAST_REQUESTS,
-    MAX_CELL_ROUTES,
     MAX_RELAYS,
     MAX_ROUTES,
-    MAX_STREAMS,
     RELAY_MEMORY,
     SOLVE_EVERY,
-    FlipsBook,
 )
 from onetrip.estimate.windows import MAX_AGE
 from onetrip.model.catalog import EnvironmentId
