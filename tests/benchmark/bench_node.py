@@ -126,7 +126,7 @@ def main() -> None:
     """Build, time and profile."""
     projects = int(sys.argv[1]) if len(sys.argv) > 1 else 250
     regions = int(sys.argv[2]) if len(sys.argv) > 2 else 60
-    scorer, traffic = build(projects, regions)
+    scorer, _ = build(projects, regions)
     print(f"{projects} projects x {ROUTES} routes x {regions} regions")
     timed("scoring round, quiet", lambda: asyncio.run(scorer.run_once()))
 

@@ -27,7 +27,8 @@ from statistics import median
 
 BODY = b"x" * 1024
 RESPONSE = (
-    b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: bench\r\nContent-Type: text/plain\r\n"
+    b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: bench\r\n"
+    b"Content-Type: text/plain\r\n"
     b"Content-Length: 1024\r\nConnection: keep-alive\r\n\r\n" + BODY
 )
 NGINX = """

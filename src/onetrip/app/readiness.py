@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId, Topology
-from onetrip.place.placer import EnvironmentInput
+from onetrip.place.defaults import EnvironmentInput
 
 Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
 

@@ -159,8 +159,9 @@ class Scorer:
                 moves, routes = await self._decide()
             self._publish(self.placer.snapshot)
             self._timings.keep(self._traffic.routes())
+            for key in self.placer.stale_trials:
+                self._traffic.begin_trial(key)
             for move in moves:
-                self._traffic.begin_trial(move.key)
                 self._report_move(move)
             for drift in self._traffic.drifts():
                 self._report_drift(drift)

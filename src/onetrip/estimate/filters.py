@@ -195,10 +195,14 @@ class RttFilter:
         self._srtt += _ALPHA * (rtt - self._srtt)
 
     def _restart(self) -> None:
+        # A spike of the old level just before the shift is part of the run, and would pass for
+        # the new minimum: what is nearer to the old base than to the new level stays out.
+        halfway = (self._minimum.value() + self._detector.level) / 2
         kept = list(self._recent)[-self._detector.run :]
         self._minimum.clear()
         for rtt, at in kept:
-            self._minimum.add(rtt, at)
+            if rtt >= halfway:
+                self._minimum.add(rtt, at)
 
 
 class RttBook:

@@ -73,7 +73,7 @@ def what_if(row: Row, key: RouteKey, edge: RegionId, view: RouteView, now: float
         now: monotonic time of that run, s.
     """
     policy = replace(view.policy, mode=Mode.SMART, hint=None)
-    wanted = replace(view, policy=policy, saving=None, current_gain=0.0, current_error=0.0)
+    wanted = replace(view, policy=policy, saving=None, current_gain=0.0, ahead_error=0.0)
     placement, _ = step(wanted, RouteState(), now)
     regions, scores, i = row.frame.regions, row.scores, row.index
     column = regions.index(placement.regions[0]) if placement.regions else -1

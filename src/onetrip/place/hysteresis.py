@@ -47,6 +47,8 @@ WATCHING_SHARE = 0.1
 """Share of the control group that is kept once the saving is proven: a route that is ten times
 faster elsewhere pays 9 % of its mean latency for a control group of 1 %."""
 
+SETTLING = "RTTs are moving: waiting for them to settle"
+
 RETURN_SHARE = 0.5
 """A placed route returns when its predicted saving falls below this share of the least gain."""
 
@@ -78,13 +80,15 @@ class RouteView:
         has_backends: the environment is bound to a backend.
         count: requests measured at the default region; `needed` of them make an estimate.
         best: the best usable region whose terms are fresh, with its gain and error.
-        current_gain, current_error: of the state's region; NaN when unknown.
+        current_gain: of the state's region; NaN when unknown.
+        ahead_error: error of what `best` saves over the state's region.
         possible: the region that could still turn out best, and the most it could save.
         possible_count: requests measured there.
         requests, explored: of this route at this edge, ever.
         upcoming: requests expected before the next run.
         age: s since the route was first seen.
         is_read: exploration may use it.
+        is_settling: an RTT that the scores depend on moved just now.
         unknown: why scores are missing, or "".
     """
 
@@ -100,7 +104,7 @@ class RouteView:
     best_gain: float
     best_error: float
     current_gain: float
-    current_error: float
+    ahead_error: float
     possible: RegionId | None
     possible_gain: float
     possible_count: int
@@ -110,6 +114,7 @@ class RouteView:
     upcoming: float
     age: float
     is_read: bool
+    is_settling: bool = False
     unknown: str = ""
 
 
@@ -160,12 +165,17 @@ def _stay(view: RouteView, status: Status, reason: str, missing: str = "") -> Pl
 
 
 def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placement, RouteState]:
+    if view.is_settling:
+        # The paths changed: what the control group measured was of another world.
+        state = replace(state, blocked_until=-math.inf)
     if now < state.blocked_until:
         return _stay(view, Status.NOT_HELPING, _reverted(state.blocked_until - now)), state
     if view.count < view.needed:
         return _waiting(view), state
     sure = view.best_gain - ONE_SIDED * view.best_error
     if view.best not in (None, view.default) and sure > view.policy.least_gain:
+        if view.is_settling:
+            return _stay(view, Status.AT_EDGE, SETTLING), state
         if now - state.moved_at < view.policy.dwell:
             reason = f"{view.best} looks better; waiting out the dwell time"
             return _stay(view, Status.AT_EDGE, reason), state
@@ -237,18 +247,22 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
         reason = f"{state.region} has no ready instance: failing over until it is back"
         return Placement(Status.PLACED, view.ranked, view.default, reason=reason), state
     if _is_harmful(view.saving, view.policy.least_gain):
+        if view.is_settling:
+            return _stay(view, Status.AT_EDGE, SETTLING), replace(state, region=None)
         pause = min(MAX_REVERT_PAUSE, REVERT_PAUSE * 2**state.reverts)
         back = RouteState(None, now, state.reverts + 1, now + pause)
         return _stay(view, Status.NOT_HELPING, _reverted(pause)), back
+    if view.is_settling:
+        return _away(view, state, SETTLING), state
     settled = now - state.moved_at >= view.policy.dwell
     extra = view.best_gain - view.current_gain
-    sure = extra - ONE_SIDED * view.best_error
+    sure = extra - ONE_SIDED * view.ahead_error
     if settled and view.best not in (None, state.region) and sure > view.policy.least_gain:
         moved = replace(state, region=view.best, moved_at=now)
         if view.best == view.default:
             moved = replace(moved, region=None)
             return _stay(view, Status.AT_EDGE, f"{view.default} is better again"), moved
-        return _move(view, moved, view.best_gain, view.best_gain - extra + sure), moved
+        return _move(view, moved, view.best_gain, view.current_gain + sure), moved
     if settled and view.current_gain < RETURN_SHARE * view.policy.least_gain:
         back = replace(state, region=None, moved_at=now)
         reason = f"{state.region} no longer saves {view.policy.least_gain * 1e3:g} ms"

@@ -14,34 +14,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
-from onetrip.model.catalog import EnvironmentId, Mode, Policy
+from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
 from onetrip.place.costs import RouteCosts, is_same_evidence, route_costs
+from onetrip.place.defaults import (
+    EnvironmentInput,
+    default_region,
+    unseen_placement,
+    usable_regions,
+)
 from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
 from onetrip.place.picks import Picks
-from onetrip.place.score import Scores, changed_rtts, rescore, score
+from onetrip.place.score import Scores, changed_rtts, difference_error, rescore, score
+from onetrip.place.shifts import Shifts
 
 MOST_CHANGED = 0.1
 """Share of changed RTTs up to which cells are renewed one by one rather than all at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentInput:
-    """An environment as placement sees it.
-
-    Attributes:
-        backends: names of its bound backends, each once.
-        instances: regions that have an instance, and whether one there is ready.
-    """
-
-    id: EnvironmentId
-    policy: Policy
-    backends: tuple[str, ...]
-    instances: Mapping[RegionId, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +99,9 @@ class Placer:
         self._states: dict[RouteKey, RouteState] = {}
         self._costs: dict[RouteKey, tuple[object, tuple[ServiceSummary, ...], RouteCosts]] = {}
         self._run: _Run | None = None
+        self._shifts = Shifts()
+        self.stale_trials: list[RouteKey] = []
+        """Routes whose arms must be compared anew after the last run: they moved, or RTTs did."""
         self.snapshot = PlacementSnapshot(edge)
 
     def decide(
@@ -140,9 +135,11 @@ class Placer:
                 target = after.region
                 move = Move(route.key, before.region, target, placement.reason, placement.status)
                 moves.append(move)
+        settling = [r.key for r, v in zip(routes, views, strict=True) if v.is_settling]
+        self.stale_trials = [move.key for move in moves] + settling
         self._prune(by_id)
         version = self.snapshot.version + 1
-        defaults = {e.id: self._unseen(matrix, e) for e in by_id.values()}
+        defaults = {e.id: unseen_placement(matrix, self._edge, e) for e in by_id.values()}
         self.snapshot = PlacementSnapshot(self._edge, version, placements, defaults)
         return moves
 
@@ -183,7 +180,8 @@ class Placer:
         now: float,
         wall: float,
     ) -> list[RouteView]:
-        usable, default = self._usable(matrix, environments)
+        usable = {e.id: usable_regions(matrix, e) for e in environments.values()}
+        default = {name: default_region(matrix, self._edge, mask) for name, mask in usable.items()}
         order = [environments[r.key.environment] for r in routes]
         costs = [
             self._cost(route, env.backends, _name(matrix, default[env.id]))
@@ -198,10 +196,14 @@ class Placer:
             np.array([default[e.id] for e in order], dtype=np.intp),
             np.array([usable[e.id] for e in order], dtype=bool).reshape(size),
         )
+        if self._run is not None:
+            self._shifts.note(self._run.frame, frame, now)
         scores = self._score(frame)
         index = {route.key: i for i, route in enumerate(routes)}
         picks = Picks(frame, scores)
-        views = [self._view(picks, i, routes[i], order[i], costs[i]) for i in range(len(routes))]
+        views = [
+            self._view(picks, i, routes[i], order[i], costs[i], now) for i in range(len(routes))
+        ]
         self._run = _Run(frame, scores, index, costs, routes, views, environments, wall, now)
         return views
 
@@ -213,27 +215,6 @@ class Placer:
                 rescore(frame, self._run.scores, changed)
                 return self._run.scores
         return score(frame)
-
-    def _usable(
-        self, matrix: RttMatrix, environments: Mapping[EnvironmentId, EnvironmentInput]
-    ) -> tuple[dict[EnvironmentId, np.ndarray], dict[EnvironmentId, int]]:
-        usable: dict[EnvironmentId, np.ndarray] = {}
-        default: dict[EnvironmentId, int] = {}
-        for env in environments.values():
-            mask = [env.instances.get(r, False) and env.policy.permits(r) for r in matrix.regions]
-            usable[env.id] = np.array(mask, dtype=bool)
-            default[env.id] = self._default(matrix, usable[env.id])
-        return usable, default
-
-    def _default(self, matrix: RttMatrix, usable: np.ndarray) -> int:
-        # The edge itself, or else the nearest region that can serve.
-        row = matrix.regions.index(self._edge)
-        if not usable.any():
-            return -1
-        if usable[row]:
-            return row
-        distance = np.where(usable, np.nan_to_num(matrix.rtt[row], nan=1e9), np.inf)
-        return int(np.argmin(distance))
 
     def _cost(
         self, route: RouteInput, backends: tuple[str, ...], default: RegionId | None
@@ -254,6 +235,7 @@ class Placer:
         route: RouteInput,
         env: EnvironmentInput,
         costs: RouteCosts,
+        now: float,
     ) -> RouteView:
         state = self._states.get(route.key, RouteState())
         regions = picks.frame.regions
@@ -273,7 +255,7 @@ class Placer:
             best_gain=float(picks.scores.gain[i, best]) if best >= 0 else math.nan,
             best_error=float(picks.scores.error[i, best]) if best >= 0 else math.nan,
             current_gain=float(picks.scores.gain[i, current]) if current is not None else 0.0,
-            current_error=float(picks.scores.error[i, current]) if current is not None else 0.0,
+            ahead_error=_ahead_error(picks.frame, i, current, best),
             possible=_index_name(regions, possible),
             possible_gain=float(picks.reach[i, possible]) if possible >= 0 else 0.0,
             possible_count=costs.counts.get(regions[possible], 0) if possible >= 0 else 0,
@@ -283,28 +265,9 @@ class Placer:
             upcoming=route.upcoming,
             age=route.age,
             is_read=route.key.method is MethodClass.READ,
+            is_settling=self._shifts.is_settling(env.backends, now),
             unknown=picks.unknown(i),
         )
-
-    def _unseen(self, matrix: RttMatrix, env: EnvironmentInput) -> Placement:
-        """Placement of routes that have not been seen: the default, then the nearest."""
-        usable, default = self._usable(matrix, {env.id: env})
-        start = default[env.id]
-        if start < 0:
-            reason = "no permitted region has a ready instance"
-            return Placement(Status.UNREACHABLE, (), None, reason=reason)
-        row = matrix.regions.index(self._edge)
-        distance = np.nan_to_num(matrix.rtt[row], nan=1e9)
-        distance[start] = -1.0
-        order = [int(c) for c in np.argsort(distance, kind="stable") if usable[env.id][c]]
-        names = tuple(matrix.regions[c] for c in order)
-        if env.policy.mode is Mode.SMART and env.policy.hint in names:
-            hint = env.policy.hint
-            pinned = (hint, *(n for n in names if n != hint))
-            return Placement(Status.PINNED, pinned, names[0], reason=f"pinned to {hint}")
-        status = Status.OFF if env.policy.mode is Mode.OFF else Status.ANALYZING
-        missing = f"needs {MIN_REQUESTS} more requests from {self._edge}"
-        return Placement(status, names, names[0], reason="no request seen yet", missing=missing)
 
     def _prune(self, environments: Mapping[EnvironmentId, EnvironmentInput]) -> None:
         for memory in (self._states, self._costs):
@@ -333,6 +296,12 @@ class Placer:
 
 def _among(run: _Run, keys: Iterable[RouteKey] | None) -> Iterable[RouteKey]:
     return run.index if keys is None else [k for k in keys if k in run.index]
+
+
+def _ahead_error(frame: Frame, i: int, current: int | None, best: int) -> float:
+    if current is None or best in (-1, current):
+        return 0.0
+    return difference_error(frame, i, best, current)
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:

@@ -17,7 +17,8 @@ from onetrip.model.catalog import EnvironmentId, Policy
 from onetrip.model.measure import Arm, RouteKey, ServiceSummary
 from onetrip.model.placement import Placement, Saving
 from onetrip.model.topology import RegionId
-from onetrip.place.placer import EnvironmentInput, Move, Placer, RouteInput
+from onetrip.place.defaults import EnvironmentInput
+from onetrip.place.placer import Move, Placer, RouteInput
 from onetrip.simulate.world import Bools, RouteTruth, World
 
 ENVIRONMENT = EnvironmentId("simulated", "production")
@@ -89,8 +90,8 @@ class Edge:
         environment = EnvironmentInput(ENVIRONMENT, policy, self._backends, self.ready)
         inputs = self._inputs(own, peers, now, max(elapsed, 1e-3))
         moves = self._placer.decide(matrix, [environment], inputs, now, now)
-        for move in moves:
-            self.node.book.begin_trial(move.key)
+        for key in self._placer.stale_trials:
+            self.node.book.begin_trial(key)
         found = [self._placer.snapshot.find(key) for key in self._keys]
         self.table = [placement for placement in found if placement is not None]
         return moves

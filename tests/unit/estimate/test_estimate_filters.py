@@ -211,3 +211,14 @@ def test_one_far_sample_asks_for_another_and_the_next_one_settles_it() -> None:
     assert book.record(Sample(target, 0.150, SampleKind.HANDSHAKE, 21.0))
     assert not book.record(Sample(target, 0.100, SampleKind.HANDSHAKE, 22.0)), "a spike"
     assert book.record(Sample(target, 0.030, SampleKind.HANDSHAKE, 23.0)), "absurdly short"
+
+
+def test_spike_just_before_a_shift_is_not_the_new_minimum() -> None:
+    target = Target(TargetKind.BACKEND, "db")
+    known = RttFilter(target)
+    for at in range(20):
+        known.record(0.0174 + 0.0001 * (at % 3), float(at))
+    known.record(0.0201, 20.0)
+    for at in range(21, 30):
+        known.record(0.155, float(at))
+    assert known.estimate(30.0).rtt == pytest.approx(0.155)

@@ -11,7 +11,8 @@ from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary
 from onetrip.model.placement import Saving, Status
 from onetrip.model.topology import RegionId
-from onetrip.place.placer import EnvironmentInput, Placer, RouteInput
+from onetrip.place.defaults import EnvironmentInput
+from onetrip.place.placer import Placer, RouteInput
 from support.world import load_topology, matrix_of
 
 BOM, DEN, FRA = (
@@ -253,9 +254,48 @@ def test_move_waits_for_dwell_time_after_a_database_moved() -> None:
     placer, item = Placer(DEN), route(declared={"db": 11.0})
     place(placer, item, environment(), now=1000.0)
     moved = matrix_of(REGIONS, RTT, {"db": FRA})
-    placer.decide(moved, [environment()], [item], 1010.0, 1010.0)
-    assert placer.snapshot.routes[ORDERS].regions[0] == BOM
+    for at in (1010.0, 1020.0, 1029.0):
+        placer.decide(moved, [environment()], [item], at, at)
+        assert placer.snapshot.routes[ORDERS].regions[0] == BOM
     placer.decide(moved, [environment()], [item], 1031.0, 1031.0)
+    assert placer.snapshot.routes[ORDERS].regions[0] == FRA
+
+
+def test_move_waits_until_every_region_believes_that_the_database_moved() -> None:
+    placer, item = Placer(DEN), route(declared={"db": 11.0})
+    place(placer, item, environment(), now=1000.0)
+    old, new = matrix_of(REGIONS, RTT, {"db": BOM}), matrix_of(REGIONS, RTT, {"db": FRA})
+    # Mumbai knows first that it is far now; for a while the database seems far from everywhere.
+    for at, knowing in ((1100.0, [BOM]), (1103.0, [BOM, DEN]), (1106.0, [BOM, DEN, FRA])):
+        data = old.backend_rtt.copy()
+        for region in knowing:
+            data[REGIONS.index(region)] = new.backend_rtt[REGIONS.index(region)]
+        placer.decide(replace(old, backend_rtt=data), [environment()], [item], at, at)
+        assert placer.snapshot.routes[ORDERS].regions[0] == BOM
+    placer.decide(new, [environment()], [item], 1115.0, 1115.0)
+    assert placer.snapshot.routes[ORDERS].regions[0] == FRA
+
+
+def test_harm_done_by_a_moved_database_blocks_nothing() -> None:
+    placer, item = Placer(DEN), route(declared={"db": 11.0})
+    place(placer, item, environment(), now=1000.0)
+    harm = replace(item, saving=Saving(-0.05, -0.09, -0.01, 0.95, 500, 50))
+    placer.decide(world(), [environment()], [harm], 1100.0, 1100.0)
+    assert placer.snapshot.routes[ORDERS].status is Status.NOT_HELPING
+    moved = matrix_of(REGIONS, RTT, {"db": FRA})
+    for at in (1104.0, 1113.0, 1131.0):
+        placer.decide(moved, [environment()], [item], at, at)
+    assert placer.snapshot.routes[ORDERS].regions[0] == FRA
+
+
+def test_rtts_that_never_settle_do_not_hold_a_route_for_ever() -> None:
+    placer, item = Placer(DEN), route(declared={"db": 11.0})
+    flapping = matrix_of(REGIONS, RTT, {"db": FRA})
+    place(placer, item, environment(), now=1000.0)
+    for second in range(30):
+        at, shake = 1100.0 + second, 1.0 + 0.3 * (second % 2)
+        moved = replace(flapping, backend_rtt=flapping.backend_rtt * shake)
+        placer.decide(moved, [environment()], [item], at, at)
     assert placer.snapshot.routes[ORDERS].regions[0] == FRA
 
 

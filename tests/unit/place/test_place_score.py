@@ -10,7 +10,7 @@ import pytest
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.place.frame import Costs, Frame, build_frame
-from onetrip.place.score import changed_rtts, rescore, score
+from onetrip.place.score import changed_rtts, difference_error, rescore, score
 from support.world import load_topology, matrix_of
 
 REGIONS, RTT = load_topology("12")
@@ -92,3 +92,29 @@ def test_gain_never_exceeds_its_ceiling_when_the_bound_holds() -> None:
     scores = score(replace(frame, bound=time_at_default))
     known = ~np.isnan(scores.gain)
     assert (scores.gain[known] <= scores.ceiling[known] + 1e-9).all()
+
+
+def test_error_of_a_difference_is_that_of_a_gain_when_one_side_is_the_default() -> None:
+    frame = random_frame(5)
+    scores = score(frame)
+    for k in range(len(frame.keys)):
+        default = max(int(frame.default[k]), 0)
+        for r in range(len(REGIONS)):
+            needed = frame.backend_index[k][frame.trips[k] > 0]
+            rtts = frame.backend_rtt[np.ix_([default, r], frame.backend_index[k])]
+            if np.isnan(rtts).any() or not needed.size:
+                continue
+            found = difference_error(frame, k, default, r)
+            assert found == pytest.approx(scores.error[k, r])
+
+
+def test_two_regions_beside_each_other_are_told_apart_by_less_than_the_far_default() -> None:
+    matrix = matrix_of(REGIONS, RTT, {"db": REGIONS[0]})
+    data = np.array([[0.0005 + 0.001 * i] for i in range(len(REGIONS))])
+    data[5] = 0.229
+    key = RouteKey(EnvironmentId("p", "production"), "/", MethodClass.READ)
+    costs = [Costs(("db",), 0.0, np.array([11.0]), np.array([[0.04]]), 3.0)]
+    frame = build_frame(
+        replace(matrix, backend_rtt=data), REGIONS[5], [key], costs, np.array([5]), np.ones((1, 12))
+    )
+    assert difference_error(frame, 0, 0, 1) < 0.5 * score(frame).error[0, 0]

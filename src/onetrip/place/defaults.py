@@ -1,0 +1,70 @@
+"""The default placement: where requests run when no score says otherwise.
+
+The edge itself, or else the nearest region that can serve. Routes that have not been seen yet run
+there, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onetrip.estimate.matrix import RttMatrix
+from onetrip.model.catalog import EnvironmentId, Mode, Policy
+from onetrip.model.placement import Placement, Status
+from onetrip.model.topology import RegionId
+from onetrip.place.hysteresis import MIN_REQUESTS
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentInput:
+    """An environment as placement sees it.
+
+    Attributes:
+        backends: names of its bound backends, each once.
+        instances: regions that have an instance, and whether one there is ready.
+    """
+
+    id: EnvironmentId
+    policy: Policy
+    backends: tuple[str, ...]
+    instances: Mapping[RegionId, bool]
+
+
+def usable_regions(matrix: RttMatrix, env: EnvironmentInput) -> np.ndarray:
+    """Tell which regions are permitted and have a ready instance, shape (R,)."""
+    usable = [env.instances.get(r, False) and env.policy.permits(r) for r in matrix.regions]
+    return np.array(usable, dtype=bool)
+
+
+def default_region(matrix: RttMatrix, edge: RegionId, usable: np.ndarray) -> int:
+    """Return the index of the default region, -1 when none is usable."""
+    row = matrix.regions.index(edge)
+    if not usable.any():
+        return -1
+    if usable[row]:
+        return row
+    distance = np.where(usable, np.nan_to_num(matrix.rtt[row], nan=1e9), np.inf)
+    return int(np.argmin(distance))
+
+
+def unseen_placement(matrix: RttMatrix, edge: RegionId, env: EnvironmentInput) -> Placement:
+    """Return the placement of routes that have not been seen: the default, then the nearest."""
+    usable = usable_regions(matrix, env)
+    start = default_region(matrix, edge, usable)
+    if start < 0:
+        reason = "no permitted region has a ready instance"
+        return Placement(Status.UNREACHABLE, (), None, reason=reason)
+    distance = np.nan_to_num(matrix.rtt[matrix.regions.index(edge)], nan=1e9)
+    distance[start] = -1.0
+    order = [int(c) for c in np.argsort(distance, kind="stable") if usable[c]]
+    names = tuple(matrix.regions[c] for c in order)
+    hint = env.policy.hint
+    if env.policy.mode is Mode.SMART and hint in names:
+        pinned = (hint, *(n for n in names if n != hint))
+        return Placement(Status.PINNED, pinned, names[0], reason=f"pinned to {hint}")
+    status = Status.OFF if env.policy.mode is Mode.OFF else Status.ANALYZING
+    missing = f"needs {MIN_REQUESTS} more requests from {edge}"
+    return Placement(status, names, names[0], reason="no request seen yet", missing=missing)
