@@ -333,7 +333,10 @@ class _Builder:
                 raise ConfigError(
                     f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
                 ) from None
-        return ProxySettings(**entry, trusted_proxies=tuple(networks))
+        needs_header = entry.pop("proxy_protocol") == "required"
+        return ProxySettings(
+            **entry, needs_proxy_header=needs_header, trusted_proxies=tuple(networks)
+        )
 
     def _probe(self) -> ProbeSettings:
         entry = self._file.probe

@@ -113,6 +113,7 @@ class ProxyEntry(Strict):
     pool_queue: Annotated[int, Meta(ge=0)] = 1024
     extra_attempts: Annotated[int, Meta(ge=0, le=10)] = 2
     retry_ratio: Ratio = 0.2
+    proxy_protocol: Literal["off", "required"] = "off"
     trusted_proxies: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
 
 

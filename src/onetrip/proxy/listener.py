@@ -19,7 +19,7 @@ from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
 from onetrip.proxy.channel import Outbox
-from onetrip.proxy.downstream import Downstream
+from onetrip.proxy.downstream import Downstream, is_within
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.pool import Pool
@@ -30,6 +30,7 @@ from onetrip.proxy.services import Services
 from onetrip.proxy.settings import ProxySettings
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
+from onetrip.wire.proxy_protocol import read_header
 
 BACKLOG = 1024
 _NOT_TLS = error_reply(
@@ -138,15 +139,8 @@ class ProxyServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Downstream(self._services, self._opened, self._closed),
-            host,
-            port,
-            backlog=BACKLOG,
-        )
+        bound = await self._listen(host, port)
         self._tasks.spawn(self._sweep_forever(), "proxy.sweep")
-        bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     async def start_tls(self, host: str, port: int, certificates: CertificateSet) -> int:
@@ -209,6 +203,19 @@ class ProxyServer:
         for _ in range(3):
             await asyncio.sleep(0)
 
+    async def _listen(self, host: str, port: int) -> int:
+        if self._services.settings.needs_proxy_header:
+            return await self._accept_at("clients", host, port, None)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Downstream(self._services, self._opened, self._closed),
+            host,
+            port,
+            backlog=BACKLOG,
+        )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
     async def _accept_at(
         self,
         name: str,
@@ -232,10 +239,14 @@ class ProxyServer:
                 detail=detail,
             )
 
+        settings = services.settings
+        has_preamble = settings.needs_proxy_header and not is_for_nodes
         terms = Terms(
-            services.settings.handshake_timeout,
-            services.settings.max_handshakes,
+            settings.handshake_timeout,
+            settings.max_handshakes,
             context,
+            read_header if has_preamble else None,
+            lambda address: is_within(address, settings.trusted_proxies),
             plain_reply=b"" if is_for_nodes else _NOT_TLS,
         )
         acceptor = Acceptor(

@@ -77,6 +77,8 @@ class ProxySettings:
         extra_attempts: attempts after the first one.
         retry_ratio: extra attempts allowed per recent request, plus `retry_reserve`, so that
             retries cannot multiply an outage.
+        needs_proxy_header: every connection from a trusted proxy starts with a PROXY header, which
+            is read from nobody else.
         trusted_proxies: clients whose X-Forwarded-*, Forwarded and X-Request-Id are believed.
     """
 
@@ -107,6 +109,7 @@ class ProxySettings:
     extra_attempts: int = 2
     retry_ratio: float = 0.2
     retry_reserve: int = 10
+    needs_proxy_header: bool = False
     trusted_proxies: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
@@ -116,6 +119,11 @@ class ProxySettings:
                 raise ConfigError(f"proxy.{name} of {value:g} is not in {low:g}-{high:g}")
         if self.body_limit is not None and self.body_limit < 0:
             raise ConfigError(f"proxy.body_limit of {self.body_limit} is negative")
+        if self.needs_proxy_header and not self.trusted_proxies:
+            raise ConfigError(
+                "proxy.proxy_protocol of 'required' needs proxy.trusted_proxies: the header of "
+                "anybody else would let clients choose their own address"
+            )
         if self.target_limit >= self.head_limit:
             raise ConfigError(
                 f"proxy.target_limit of {self.target_limit} is not below "

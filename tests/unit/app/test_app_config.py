@@ -126,6 +126,8 @@ def test_one_region_needs_no_name(tmp_path: Path) -> None:
         ("region", "par", "region: 'par' is not one of den, bom"),
         ("source_address", "example.com", "source_address: 'example.com' is not an IP address"),
         ("proxy.trusted_proxies", ["10.0.0.0/33"], "trusted_proxies[0]"),
+        ("proxy.proxy_protocol", "required", "'required' needs proxy.trusted_proxies"),
+        ("proxy.proxy_protocol", "v2", "proxy.proxy_protocol: Invalid enum value 'v2'"),
         ("proxy.target_limit", 100_000, "proxy.target_limit"),
         ("regions.den.position", [200.0, 0.0], "regions.den.position"),
     ],
