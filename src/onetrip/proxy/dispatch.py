@@ -23,6 +23,7 @@ from onetrip.proxy.turns import (
     whose_turn,
 )
 from onetrip.wire.http1_body import request_decoder
+from onetrip.wire.trace_context import parent_value
 
 if TYPE_CHECKING:
     from onetrip.proxy.balance import Choice
@@ -266,11 +267,16 @@ class Dispatch:
         if choice.via_peer:
             value = services.hops.make(services.region, choice.arm)
             mark = b"%b: %b\r\n" % (HOP_HEADER, value)
-        start = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
+        trace = self._prepared.trace
+        parent = parent_value(
+            self._record.trace_id, services.rng.getrandbits(64), trace.flags if trace else 0
+        )
+        start = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\ntraceparent: %b\r\n%b\r\n" % (
             head.method,
             head.target,
             self._prepared.block,
             self._record.request_id,
+            parent,
             mark,
         )
         self._record.sent_at = self._moved_at = services.clock.now()

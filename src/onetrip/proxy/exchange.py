@@ -37,6 +37,7 @@ from onetrip.proxy.ledger import Record
 from onetrip.proxy.relay import Pump, Tunnel
 from onetrip.proxy.replies import error_reply, reason_of, redirect_reply, status_of
 from onetrip.wire.http1_body import is_bodiless, response_decoder
+from onetrip.wire.trace_context import new_trace_id
 
 if TYPE_CHECKING:
     from onetrip.proxy.downstream import Downstream
@@ -119,6 +120,8 @@ class Exchange:
         record.method, record.target, record.host = head.method, head.target, head.authority
         self._prepared = prepared = self._prepare()
         record.request_id = prepared.request_id or b"%024x" % services.rng.getrandbits(96)
+        trace = prepared.trace
+        record.trace_id = trace.trace_id if trace else new_trace_id(services.rng.getrandbits(128))
         record.edge = services.region if self._hop is None else self._hop.edge
         record.from_peer = prepared.from_peer
         self._dispatch = Dispatch(self._down, head, prepared, self._hop, record, services)

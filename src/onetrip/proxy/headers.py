@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from onetrip.net.tls import Names
 from onetrip.wire.http1 import Fields
 from onetrip.wire.http1_head import MessageMeta, RequestHead
+from onetrip.wire.trace_context import Trace, read_trace
 
 PSEUDONYM = b"onetrip"
 """Our name in Via; counting it finds loops without naming nodes to the outside."""
@@ -41,7 +42,8 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     )
 )
-_REWRITTEN = _HOP_BY_HOP | {b"host", b"content-length", b"via", b"x-request-id"}
+_TRACE = frozenset((b"traceparent", b"tracestate"))
+_REWRITTEN = _HOP_BY_HOP | {b"host", b"content-length", b"via", b"x-request-id"} | _TRACE
 _CLIENT_FACTS = frozenset(
     (
         b"forwarded",
@@ -86,9 +88,10 @@ class Prepared:
     """A request's fields made ready for the next hop; the same for requests that repeat them.
 
     Attributes:
-        block: field lines for the next hop, except X-Request-Id and the hop mark.
+        block: field lines for the next hop, except X-Request-Id, traceparent and the hop mark.
         hop_values: hop marks it arrived with, valid or not.
         request_id: the X-Request-Id to keep, or None to make one.
+        trace: the trace it belongs to, or None to begin one.
         hops: how often the request passed through a node before.
         from_peer: a node of this cluster forwarded it.
         upgrades: it asks for another protocol, and the next hop is asked for it.
@@ -100,6 +103,7 @@ class Prepared:
     block: bytes
     hop_values: list[bytes]
     request_id: bytes | None
+    trace: Trace | None
     hops: int
     from_peer: bool
     upgrades: bool
@@ -112,7 +116,10 @@ def prepare(
     meta = head.meta
     is_believed = from_peer or client.is_trusted
     upgrades = wants_upgrade(meta, head.minor)
+    trace = read_trace(find_all(meta.fields, b"traceparent"), find_all(meta.fields, b"tracestate"))
     block = _request_block(head, client, from_peer, is_believed)
+    if trace is not None and trace.state:
+        block += b"tracestate: %b\r\n" % trace.state
     if upgrades:
         block += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % meta.upgrade
     return Prepared(
@@ -122,6 +129,7 @@ def prepare(
         block,
         hop_values,
         request_id(meta.fields) if is_believed else None,
+        trace,
         count_hops(meta.fields),
         from_peer,
         upgrades,

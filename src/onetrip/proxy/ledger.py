@@ -34,6 +34,7 @@ class Record:
     host: bytes = b""
     target: bytes = b""
     request_id: bytes = b""
+    trace_id: bytes = b""
     match: Match | None = None
     status: int = 0
     bytes_in: int = 0
@@ -176,6 +177,7 @@ class Ledger:
         return {
             "ts": round(self._clock.wall() - (now - record.started_at), 3),
             "request_id": record.request_id.decode("latin-1"),
+            "trace_id": record.trace_id.decode("latin-1"),
             "client": record.client,
             "method": record.method.decode("latin-1"),
             "host": record.host.decode("latin-1"),

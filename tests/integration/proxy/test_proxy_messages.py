@@ -252,7 +252,7 @@ class TestFields:
 
     async def test_client_facts_are_set(self):
         lines = await self.sent()
-        assert lines[:-1] == [
+        assert lines[:-2] == [
             "Host: shop.test",
             "Via: 1.1 onetrip",
             "X-Forwarded-For: 127.0.0.1",
@@ -260,7 +260,8 @@ class TestFields:
             "X-Forwarded-Proto: http",
             "X-Forwarded-Host: shop.test",
         ]
-        assert lines[-1].startswith("X-Request-Id: ")
+        assert lines[-2].startswith("X-Request-Id: ")
+        assert lines[-1].startswith("traceparent: 00-")
 
     async def test_claims_of_an_untrusted_client_are_replaced(self):
         lines = await self.sent(
