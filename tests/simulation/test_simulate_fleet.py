@@ -67,7 +67,7 @@ def calm() -> tuple[Trial, Result]:
 
 def test_steady_state_is_close_to_the_oracle(calm: tuple[Trial, Result]) -> None:
     row = calm[1].policy("onetrip")
-    assert row.steady_ratio < 1.06
+    assert row.steady_ratio < 1.03
     assert row.regret > 0
     assert row.ratio < calm[1].policy("single best region").ratio
 
@@ -154,7 +154,7 @@ def test_one_backend_that_moves_is_followed() -> None:
     trial, result = play(world)
     mine = [row for row in result.routes if row.route == "/orders"]
     assert {row.chosen for row in mine} == {DEN}
-    assert all(row.replaced <= 75 for row in mine)
+    assert all(row.replaced <= 60 for row in mine)
     assert trial.line.starts.tolist() == [0.0, 100.0]
 
 
@@ -241,3 +241,11 @@ def test_run_without_any_region_that_serves_says_unreachable() -> None:
     assert last.region == -1
     assert all(math.isinf(row.loss) for row in result.routes)
     assert RegionId("bom") == BOM
+
+
+def test_placed_route_with_a_rare_control_group_stays_where_it_is() -> None:
+    # Longer than the age of what was learned: the default region is then known by a few requests.
+    world = home_world(edges={DEN: 1.0}, routes=(RouteTruth("/orders", {"db": 11}),))
+    _, result = play(world, duration=2100.0, count=2100)
+    (row,) = result.routes
+    assert (row.chosen, row.moves) == (BOM, 1)
