@@ -65,6 +65,7 @@ class TlsEntry(Strict):
         default_factory=list
     )
     min_version: Literal["1.2", "1.3"] = "1.2"
+    http2: bool = False
     redirect_http: bool | Annotated[int, Meta(ge=1, le=65535)] = False
     """True sends plain requests to the TLS listener's port, a number to that port."""
 

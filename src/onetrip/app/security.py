@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from onetrip.app.listeners import Listener, parse_listener
@@ -59,13 +60,16 @@ def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
     Raises:
         ConfigError: `KEY: FILE: reason`.
     """
+    if entry.http2 and find_spec("h2") is None:
+        raise ConfigError("tls.http2: needs the package h2; install onetrip[http2]")
+    protocols = ("h2", "http/1.1") if entry.http2 else ("http/1.1",)
     contexts: list[ServerContext] = []
     owners: dict[str, str] = {}
     for number, each in enumerate(entry.certificates):
         key = f"tls.certificates[{number}]"
         for index, host in enumerate(each.hosts):
             _check_host(host, f"{key}.hosts[{index}]", owners, key)
-        contexts.append(_load(each, key, folder, entry.min_version))
+        contexts.append(_load(each, key, folder, entry.min_version, protocols))
     return CertificateSet(contexts) if contexts else None
 
 
@@ -116,10 +120,16 @@ def reached_by_peers(endpoint: Endpoint | None, region: str, is_secure: bool) ->
     return Endpoint(endpoint.host, endpoint.port, node_name(region))
 
 
-def _load(entry: CertificateEntry, key: str, folder: Path, min_version: str) -> ServerContext:
+def _load(
+    entry: CertificateEntry, key: str, folder: Path, min_version: str, protocols: tuple[str, ...]
+) -> ServerContext:
     try:
         return load_certificate(
-            folder / entry.cert, folder / entry.key, hosts=entry.hosts, min_version=min_version
+            folder / entry.cert,
+            folder / entry.key,
+            hosts=entry.hosts,
+            min_version=min_version,
+            protocols=protocols,
         )
     except ConfigError as error:
         raise ConfigError(f"{key}.{error}") from error

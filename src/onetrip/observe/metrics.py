@@ -70,6 +70,12 @@ class Metrics:
             ["listener", "reason"],
             registry=r,
         )
+        self.http2_errors = Counter(
+            "onetrip_proxy_http2_errors_total",
+            "HTTP/2 connections ended because of what the client did, by error code.",
+            ["code"],
+            registry=r,
+        )
         self.certificate_expiry = Gauge(
             "onetrip_proxy_certificate_expiry_seconds",
             "Time until a certificate expires, by its file; negative once it has.",

@@ -27,7 +27,7 @@ from onetrip.wire.trace_context import parent_value
 
 if TYPE_CHECKING:
     from onetrip.proxy.balance import Choice
-    from onetrip.proxy.downstream import Downstream
+    from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.ledger import Record
     from onetrip.proxy.pool import EndpointPool
     from onetrip.proxy.router import Match
@@ -67,7 +67,7 @@ class Dispatch:
 
     def __init__(
         self,
-        downstream: Downstream,
+        downstream: ClientChannel,
         head: RequestHead,
         prepared: Prepared,
         hop: Hop | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
 from onetrip.net.tls import peer_regions
-from onetrip.proxy.channel import Channel, Waker
+from onetrip.proxy.channel import Channel, Outbox, Waker
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Client, Prepared
 from onetrip.proxy.ledger import Record
@@ -28,93 +28,30 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 
 
-class Downstream(Channel):
-    """A client connection.
-
-    Args:
-        on_open: called once connected; starts the task that runs `serve`.
-        on_closed: called when the connection is gone.
-        address: of the client, where a trusted proxy told it; by default the connection's.
-        is_for_nodes: it came in by the listener for peers, where only they are served.
+class ClientChannel(Channel):
+    """The client's side of one exchange: a connection, or one stream of one.
 
     Attributes:
         deadline: monotonic instant at which the sweep calls `expire`.
-        is_idle: between two requests, with nothing received: may be closed any time.
         client: who it is.
         wakes: what its task sleeps on, for both sides of an exchange.
         memo: the last request's fields as forwarded; clients mostly repeat them.
     """
 
-    __slots__ = (
-        "_address",
-        "_is_for_nodes",
-        "_is_late",
-        "_is_served",
-        "_on_closed",
-        "_on_open",
-        "_reader",
-        "_requests",
-        "_services",
-        "client",
-        "deadline",
-        "is_idle",
-        "memo",
-        "wakes",
-    )
+    __slots__ = ("_is_late", "client", "deadline", "memo", "wakes")
 
-    def __init__(
-        self,
-        services: Services,
-        on_open: Callable[[Downstream], None],
-        on_closed: Callable[[Downstream], None],
-        address: str | None = None,
-        *,
-        is_for_nodes: bool = False,
-    ) -> None:
+    client: Client
+
+    def __init__(self, buffer_size: int, outbox: Outbox) -> None:
         self.wakes = Waker()
-        super().__init__(services.settings.buffer_size, self.wakes, services.outbox)
-        self._services = services
-        self._on_open = on_open
-        self._on_closed = on_closed
-        self._reader = HeadReader(services.settings.limits)
-        self._address = address
-        self._is_for_nodes = is_for_nodes
-        self._requests = 0
+        super().__init__(buffer_size, self.wakes, outbox)
         self._is_late = False
-        self._is_served = False
         self.deadline = NEVER
-        self.is_idle = True
         self.memo: Prepared | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        super().connection_made(transport)
-        address = self._address
-        if address is None:
-            peer = transport.get_extra_info("peername")
-            address = str(peer[0]) if peer else "unknown"
-        is_trusted = is_within(address, self._services.settings.trusted_proxies)
-        tls = transport.get_extra_info("ssl_object")
-        if self._is_for_nodes:
-            regions = peer_regions(tls)
-            self.client = Client(address, is_trusted, b"https", regions=regions)
-        elif tls is None:
-            self.client = Client(address, is_trusted)
-        else:
-            names = tls.context.certificate.names
-            self.client = Client(address, is_trusted, b"https", names)
-        self._on_open(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
-        super().connection_lost(exc)
-        self._on_closed(self)
-
     def expire(self) -> None:
-        """End the wait in progress, or the connection, because its deadline has passed."""
+        """End the wait in progress because its deadline has passed."""
         self.deadline = NEVER
-        if self._is_served:
-            self.abort()
         self._is_late = True
         self.wakes.wake()
 
@@ -129,6 +66,76 @@ class Downstream(Channel):
             self._is_late = False
             return False
         return True
+
+
+class Downstream(ClientChannel):
+    """A client connection that speaks HTTP/1.
+
+    Args:
+        on_open: called once connected; starts the task that runs `serve`.
+        on_closed: called when the connection is gone.
+        address: of the client, where a trusted proxy told it; by default the connection's.
+        is_for_nodes: it came in by the listener for peers, where only they are served.
+
+    Attributes:
+        is_idle: between two requests, with nothing received: may be closed any time.
+    """
+
+    __slots__ = (
+        "_address",
+        "_is_for_nodes",
+        "_is_served",
+        "_on_closed",
+        "_on_open",
+        "_reader",
+        "_requests",
+        "_services",
+        "is_idle",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        on_open: Callable[[Downstream], None],
+        on_closed: Callable[[Downstream], None],
+        address: str | None = None,
+        *,
+        is_for_nodes: bool = False,
+    ) -> None:
+        super().__init__(services.settings.buffer_size, services.outbox)
+        self._services = services
+        self._on_open = on_open
+        self._on_closed = on_closed
+        self._reader = HeadReader(services.settings.limits)
+        self._address = address
+        self._is_for_nodes = is_for_nodes
+        self._requests = 0
+        self._is_served = False
+        self.is_idle = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self.client = client_of(
+            transport, self._services, self._address, is_for_nodes=self._is_for_nodes
+        )
+        self._on_open(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_lost(exc)
+        self._on_closed(self)
+
+    def expire(self) -> None:
+        """End the wait in progress, or the connection, because its deadline has passed."""
+        super().expire()
+        if self._is_served:
+            self.abort()
+
+    def start_draining(self) -> None:
+        """End between two requests rather than wait for another one."""
+        if self.is_idle:
+            self.wakes.wake()
 
     async def serve(self) -> None:
         """Answer requests until the connection is to be closed, then close it."""
@@ -233,6 +240,26 @@ class Downstream(Channel):
             self.take()
             if not await self.wait_until(deadline):
                 return
+
+
+def client_of(
+    transport: asyncio.BaseTransport,
+    services: Services,
+    address: str | None,
+    *,
+    is_for_nodes: bool = False,
+) -> Client:
+    """Return who a new connection is from; see `Downstream` for the arguments."""
+    if address is None:
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+    is_trusted = is_within(address, services.settings.trusted_proxies)
+    tls = transport.get_extra_info("ssl_object")
+    if is_for_nodes:
+        return Client(address, is_trusted, b"https", regions=peer_regions(tls))
+    if tls is None:
+        return Client(address, is_trusted)
+    return Client(address, is_trusted, b"https", tls.context.certificate.names)
 
 
 def is_within(address: str, networks: tuple[Network, ...]) -> bool:

@@ -40,7 +40,7 @@ from onetrip.wire.http1_body import is_bodiless, response_decoder
 from onetrip.wire.trace_context import new_trace_id
 
 if TYPE_CHECKING:
-    from onetrip.proxy.downstream import Downstream
+    from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
     from onetrip.proxy.upstream import Upstream
@@ -74,7 +74,7 @@ class Exchange:
     )
 
     def __init__(
-        self, downstream: Downstream, head: RequestHead, services: Services, is_last: bool
+        self, downstream: ClientChannel, head: RequestHead, services: Services, is_last: bool
     ) -> None:
         self._down = downstream
         self._head = head

@@ -81,6 +81,7 @@ class Client:
     scheme: bytes = b"http"
     names: Names | None = None
     regions: frozenset[str] | None = None
+    is_http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ def _request_block(head: RequestHead, client: Client, from_peer: bool, is_believ
             continue
         if key not in removed and not key.startswith(_OURS):
             lines.append(b"%b: %b\r\n" % field)
-    lines.append(_via(meta.fields, head.minor))
+    lines.append(_via(meta.fields, b"2.0" if client.is_http2 else b"1.%d" % head.minor))
     if not from_peer:
         lines.append(_client_facts(meta.fields if is_believed else [], authority, client))
     lines.append(_framing(meta))
@@ -236,7 +237,7 @@ def response_block(meta: MessageMeta, minor: int, *, keep_length: bool) -> bytes
             lines.append(b"%b: %b\r\n" % field)
     if keep_length and meta.content_length is not None:
         lines.append(b"Content-Length: %d\r\n" % meta.content_length)
-    lines.append(_via(meta.fields, minor))
+    lines.append(_via(meta.fields, b"1.%d" % minor))
     return b"".join(lines)
 
 
@@ -251,11 +252,11 @@ def _imitates(dashed: bytes, removed: frozenset[bytes]) -> bool:
     return dashed in removed or dashed in _CLIENT_FACTS or dashed.startswith(_OURS)
 
 
-def _via(fields: Fields, minor: int) -> bytes:
+def _via(fields: Fields, version: bytes) -> bytes:
     earlier = find_all(fields, b"via")
-    return b"Via: %b1.%d %b\r\n" % (
+    return b"Via: %b%b %b\r\n" % (
         b"".join([value + b", " for value in earlier]),
-        minor,
+        version,
         PSEUDONYM,
     )
 

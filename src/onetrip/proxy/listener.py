@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from random import Random
+from typing import Protocol
 
 from onetrip.errors import DownstreamError, Kind, OnetripError
 from onetrip.model.catalog import Catalog
@@ -20,6 +22,7 @@ from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream, is_within
+from onetrip.proxy.entry import AlpnProtocol
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.pool import Pool
@@ -36,6 +39,23 @@ BACKLOG = 1024
 _NOT_TLS = error_reply(
     DownstreamError("this port speaks HTTPS, and the request came in clear"), b"", keep_alive=False
 )
+
+
+class Connection(Protocol):
+    """A client's connection, whatever it speaks."""
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic instant at which to call `expire`."""
+
+    def expire(self) -> None:
+        """End what has waited until `deadline`."""
+
+    def start_draining(self) -> None:
+        """End as soon as nothing is in progress."""
+
+    def abort(self) -> None:
+        """End now."""
 
 
 def _ignore(address: str, reason: str, detail: str) -> None:
@@ -77,7 +97,7 @@ class ProxyServer:
         outbox = Outbox()
         self._pool = Pool(settings, dial, clock, outbox)
         self._tasks = Tasks(self._task_failed)
-        self._connections: set[Downstream] = set()
+        self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._acceptors: list[Acceptor] = []
         self._metrics = metrics
@@ -185,8 +205,7 @@ class ProxyServer:
         """Stop accepting, answer what is in progress, and wait at most `timeout` s for it."""
         self._close_listeners()
         for connection in list(self._connections):
-            if connection.is_idle:
-                connection.wakes.wake()
+            connection.start_draining()
         deadline = self._clock.now() + timeout
         while self._connections and self._clock.now() < deadline:
             await self._clock.sleep(min(0.02, timeout))
@@ -250,9 +269,7 @@ class ProxyServer:
             plain_reply=b"" if is_for_nodes else _NOT_TLS,
         )
         acceptor = Acceptor(
-            lambda told: Downstream(
-                services, self._opened, self._closed, told, is_for_nodes=is_for_nodes
-            ),
+            partial(self._make_protocol, is_for_nodes=is_for_nodes),
             terms,
             refused,
             self._tasks.spawn,
@@ -260,6 +277,26 @@ class ProxyServer:
         bound = await acceptor.start(host, port)
         self._acceptors.append(acceptor)
         return bound
+
+    def _make_protocol(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
+        def http1() -> Downstream:
+            return Downstream(
+                self._services, self._opened, self._closed, told, is_for_nodes=is_for_nodes
+            )
+
+        def http2() -> asyncio.Protocol:
+            from onetrip.proxy.multiplex import Multiplex  # needs an optional package
+
+            return Multiplex(
+                self._services,
+                self._admit,
+                self._closed,
+                self._tasks.spawn,
+                told,
+                lambda code: self._metrics.http2_errors.labels(code).inc(),
+            )
+
+        return http1() if is_for_nodes else AlpnProtocol(http1, http2)
 
     def _close_listeners(self) -> None:
         self._services.is_draining = True
@@ -269,18 +306,22 @@ class ProxyServer:
             acceptor.close()
 
     def _opened(self, connection: Downstream) -> None:
-        settings = self._services.settings
-        if len(self._connections) >= settings.max_connections:
-            error = OnetripError(
-                f"more than {settings.max_connections} connections", kind=Kind.OVERLOADED
-            )
-            connection.write(error_reply(error, b"", keep_alive=False))
-            connection.close()
+        if self._admit(connection):
+            self._tasks.spawn(connection.serve(), "proxy.connection")
             return
-        self._connections.add(connection)
-        self._tasks.spawn(connection.serve(), "proxy.connection")
+        limit = self._services.settings.max_connections
+        error = OnetripError(f"more than {limit} connections", kind=Kind.OVERLOADED)
+        connection.write(error_reply(error, b"", keep_alive=False))
+        connection.close()
 
-    def _closed(self, connection: Downstream) -> None:
+    def _admit(self, connection: Connection) -> bool:
+        """Count a new connection; False when there are too many."""
+        if len(self._connections) >= self._services.settings.max_connections:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def _closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
 
     async def _sweep_forever(self) -> None:

@@ -207,6 +207,19 @@ class TestReload:
             assert [name for name, _ in events(node)].count(told[0]) == 1
 
 
+class TestHttp2:
+    @pytest.mark.parametrize(("is_on", "chosen"), [(True, "h2"), (False, "http/1.1")])
+    async def test_http2_is_offered_where_it_is_on(self, folder, made, is_on, chosen):
+        async with running(folder, TLS | {"http2": is_on}) as (node, _):
+            context = ssl.create_default_context(cafile=str(made.file))
+            context.set_alpn_protocols(["h2", "http/1.1"])
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", node.tls_port, ssl=context, server_hostname="shop.test"
+            )
+            assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == chosen
+            writer.close()
+
+
 class TestExpiryWatch:
     async def test_notice_starts_a_fortnight_before_the_end(self):
         clock, told = VirtualClock(), []

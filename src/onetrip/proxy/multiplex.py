@@ -1,0 +1,350 @@
+"""HTTP/2 to clients: one connection, its streams, and how much trouble a client may make.
+
+`http2.Http2Codec` knows the protocol; this module owns the socket and the clock. Each stream is
+served by an exchange of its own, exactly as an HTTP/1.1 request (`streams.Stream`).
+
+A client can make a server work for next to nothing: reset streams as fast as it opens them
+(CVE-2023-44487), make the server reset them (CVE-2025-8671), or send frames that carry nothing
+(CVE-2019-9512 to 9518). So such frames are paid from an allowance that refills with time and with
+real work, and a client that has used it up is sent away (ENHANCE_YOUR_CALM).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from onetrip.errors import DownstreamError, OnetripError, ProtocolError
+from onetrip.proxy.allowance import Allowance, cheap_frames, early_ends
+from onetrip.proxy.channel import Channel
+from onetrip.proxy.downstream import NEVER, client_of
+from onetrip.proxy.exchange import Exchange
+from onetrip.proxy.headers import Prepared
+from onetrip.proxy.http2 import MAX_STREAMS, Http2Codec
+from onetrip.proxy.ledger import Record
+from onetrip.proxy.replies import error_reply, status_of
+from onetrip.proxy.services import Services
+from onetrip.proxy.streams import Stream
+from onetrip.wire.http1 import Fields
+from onetrip.wire.http1_head import HeadReader
+from onetrip.wire.http2 import (
+    BodyArrived,
+    Code,
+    FloodError,
+    FrameMeter,
+    Http2Event,
+    RequestEnded,
+    RequestOpened,
+    StreamLost,
+    WindowGrew,
+    goaway_frame,
+    read_request,
+    read_trailers,
+)
+
+MAX_UNSENT = 1024 * 1024
+"""Bytes waiting for a client that does not read; answers to its PINGs would pile up for ever."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+
+class Multiplex(Channel):
+    """A client connection that speaks HTTP/2.
+
+    Args:
+        on_open: called once connected; False when there are too many connections already.
+        on_closed: called when the connection is gone.
+        spawn: starts the task of one stream.
+        address: of the client, where a trusted proxy told it.
+        count_error: told the error code of a connection that had to be ended.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        on_open: Callable[[Multiplex], bool],
+        on_closed: Callable[[Multiplex], None],
+        spawn: Spawn,
+        address: str | None,
+        count_error: Callable[[str], None],
+    ) -> None:
+        settings, now = services.settings, services.clock.now()
+        super().__init__(settings.buffer_size, None, services.outbox)
+        self._services = services
+        self._on_open = on_open
+        self._on_closed = on_closed
+        self._spawn = spawn
+        self._address = address
+        self._count_error = count_error
+        self._codec = Http2Codec(settings)
+        self._reader = HeadReader(settings.limits)
+        self._meter = FrameMeter(settings.limits)
+        self._cheap = cheap_frames(now)
+        self._resets = early_ends(now)
+        self._streams: dict[int, Stream] = {}
+        self._sending: dict[int, Stream] = {}
+        self._memo: Prepared | None = None
+        self._is_scheduled = False
+        self._is_leaving = False  # GOAWAY was sent
+        self._requests = self._last_id = 0
+        self._idle_until = now + settings.header_timeout
+
+    # --- life, as the listener sees it ------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        client = client_of(transport, self._services, self._address)
+        self._client = replace(client, is_http2=True)
+        self._flush_frames()
+        if not self._on_open(self):
+            self._fail(Code.REFUSED_STREAM)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_lost(exc)
+        error = exc or ConnectionResetError("connection ended")
+        for stream in list(self._streams.values()):
+            stream.lose(error)
+        self._on_closed(self)
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic instant at which the sweep calls `expire`."""
+        own = NEVER if self._streams else self._idle_until
+        return min([own, *(stream.deadline for stream in self._streams.values())])
+
+    def expire(self) -> None:
+        """End the waits whose deadline has passed, or a connection without streams."""
+        now = self._services.clock.now()
+        for stream in list(self._streams.values()):
+            if stream.deadline <= now:
+                stream.expire()
+        if not self._streams and self._idle_until <= now:
+            if self._is_closing:
+                self.abort()
+            self._leave()
+
+    def start_draining(self) -> None:
+        """Take no new streams, and close after the ones in progress."""
+        self._leave()
+
+    # --- from the client --------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._is_closing:
+            return
+        meter = self._meter
+        cheap, resets, loads = meter.cheap, meter.resets, meter.loads
+        try:
+            meter.feed(data)
+            self._cheap.earn(meter.loads - loads)
+            self._charge(self._cheap, meter.cheap - cheap)
+            self._charge(self._resets, meter.resets - resets)
+            for event in self._codec.receive(data):
+                self._handle(event)
+        except FloodError as error:
+            self._fail(error.code)
+        except Exception as error:
+            # The library met bytes that it did not expect; they must not cost more than this.
+            self._services.log.error("proxy.http2_failed", error=type(error).__name__)
+            self._fail(Code.INTERNAL_ERROR)
+        else:
+            self._flush_frames()
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`; a client that sends no more gets no more."""
+        return False
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().resume_writing()
+        self._schedule()
+
+    def _handle(self, event: Http2Event) -> None:
+        if isinstance(event, RequestOpened):
+            self._open(event)
+            return
+        if isinstance(event, WindowGrew):
+            self._schedule()
+            return
+        stream = self._streams.get(event.stream)
+        if isinstance(event, BodyArrived):
+            if stream is None:  # ended meanwhile; its bytes still count in the shared window
+                self._codec.acknowledge(event.stream, event.size)
+            else:
+                stream.feed(event.data, event.size)
+        elif stream is not None and isinstance(event, StreamLost):
+            stream.lose(ConnectionResetError("stream reset"))
+        elif stream is not None and isinstance(event, RequestEnded):
+            self._end_request(stream, event.trailers)
+
+    def _open(self, event: RequestOpened) -> None:
+        id = event.stream
+        if self._is_leaving or len(self._streams) >= MAX_STREAMS:
+            self._codec.reset(id, Code.REFUSED_STREAM)
+            self._charge(self._resets, 1)
+            return
+        self._last_id = id
+        self._requests += 1
+        self._streams[id] = stream = Stream(id, self, self._services, self._client)
+        try:
+            head = read_request(event.headers, has_body=not event.ends, reader=self._reader)
+        except ProtocolError as error:
+            self._refuse(stream, DownstreamError(str(error), kind=error.kind))
+            return
+        stream.memo = self._memo
+        stream.begin(head)
+        exchange = Exchange(stream, head, self._services, False)
+        self._spawn(self._serve(stream, exchange), "proxy.stream")
+        if self._requests >= self._services.settings.max_requests:
+            self._leave()
+
+    def _end_request(self, stream: Stream, trailers: Fields) -> None:
+        try:
+            stream.end_request(read_trailers(trailers))
+        except ProtocolError:
+            self.reset(stream, Code.PROTOCOL_ERROR)
+            stream.lose(ConnectionResetError("malformed trailers"))
+
+    def _charge(self, allowance: Allowance, count: int) -> None:
+        if count and not allowance.spend(count, self._services.clock.now()):
+            raise FloodError("too many frames without content, or streams ended early")
+
+    # --- streams ----------------------------------------------------------------------------
+
+    async def _serve(self, stream: Stream, exchange: Exchange | None) -> None:
+        try:
+            if exchange is not None:
+                await exchange.run()
+                self._memo = stream.memo
+            await stream.finish()
+        finally:
+            self._close(stream)
+
+    def _refuse(self, stream: Stream, error: OnetripError) -> None:
+        """Answer a request that could not be read."""
+        services = self._services
+        record = Record(services.clock.now(), self._client.address, status=status_of(error))
+        record.error = error
+        services.ledger.close(record, services.routing.settle)
+        stream.write(error_reply(error, b"", keep_alive=False))
+        self._spawn(self._serve(stream, None), "proxy.stream")
+
+    def _close(self, stream: Stream) -> None:
+        """Forget a stream whose exchange is over."""
+        self._streams.pop(stream.id, None)
+        self._sending.pop(stream.id, None)
+        self._cheap.earn(5)
+        if stream.is_sent:
+            self._resets.earn(1)
+            if not stream.has_request:
+                # The response needed no more of the request (RFC 9113 section 8.1).
+                self.reset(stream, Code.NO_ERROR)
+        elif not stream.is_lost:
+            self.reset(stream, Code.INTERNAL_ERROR)
+        stream.is_lost = True
+        self._idle_until = self._services.clock.now() + self._services.settings.idle_timeout
+        if self._is_leaving and not self._streams:
+            self._end()
+
+    def send_head(self, stream: Stream, headers: Fields, *, ends: bool) -> None:
+        """See `streams.Carrier`."""
+        if not self._codec.send_head(stream.id, headers, ends=ends):
+            self.reset(stream, Code.INTERNAL_ERROR)
+            stream.lose(ConnectionResetError("stream ended"))
+        self._schedule()
+
+    def send_soon(self, stream: Stream) -> None:
+        """See `streams.Carrier`."""
+        self._sending[stream.id] = stream
+        self._schedule()
+
+    def acknowledge(self, stream: Stream, size: int) -> None:
+        """See `streams.Carrier`."""
+        if not self._is_closing:
+            self._codec.acknowledge(stream.id, size)
+            self._schedule()
+
+    def reset(self, stream: Stream, code: Code) -> None:
+        """See `streams.Carrier`."""
+        if self._is_closing or self.is_lost or not self._codec.reset(stream.id, code):
+            return
+        if code is not Code.NO_ERROR and not self._resets.spend(1, self._services.clock.now()):
+            self._fail(Code.ENHANCE_YOUR_CALM)
+        self._schedule()
+
+    # --- to the client ----------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and not self.is_lost:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Send what windows and the transport allow, a frame of each stream in turn."""
+        self._is_scheduled = False
+        while self._sending and not self.is_write_paused and not self._is_closing:
+            moved = [self._send_some(stream) for stream in list(self._sending.values())]
+            self._flush_frames()
+            if not any(moved):
+                return
+        self._flush_frames()
+
+    def _send_some(self, stream: Stream) -> bool:
+        """Send one frame of a stream, if its window allows one; tell whether it did."""
+        codec, id = self._codec, stream.id
+        data = stream.next_data(codec.room(id))
+        is_last = stream.is_ready and not stream.unsent
+        ends_body = is_last and not stream.trailers
+        is_open = not (data or ends_body) or codec.send_body(id, data, ends=ends_body)
+        if is_open and is_last and stream.trailers:
+            is_open = codec.send_head(id, stream.trailers, ends=True)
+        if not is_open:
+            stream.lose(ConnectionResetError("stream ended"))
+        if data:
+            self._cheap.earn(2)  # the client will give its window back
+        if is_last or not stream.unsent:
+            self._sending.pop(id, None)
+        if is_last:
+            stream.is_sent = is_open
+            stream.wakes.wake()
+        return bool(data)
+
+    def _flush_frames(self) -> None:
+        if self._is_closing:
+            return
+        data = self._codec.take_output()
+        if data:
+            self.write(data)
+            if self.unsent > MAX_UNSENT + self._buffer_size:
+                self.abort()
+
+    def _leave(self) -> None:
+        """Send GOAWAY; streams in progress are still answered."""
+        if not self._is_leaving and not self._is_closing and not self.is_lost:
+            self._is_leaving = True
+            self._flush_frames()
+            # By hand: the library takes its own GOAWAY for the end of everything.
+            self.write(goaway_frame(self._last_id, Code.NO_ERROR))
+        if not self._streams:
+            self._end()
+
+    def _fail(self, code: Code) -> None:
+        """End the connection because of what the client did."""
+        if self._is_closing:
+            return
+        self._count_error(code.name.lower())
+        self._codec.drop_output()
+        self.write(goaway_frame(self._last_id, code))
+        self._end()
+        for stream in list(self._streams.values()):
+            stream.lose(ConnectionResetError("connection failed"))
+
+    def _end(self) -> None:
+        """Close; a client that does not take our last bytes is cut off by the sweep."""
+        self._idle_until = self._services.clock.now() + self._services.settings.linger_timeout
+        self.close()
