@@ -101,9 +101,11 @@ class Http2Codec:
     def room(self, stream: int) -> int:
         """Return how many body bytes one frame of a stream may carry now."""
         try:
-            return min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
+            window = self._h2.local_flow_control_window(stream)
         except H2Error:
             return 0
+        # A client may shrink windows below what is used already (RFC 9113 section 6.9.2).
+        return max(0, min(window, self._h2.max_outbound_frame_size))
 
     def send_head(self, stream: int, headers: Fields, *, ends: bool) -> bool:
         """Send a header list; False when that is not possible (any more)."""

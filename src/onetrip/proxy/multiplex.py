@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from onetrip.errors import DownstreamError, OnetripError, ProtocolError
+from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
 from onetrip.proxy.allowance import Allowance, cheap_frames, early_ends
 from onetrip.proxy.channel import Channel
 from onetrip.proxy.downstream import NEVER, client_of
@@ -125,11 +125,7 @@ class Multiplex(Channel):
         if not self._streams and self._idle_until <= now:
             if self._is_closing:
                 self.abort()
-            self._leave()
-
-    def start_draining(self) -> None:
-        """Take no new streams, and close after the ones in progress."""
-        self._leave()
+            self.start_draining()
 
     # --- from the client --------------------------------------------------------------------
 
@@ -201,7 +197,7 @@ class Multiplex(Channel):
         exchange = Exchange(stream, head, self._services, False)
         self._spawn(self._serve(stream, exchange), "proxy.stream")
         if self._requests >= self._services.settings.max_requests:
-            self._leave()
+            self.start_draining()
 
     def _end_request(self, stream: Stream, trailers: Fields) -> None:
         try:
@@ -226,11 +222,16 @@ class Multiplex(Channel):
             self._close(stream)
 
     def _refuse(self, stream: Stream, error: OnetripError) -> None:
-        """Answer a request that could not be read."""
+        """Answer a request that cannot be served; a malformed one is a stream error (8.1.1)."""
         services = self._services
         record = Record(services.clock.now(), self._client.address, status=status_of(error))
         record.error = error
         services.ledger.close(record, services.routing.settle)
+        if error.kind is Kind.MALFORMED:
+            self.reset(stream, Code.PROTOCOL_ERROR)
+            stream.lose(ConnectionResetError("malformed request"))
+            self._close(stream)
+            return
         stream.write(error_reply(error, b"", keep_alive=False))
         self._spawn(self._serve(stream, None), "proxy.stream")
 
@@ -315,16 +316,14 @@ class Multiplex(Channel):
         return bool(data)
 
     def _flush_frames(self) -> None:
-        if self._is_closing:
-            return
-        data = self._codec.take_output()
+        data = b"" if self._is_closing else self._codec.take_output()
         if data:
             self.write(data)
             if self.unsent > MAX_UNSENT + self._buffer_size:
                 self.abort()
 
-    def _leave(self) -> None:
-        """Send GOAWAY; streams in progress are still answered."""
+    def start_draining(self) -> None:
+        """Send GOAWAY, and close once the streams in progress are answered."""
         if not self._is_leaving and not self._is_closing and not self.is_lost:
             self._is_leaving = True
             self._flush_frames()

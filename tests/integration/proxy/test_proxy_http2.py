@@ -308,8 +308,10 @@ class TestFlowControl:
             client.h2.increment_flow_control_window(500, stream)
             await client.flush()
             await client.until(lambda: len(client.seen(stream).body) == 510)
-            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
-            await client.flush()
+            for size in (5, 1000):  # the first makes the window negative
+                client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: size})
+                await client.flush()
+                await asyncio.sleep(0.05)
             assert (await client.answer(stream)).body == body
 
 
@@ -343,18 +345,25 @@ EXTRA = {
 
 class TestMalformed:
     async def refused(self, rig, context, headers) -> int:
+        """Return the status of a refused request; 400 stands for a stream error."""
         async with http2_client(rig, context) as client:
             answer = await client.get(headers=headers)
             assert not rig.upstream.connections
             assert (await client.get()).status == 200, "the connection must live on"
-            return answer.status
+            assert rig.lines[0]["status"] == (answer.status or 400)
+            if answer.status:
+                return answer.status
+            assert answer.reset == Code.PROTOCOL_ERROR
+            return 400
 
     @pytest.mark.parametrize("headers", MALFORMED.values(), ids=MALFORMED.keys())
-    async def test_incomplete_request_is_a_400(self, rig, context, headers):
+    async def test_incomplete_request_is_a_stream_error(self, rig, context, headers):
         assert await self.refused(rig, context, headers) == 400
 
     @pytest.mark.parametrize("field", EXTRA.values(), ids=EXTRA.keys())
-    async def test_field_that_http1_would_read_differently_is_a_400(self, rig, context, field):
+    async def test_field_that_http1_would_read_differently_is_a_stream_error(
+        self, rig, context, field
+    ):
         assert await self.refused(rig, context, [*GOOD, field]) == 400
 
     @pytest.mark.parametrize(
@@ -381,7 +390,7 @@ class TestMalformed:
         headers = [(n, value if n == name else v) for n, v in GOOD]
         assert await self.refused(rig, context, headers) == status
 
-    async def test_repeated_pseudo_header_is_a_400(self, rig, context):
+    async def test_repeated_pseudo_header_is_a_stream_error(self, rig, context):
         assert await self.refused(rig, context, [GOOD[0], *GOOD]) == 400
 
     async def test_too_many_or_too_large_fields_are_a_431(self, rig, context):
