@@ -158,7 +158,8 @@ async def test_counted_trips_reach_the_explanation(tmp_path: Path) -> None:
         assert found == pytest.approx(TRIPS, abs=0.8)
         assert (row["backend"], row["relays"]) == ("db", 1)
         assert row["setup_trips_per_connection"] == 0.0
-        assert 0 < row["connections"] <= 3
+        # One for each of three workers, or a few more where a busy machine made one reconnect.
+        assert 0 < row["connections"] <= 8
         await here.scorer.run_once()
         for decision in here.view.decisions("shop"):
             assert "relay" in decision.trips.source
