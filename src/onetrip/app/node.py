@@ -26,7 +26,7 @@ from aiohttp import web
 import onetrip
 from onetrip.app import expiry, memory, policies
 from onetrip.app.config import Settings, load_settings
-from onetrip.app.refusals import RefusalLog
+from onetrip.app.refusals import RefusalLog, unraisable_hook
 from onetrip.app.scoring import Scorer
 from onetrip.app.view import EventRing, LiveView
 from onetrip.cluster.messages import PolicyRow, Report, ServiceRow
@@ -505,6 +505,7 @@ def run(config_path: Path, region: str | None = None) -> int:
 
 async def _serve(settings: Settings) -> int:
     log = stderr_log(settings.log.level, MonotonicClock().wall)
+    sys.unraisablehook = unraisable_hook(log, MonotonicClock())
     node = Node(settings, log=log, access=_access_sink(settings))
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -521,6 +522,7 @@ async def _serve(settings: Settings) -> int:
     try:
         await node.start()
         _give_back_memory()
+        loop.call_later(0.5, _give_back_memory)  # what the first rounds left as well
         await stopping.wait()
     finally:
         await node.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from onetrip.observe.logs import Log
 from onetrip.timing import Clock
 
 QUIET = 60.0
@@ -36,3 +38,21 @@ class RefusalLog:
             self._told_at.clear()
         self._told_at[key] = now
         self._tell(address, reason, detail)
+
+
+def unraisable_hook(log: Log, clock: Clock) -> Callable[[Any], None]:
+    """Return a `sys.unraisablehook` that writes log lines, and not many.
+
+    CPython prints what it cannot raise, among it a TLS server name that is no ASCII: without this
+    any client could fill standard error with tracebacks.
+    """
+
+    def tell(where: str, error: str, detail: str) -> None:
+        log.warning("app.unraisable", error=error, at=where)
+
+    told = RefusalLog(clock, tell)
+
+    def hook(unraisable: Any) -> None:
+        told.note(type(unraisable.object).__name__, unraisable.exc_type.__name__, "")
+
+    return hook

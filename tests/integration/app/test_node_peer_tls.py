@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from onetrip.app.config import load_settings
-from onetrip.app.refusals import MAX_REMEMBERED, QUIET, RefusalLog
+from onetrip.app.refusals import MAX_REMEMBERED, QUIET, RefusalLog, unraisable_hook
 from onetrip.errors import ConfigError
 from onetrip.model.measure import EstimateState
+from onetrip.observe.logs import Log
 from support.certs import Authority
 from support.clock import VirtualClock
 from support.cluster import DELAYS, running
@@ -180,6 +183,16 @@ class TestConfigErrors:
     def test_half_a_setting_is_refused(self, folder, made, drop, message):
         with pytest.raises(ConfigError, match=message):
             self.load(folder, made, drop=[drop])
+
+
+def test_unraisable_errors_are_logged_once_a_minute():
+    lines = StringIO()
+    hook = unraisable_hook(Log(lines, "info", lambda: 0.0), VirtualClock())
+    error = UnicodeDecodeError("ascii", b"\xff", 0, 1, "secret of a client")
+    for _ in range(100):
+        hook(SimpleNamespace(exc_type=type(error), exc_value=error, object=b"\xff"))
+    assert lines.getvalue().count("\n") == 1
+    assert '"app.unraisable","error":"UnicodeDecodeError","at":"bytes"' in lines.getvalue()
 
 
 class TestRefusalLog:
