@@ -28,7 +28,7 @@ def digest(policy: Policy) -> str:
         policy.mode.value,
         policy.hint or "",
         *(repr(x) for x in (policy.control_ratio, policy.explore_ratio)),
-        *(repr(x) for x in (policy.least_gain, policy.dwell)),
+        *(repr(x) for x in (policy.least_gain, policy.dwell, policy.explore_writes)),
         ",".join(sorted(policy.allow)),
         ",".join(sorted(policy.deny)),
         policy.forwarding.value,

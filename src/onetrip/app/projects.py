@@ -140,6 +140,7 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
         hint=known(entry.hint, "hint") if entry.hint else None,
         control_ratio=entry.control,
         explore_ratio=entry.explore,
+        explore_writes=entry.explore_writes,
         least_gain=entry.least_gain,
         dwell=entry.dwell,
         allow=frozenset(known(r, "allow") for r in entry.allow),

@@ -175,6 +175,7 @@ class PlacementEntry(Strict):
     hint: Text | None = None
     control: ControlRatio = 0.01
     explore: Ratio = 0.01
+    explore_writes: bool = False
     least_gain: Annotated[float, Meta(ge=0, le=60)] = 0.010
     dwell: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     allow: list[Text] = field(default_factory=list)

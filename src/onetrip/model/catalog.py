@@ -59,6 +59,7 @@ class Policy:
         hint: run every request in this region, whatever the score; None lets the score decide.
         control_ratio: share of requests left at the default placement to measure the real gain.
         explore_ratio: share of idempotent requests sent elsewhere while a decision needs it.
+        explore_writes: exploration may take requests that write, too.
         least_gain: least saving a request, s, that justifies leaving the edge.
         dwell: least time between two moves of one route at one edge, s.
         allow: regions requests may run in; empty allows all.
@@ -69,6 +70,7 @@ class Policy:
     hint: RegionId | None = None
     control_ratio: float = 0.01
     explore_ratio: float = 0.01
+    explore_writes: bool = False
     least_gain: float = 0.010
     dwell: float = 30.0
     allow: frozenset[RegionId] = frozenset()

@@ -40,7 +40,8 @@ class Placement:
         default: the default placement (the edge itself, or the nearest region that can serve).
         control_ratio: share of requests sent to `default` instead of `regions[0]`.
         explore: region that needs traffic before a decision, or None.
-        explore_ratio: share of read requests sent to `explore`.
+        explore_ratio: share of requests sent to `explore`.
+        explores_writes: whether requests that write may be among them.
         reason: the rule that decided, one short sentence.
         missing: what is still needed before a decision, or "".
     """
@@ -53,6 +54,7 @@ class Placement:
     explore_ratio: float = 0.0
     reason: str = ""
     missing: str = ""
+    explores_writes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

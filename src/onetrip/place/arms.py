@@ -25,7 +25,7 @@ def assign(placement: Placement, method: MethodClass, share: float) -> tuple[Arm
 
     Args:
         placement: of the request's route at this edge.
-        method: exploration takes only reads.
+        method: exploration takes only reads, unless the placement says otherwise.
         share: the request's `unit_hash`.
 
     Returns:
@@ -36,7 +36,7 @@ def assign(placement: Placement, method: MethodClass, share: float) -> tuple[Arm
     chosen = placement.regions[0]
     if placement.status is Status.PINNED:
         return Arm.HINT, chosen
-    if placement.explore is not None and method is MethodClass.READ:
+    if placement.explore is not None and (method is MethodClass.READ or placement.explores_writes):
         # Taken from the top of the unit interval so that it never overlaps the control group.
         if share >= 1.0 - placement.explore_ratio:
             return Arm.EXPLORE, placement.explore

@@ -202,7 +202,7 @@ def _explore(view: RouteView) -> Placement:
     region = view.possible
     lacking = max(1, WANTED_EXPLORED - view.possible_count)
     most = f"could save up to {view.possible_gain * 1e3:.0f} ms in {region}"
-    if not view.is_read:
+    if not view.is_read and not view.policy.explore_writes:
         missing = f"needs requests run in {region}; writes are never explored"
         return _stay(view, Status.ANALYZING, most, missing)
     if view.policy.explore_ratio == 0:
@@ -213,7 +213,9 @@ def _explore(view: RouteView) -> Placement:
     if view.explored >= max(EXPLORE_BURST, view.policy.explore_ratio * view.requests):
         return base
     ratio = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
-    return replace(base, explore=region, explore_ratio=ratio)
+    return replace(
+        base, explore=region, explore_ratio=ratio, explores_writes=view.policy.explore_writes
+    )
 
 
 def _move(view: RouteView, state: RouteState, gain: float, sure: float) -> Placement:

@@ -92,6 +92,7 @@ def test_digest_depends_on_every_field() -> None:
         replace(CONFIGURED, control_ratio=0.5),
         replace(CONFIGURED, explore_ratio=0.5),
         replace(CONFIGURED, least_gain=0.5),
+        replace(CONFIGURED, explore_writes=True),
         replace(CONFIGURED, dwell=0.5),
         replace(CONFIGURED, allow=frozenset({BOM})),
         replace(CONFIGURED, deny=frozenset({BOM})),

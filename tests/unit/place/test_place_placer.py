@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
-from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary
+from onetrip.model.measure import Arm, MethodClass, RouteKey, ServiceSummary
 from onetrip.model.placement import Saving, Status
 from onetrip.model.topology import RegionId
+from onetrip.place.arms import assign
 from onetrip.place.defaults import EnvironmentInput
 from onetrip.place.placer import Placer, RouteInput
 from support.world import load_topology, matrix_of
@@ -119,6 +120,16 @@ def test_writes_are_never_explored() -> None:
     found = place(Placer(DEN), route(served(DEN, 11), key=write), environment())
     assert found.explore is None
     assert "writes are never explored" in found.missing
+
+
+def test_writes_are_explored_when_that_is_allowed() -> None:
+    write = RouteKey(ENV, "/orders/{id}", MethodClass.WRITE)
+    allowed = environment(replace(SMART, explore_writes=True))
+    found = place(Placer(DEN), route(served(DEN, 11), key=write), allowed)
+    assert found.explore == BOM
+    assert assign(found, MethodClass.WRITE, 0.999) == (Arm.EXPLORE, BOM)
+    careful = replace(found, explores_writes=False)
+    assert assign(careful, MethodClass.WRITE, 0.999) == (Arm.DEFAULT, DEN)
 
 
 def test_missing_says_how_many_requests_are_needed() -> None:
