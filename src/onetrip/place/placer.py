@@ -30,7 +30,7 @@ from onetrip.place.frame import Frame, build_frame
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
 from onetrip.place.picks import Picks
 from onetrip.place.score import Scores, changed_rtts, difference_error, rescore, score
-from onetrip.place.shifts import Shifts
+from onetrip.place.shifts import MATTERS, Shifts
 
 MOST_CHANGED = 0.1
 """Share of changed RTTs up to which cells are renewed one by one rather than all at once."""
@@ -265,9 +265,29 @@ class Placer:
             upcoming=route.upcoming,
             age=route.age,
             is_read=route.key.method is MethodClass.READ,
-            is_settling=self._shifts.is_settling(env.backends, now),
+            is_settling=self._is_settling(picks, i, env, current, best, now),
             unknown=picks.unknown(i),
         )
+
+    def _is_settling(
+        self,
+        picks: Picks,
+        i: int,
+        env: EnvironmentInput,
+        current: int | None,
+        best: int,
+        now: float,
+    ) -> bool:
+        trips = picks.frame.trips[i, : len(env.backends)]
+        unsettled = self._shifts.unsettled(env.backends, trips, now)
+        if unsettled == 0.0:
+            return False
+        gain = picks.scores.gain[i]
+        at_stake = float(gain[best]) if best >= 0 else 0.0
+        if current is not None:
+            at_stake = float(gain[current]) if best == current else at_stake - float(gain[current])
+        at_stake = 0.0 if math.isnan(at_stake) else abs(at_stake)
+        return unsettled > MATTERS * max(env.policy.least_gain, at_stake)
 
     def _prune(self, environments: Mapping[EnvironmentId, EnvironmentInput]) -> None:
         for memory in (self._states, self._costs):

@@ -7,8 +7,8 @@ everywhere or near in two places, choose wrongly, and then have to wait out the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,45 +22,67 @@ MOST_HOLD = 20.0
 """Seconds after the first of a row of shifts at which decisions go on anyway."""
 
 MOVED, MOVED_ABSOLUTE = 0.1, 0.005
-"""Change of an RTT, as a ratio and in s, that can change a decision at all."""
+"""Change of an RTT, as a ratio and in s, that is more than noise."""
+
+MATTERS = 0.5
+"""Share of what a decision is about that scores must still be moving by for it to wait."""
 
 EDGE = ""
 """Name under which the RTTs from the edge to the regions are watched."""
 
 
+@dataclass(slots=True)
+class _Row:
+    """A row of shifts that followed each other within `HOLD`."""
+
+    first_at: float
+    last_at: float
+    size: float
+
+
 class Shifts:
-    """Remembers, per backend and for the edge itself, when its RTTs moved."""
+    """Remembers, per backend and for the edge itself, when its RTTs moved and by how much."""
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-        self._first: dict[str, float] = {}
+        self._rows: dict[str, _Row] = {}
 
     def note(self, old: Frame, new: Frame, now: float) -> None:
         """Compare the RTTs of two runs."""
         if old.regions != new.regions or old.backends != new.backends:
             return
-        moved = _moved(old.backend_rtt, new.backend_rtt)
-        for column, name in enumerate(new.backends):
-            if moved[:, column].any():
-                self._mark(name, now)
-        if _moved(old.edge_rtt, new.edge_rtt).any():
-            self._mark(EDGE, now)
+        moved = _moved(old.backend_rtt, new.backend_rtt).max(axis=0)
+        for name, size in zip(new.backends, moved, strict=False):
+            self._mark(name, float(size), now)
+        self._mark(EDGE, float(_moved(old.edge_rtt, new.edge_rtt).max()), now)
 
-    def is_settling(self, backends: Iterable[str], now: float) -> bool:
-        """Tell whether an RTT that the route depends on moved just now."""
-        return any(self._is_moving(name, now) for name in (*backends, EDGE))
+    def unsettled(self, backends: Sequence[str], trips: np.ndarray, now: float) -> float:
+        """Return by how much a route's scores may still be moving, s.
 
-    def _mark(self, name: str, now: float) -> None:
-        if now - self._last.get(name, -math.inf) >= HOLD:
-            self._first[name] = now
-        self._last[name] = now
+        Args:
+            trips: round trips to each of `backends`, shape (D,).
+        """
+        if not self._rows:
+            return 0.0
+        sizes = (self._size(name, now) * float(n) for name, n in zip(backends, trips, strict=True))
+        return self._size(EDGE, now) + sum(sizes)
 
-    def _is_moving(self, name: str, now: float) -> bool:
-        last = self._last.get(name)
-        return last is not None and now - last < HOLD and now - self._first[name] < MOST_HOLD
+    def _mark(self, name: str, size: float, now: float) -> None:
+        if size <= 0:
+            return
+        row = self._rows.get(name)
+        if row is None or now - row.last_at >= HOLD:
+            self._rows[name] = _Row(now, now, size)
+        else:
+            row.last_at, row.size = now, max(row.size, size)
+
+    def _size(self, name: str, now: float) -> float:
+        row = self._rows.get(name)
+        if row is None or now - row.last_at >= HOLD or now - row.first_at >= MOST_HOLD:
+            return 0.0
+        return row.size
 
 
 def _moved(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    # Unknown times compare false: a first measurement is no shift.
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(new - old) > np.maximum(MOVED * old, MOVED_ABSOLUTE))
+    """Return how far RTTs moved, s; 0 where not by more than noise, or not known before."""
+    size = np.nan_to_num(np.abs(new - old))
+    return np.where(size > np.maximum(MOVED * np.nan_to_num(old), MOVED_ABSOLUTE), size, 0.0)

@@ -299,6 +299,18 @@ def test_harm_done_by_a_moved_database_blocks_nothing() -> None:
     assert placer.snapshot.routes[ORDERS].regions[0] == FRA
 
 
+def test_noise_of_a_path_does_not_hold_a_route_that_gains_far_more() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    off = environment(replace(SMART, mode=Mode.OFF))
+    place(placer, item, off, now=1000.0)
+    noisy = RTT.copy()
+    noisy[REGIONS.index(DEN)] *= 1.15
+    changed = matrix_of(REGIONS, noisy, {"db": BOM})
+    still = replace(changed, backend_rtt=world().backend_rtt)
+    placer.decide(still, [environment()], [item], 1001.0, 1001.0)
+    assert placer.snapshot.routes[ORDERS].status is Status.PLACED
+
+
 def test_rtts_that_never_settle_do_not_hold_a_route_for_ever() -> None:
     placer, item = Placer(DEN), route(declared={"db": 11.0})
     flapping = matrix_of(REGIONS, RTT, {"db": FRA})
