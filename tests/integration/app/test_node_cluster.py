@@ -155,11 +155,10 @@ async def test_unknown_host_is_404_and_denied_region_is_never_used(tmp_path: Pat
 
 async def test_exploration_finds_the_better_region_for_a_single_city(tmp_path: Path) -> None:
     async with running(tmp_path, mode="smart", control=0.0, dwell=0) as cluster:
-        places = await cluster.many("den", "/orders", 50, width=1)
-        explored = [p for p in places[:20] if p == "remote-bom"]
-        assert places[0] == "local-den"
-        assert explored, "a few reads were run elsewhere"
-        assert places[-1] == "remote-bom", "placed within 50 requests"
+        places = await cluster.many("den", "/orders", 80, width=1)
+        # At least eight requests measure the default; then a few reads are run elsewhere.
+        assert "remote-bom" not in places[:8]
+        assert places[-1] == "remote-bom", places
         assert set(await cluster.many("den", "/orders", 8)) == {"remote-bom"}
 
 
