@@ -38,7 +38,7 @@ from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
 from onetrip.estimate.filters import FilterSettings, RttBook
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Policy
-from onetrip.model.measure import Drift, EstimateState, Observation, RttEstimate, Sample, Target
+from onetrip.model.measure import Drift, EstimateState, RttEstimate, Sample, Target
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.status import PolicyChange
 from onetrip.net.dial import TcpDialer
@@ -153,7 +153,7 @@ class Node:
             self._log,
             self._access_log,
             secret=settings.cluster_secret,
-            on_observation=self._observed,
+            on_observation=self.scorer.observe,
             is_ready=self._is_ready,
             on_peer_refused=self._refusals.note,
         )
@@ -274,9 +274,6 @@ class Node:
 
     def _publish(self, snapshot: PlacementSnapshot) -> None:
         self.proxy.snapshot = snapshot
-
-    def _observed(self, seen: Observation) -> None:
-        self.scorer.observe(seen)
 
     def _sampled(self, sample: Sample) -> bool:
         try:

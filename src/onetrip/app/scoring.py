@@ -193,11 +193,6 @@ class Scorer:
         found = find_anycast(matrix.backend_rtt, positions)
         self.anycast = frozenset(b for b, yes in zip(matrix.backends, found, strict=True) if yes)
 
-    def saving(self, key: RouteKey) -> Saving | None:
-        """Return the measured saving of a route since its last move, or None."""
-        route = self._traffic.get(key)
-        return None if route is None else _saving(route)
-
     def _route_inputs(self, now: float, elapsed: float) -> list[RouteInput]:
         services = self._traffic.services(now)
         for key, rows in self._cluster.services().items():
