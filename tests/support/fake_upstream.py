@@ -101,11 +101,13 @@ class FakeUpstream:
     def __init__(self, handler: Handler | None = None) -> None:
         self._handler = handler or always()
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections: list[Connection] = []
         self.port = 0
 
     async def __aenter__(self) -> FakeUpstream:
+        self._closed = False
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -115,6 +117,7 @@ class FakeUpstream:
 
     async def close(self) -> None:
         """Stop listening and end every handler."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -137,6 +140,9 @@ class FakeUpstream:
         return len(re.findall(rb"(?m)^[A-Z]+ [^ \r\n]+ HTTP/1\.[01]\r$", self.received))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # accepted before `close`, begun after it: nobody would end it
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
