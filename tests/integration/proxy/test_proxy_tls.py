@@ -177,6 +177,14 @@ def visit(port, context, name, session):
 
 
 class TestMessages:
+    async def test_small_writes_do_not_wait_for_acknowledgements(self, served, context):
+        async with serving(served) as (rig, _), rig.tls_client(context, "shop.test") as client:
+            await client.send(b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+            await client.response()
+            (connection,) = rig.server._connections
+            sock = connection.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
     async def test_application_is_told_https(self, served, context):
         async with serving(served) as (rig, upstream):
             async with rig.tls_client(context) as client:
