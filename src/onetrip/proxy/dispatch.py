@@ -168,7 +168,12 @@ class Dispatch:
         assert up is not None
         assert pool is not None
         is_clean = (
-            response.keeps_alive and self.is_request_done and not up.received and not up.has_ended
+            response.keeps_alive
+            and self.is_request_done
+            and not up.received
+            and not up.has_ended
+            # After an offer to switch protocols, taken or not, servers differ in what comes next.
+            and not self._prepared.upgrades
         )
         if not is_clean:
             self.drop(resets=not self.is_request_done)

@@ -185,6 +185,27 @@ class TestUpgrades:
             async with asyncio.timeout(3):
                 assert (await heard).endswith(b"bye")
 
+    async def test_offer_with_a_body_is_not_passed_on(self):
+        async with FakeUpstream() as upstream, one_region(upstream.endpoint) as rig:
+            offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            sized = GET[:-2] + offer + b"Content-Length: 5\r\n\r\nhello"
+            chunked = CHUNKED[:-2] + offer + b"\r\n5\r\nhello\r\n0\r\n\r\n"
+            for request in (sized, chunked):
+                assert (await rig.ask(request)).status == 200
+            assert b"pgrade" not in upstream.received
+            assert upstream.received.count(b"hello") == 2
+
+    async def test_connection_with_a_refused_offer_is_not_used_again(self):
+        async with (
+            FakeUpstream() as upstream,
+            one_region(upstream.endpoint) as rig,
+            rig.client() as client,
+        ):
+            for request in (UPGRADE, GET, GET):
+                await client.send(request)
+                assert (await client.response()).status == 200
+            assert [c.received.count(b"HTTP/1.1\r\n") for c in upstream.connections] == [1, 2]
+
     async def test_bytes_after_a_refused_upgrade_are_the_next_request(self):
         async def refuse(connection):
             while await connection.read_head():
