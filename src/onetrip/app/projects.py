@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
-from onetrip.app.content import with_content
 from onetrip.app.schema import (
     BackendEntry,
     EnvironmentEntry,
@@ -36,11 +34,8 @@ from onetrip.model.catalog import (
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
 
 
-def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
+def build_catalog(file: File, topology: Topology) -> Catalog:
     """Return the catalog a checked file describes.
-
-    Args:
-        folder: what relative paths are relative to.
 
     Raises:
         ConfigError: the first entry that cannot be used; the message starts with its key.
@@ -49,7 +44,7 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     projects = {
         name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
     }
-    catalog = Catalog(with_content(projects, file, folder), backends)
+    catalog = Catalog(projects, backends)
     _check_hosts(catalog)
     return catalog
 

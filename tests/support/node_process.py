@@ -1,0 +1,134 @@
+"""A whole node in a process of its own, as `onetrip run` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.ports import free_ports
+
+START_TIMEOUT = 30.0
+"""Time for a node to come up, s."""
+
+
+class NodeProcess:
+    """A running node.
+
+    Attributes:
+        port, admin: where it serves clients, and its admin API.
+        pid: of the process.
+        folder: its configuration, log (`events`) and access log (`access`).
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, ports: list[int]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.folder = folder
+        self.port, self.admin = ports
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Log events so far."""
+        text = (self.folder / "events").read_text()
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    @property
+    def log(self) -> str:
+        """Everything on standard error so far."""
+        return (self.folder / "events").read_text()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Access log so far."""
+        text = (self.folder / "access").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Return a metric's value, summed over the labels that are not given; 0 when absent."""
+        text = await asyncio.to_thread(self._fetch, "/metrics")
+        total = 0.0
+        for line in text.splitlines():
+            head, _, value = line.rpartition(" ")
+            wanted = [f'{label}="{text}"' for label, text in labels.items()]
+            if head.partition("{")[0] == name and all(part in head for part in wanted):
+                total += float(value)
+        return total
+
+    async def until_metric(self, name: str, least: float = 1.0, **labels: str) -> float:
+        """Wait until a metric has reached a value, and return it."""
+        async with asyncio.timeout(20):
+            while (value := await self.metric(name, **labels)) < least:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return value
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time it has used, s."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident(self) -> int:
+        """Return its resident memory, bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _fetch(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as reply:
+            return str(reply.read().decode())
+
+
+@contextlib.asynccontextmanager
+async def running_node_process(
+    folder: Path,
+    upstream: int | str,
+    *,
+    hosts: tuple[str, ...] = ("shop.test", "127.0.0.1"),
+    config: Mapping[str, Any] | None = None,
+    prefix: tuple[str, ...] = (),
+) -> AsyncIterator[NodeProcess]:
+    """Run a node with one project whose instance is at a port or address.
+
+    Args:
+        config: keys that replace those at the top of the configuration.
+        prefix: a command to run it by, such as one that sets a limit.
+    """
+    ports = free_ports(2)
+    address = upstream if isinstance(upstream, str) else f"127.0.0.1:{upstream}"
+    environment = {"hosts": list(hosts), "instances": {"here": [address]}}
+    settings = {
+        "listen": f"127.0.0.1:{ports[0]}",
+        "admin": {"listen": f"127.0.0.1:{ports[1]}"},
+        "log": {"level": "info", "access": str(folder / "access")},
+        "regions": {"here": {}},
+        "projects": {"shop": {"environments": {"production": environment}}},
+        **(config or {}),
+    }
+    path = folder / "onetrip.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
+    with (folder / "events").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stderr=log)
+    node = NodeProcess(process, folder, ports)
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            while "app.started" not in node.log:
+                assert process.returncode is None, node.log
+                await asyncio.sleep(0.02)
+        yield node
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), 40)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
