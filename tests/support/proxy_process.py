@@ -1,8 +1,9 @@
 """A proxy in a process of its own, so that its memory can be measured from outside.
 
-    python -m support.proxy_process UPSTREAM_PORT
+    python -m support.proxy_process UPSTREAM_PORT [DIRECTORY]
 
-prints the port it listens on and serves until its standard input ends.
+prints the port it listens on and serves, the files of the directory too, until its standard input
+ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import uvloop
 
+from onetrip.model.edge import Assets
 from onetrip.model.topology import Endpoint
 from support.proxy_rig import one_region
 
@@ -25,12 +27,13 @@ def peak_memory(pid: int) -> int:
     raise AssertionError("no VmHWM in /proc/PID/status")
 
 
-async def main(upstream: int) -> None:
+async def main(upstream: int, directory: str | None) -> None:
     """Serve until standard input ends."""
-    async with one_region(Endpoint("127.0.0.1", upstream)) as rig:
+    assets = Assets(directory) if directory else None
+    async with one_region(Endpoint("127.0.0.1", upstream), assets=assets) as rig:
         print(rig.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None))

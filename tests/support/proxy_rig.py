@@ -23,6 +23,7 @@ from onetrip.model.catalog import (
     Project,
     RouteRule,
 )
+from onetrip.model.edge import Assets
 from onetrip.model.measure import Observation, Target
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.net.dial import Dial, TcpDialer
@@ -45,6 +46,7 @@ def make_catalog(
     policy: Policy | None = None,
     rules: tuple[RouteRule, ...] = (),
     capacity: int | None = None,
+    assets: Assets | None = None,
 ) -> Catalog:
     """Return a catalog with one project, `shop`, whose instances are given by region."""
     environment = Environment(
@@ -54,6 +56,7 @@ def make_catalog(
         {},
         rules,
         capacity=capacity,
+        assets=assets,
     )
     project = Project("shop", policy or Policy(), {"production": environment})
     return Catalog({"shop": project}, {}, 1)

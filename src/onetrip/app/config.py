@@ -238,7 +238,7 @@ class _Builder:
             proxy=self._proxy(),
             drain_timeout=file.proxy.drain_timeout,
             topology=topology,
-            catalog=build_catalog(self._file, topology),
+            catalog=build_catalog(self._file, topology, self._path.parent),
         )
 
     def _topology(self) -> Topology:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onetrip.errors import ConfigError
@@ -38,3 +40,13 @@ def parse_listener(text: str, key: str) -> Listener:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{key}: {text!r} is not host:port")
     return Listener(host, int(port))
+
+
+@contextlib.contextmanager
+def binding(key: str) -> Iterator[None]:
+    """Turn the failure to bind an address into a `ConfigError` that names its key."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{key}: address cannot be bound: {reason}") from error

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
+from onetrip.app.content import with_content
 from onetrip.app.schema import (
     BackendEntry,
     EnvironmentEntry,
@@ -34,8 +36,11 @@ from onetrip.model.catalog import (
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
 
 
-def build_catalog(file: File, topology: Topology) -> Catalog:
+def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     """Return the catalog a checked file describes.
+
+    Args:
+        folder: what relative paths are relative to.
 
     Raises:
         ConfigError: the first entry that cannot be used; the message starts with its key.
@@ -44,7 +49,7 @@ def build_catalog(file: File, topology: Topology) -> Catalog:
     projects = {
         name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
     }
-    catalog = Catalog(projects, backends)
+    catalog = Catalog(with_content(projects, file, folder), backends)
     _check_hosts(catalog)
     return catalog
 

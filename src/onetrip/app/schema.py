@@ -155,6 +155,26 @@ class RouteEntry(Strict):
     local: bool = False
 
 
+class CacheControlEntry(Strict):
+    """One entry of `assets.cache_control`."""
+
+    path: Annotated[str, Meta(pattern="^[!-~]+$", max_length=256)]
+    value: Annotated[str, Meta(pattern="^[!-~]([ -~]*[!-~])?$", max_length=256)]
+
+
+class AssetsEntry(Strict):
+    """`environments.<name>.assets`: files that every edge serves itself."""
+
+    directory: Annotated[str, Meta(min_length=1, max_length=4096)]
+    prefix: Path | None = None
+    index: Text | None = "index.html"
+    not_found: Text | None = None
+    spa: bool = False
+    cache_control: Annotated[list[CacheControlEntry], Meta(max_length=100)] = field(
+        default_factory=list
+    )
+
+
 class EnvironmentEntry(Strict):
     """`projects.<name>.environments.<name>`."""
 
@@ -166,6 +186,7 @@ class EnvironmentEntry(Strict):
     health_path: Path = "/"
     path_prefix: Path = "/"
     capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    assets: AssetsEntry | None = None
 
 
 class PlacementEntry(Strict):

@@ -14,7 +14,7 @@ from onetrip.errors import ConfigError, OnetripError
 
 def main(arguments: list[str]) -> int:
     """Run a node until it is told to stop; return its exit code."""
-    from onetrip.app.node import run
+    from onetrip.app.process import run
 
     region = arguments[1] if len(arguments) > 1 else None
     try:

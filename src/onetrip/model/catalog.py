@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from onetrip.model.edge import Assets
 from onetrip.model.topology import Endpoint, RegionId
 
 
@@ -144,6 +145,13 @@ class Environment:
     """Requests below this path belong to the environment; lets projects share a host."""
     capacity: int | None = None
     """Requests that one instance runs at once before others spill over; None: no limit."""
+    assets: Assets | None = None
+    """Files that every edge serves itself."""
+
+    @property
+    def asks_edge(self) -> bool:
+        """Tell whether an edge may answer some of its requests without an instance."""
+        return self.assets is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,12 @@ class Metrics:
         self.upgrades = Counter(
             "onetrip_proxy_upgrades_total", "Connections switched to another protocol.", registry=r
         )
+        self.assets = Counter(
+            "onetrip_proxy_assets_total",
+            "Requests answered with files at the edge, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
         self.access_log_dropped = Gauge(
             "onetrip_proxy_access_log_dropped", "Access log lines dropped since start.", registry=r
         )

@@ -17,7 +17,6 @@ from onetrip.errors import (
     Kind,
     OnetripError,
     ProtocolError,
-    Side,
     UpstreamError,
 )
 from onetrip.proxy.channel import JOIN_SIZE
@@ -25,6 +24,7 @@ from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.headers import (
     MAX_HOPS,
     Prepared,
+    check_length,
     find_all,
     host_of,
     https_url,
@@ -34,8 +34,9 @@ from onetrip.proxy.headers import (
 )
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop, doubt_peer
 from onetrip.proxy.ledger import Record
-from onetrip.proxy.relay import Pump, Tunnel
+from onetrip.proxy.relay import Pump, join
 from onetrip.proxy.replies import error_reply, reason_of, redirect_reply, status_of
+from onetrip.proxy.retry import is_refusal
 from onetrip.wire.http1_body import is_bodiless, response_decoder
 from onetrip.wire.trace_context import new_trace_id
 
@@ -50,7 +51,6 @@ PING_TARGET = b"/.well-known/onetrip/ping"
 """Answered by the node itself, without routes: what peers measure."""
 
 _REFUSED = REFUSED_HEADER + b": not-ready\r\n"
-_BODY10 = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 class Exchange:
@@ -95,6 +95,8 @@ class Exchange:
             match = self._match()
             if self._redirect():
                 return self._keep
+            if match.asks_edge and await self._answer_here(match):
+                return self._keep
             response = await dispatch.forward(match)
             if response.status == 101:
                 await self._tunnel(dispatch, response)
@@ -129,15 +131,7 @@ class Exchange:
             raise DownstreamError(
                 f"request passed {prepared.hops} nodes, limit is {MAX_HOPS}", kind=Kind.LOOP
             )
-        limit, size = services.settings.body_limit, head.meta.content_length
-        if size is None and head.minor == 0 and head.method in _BODY10:
-            raise DownstreamError(
-                "HTTP/1.0 request with a body needs Content-Length", kind=Kind.LENGTH_REQUIRED
-            )
-        if limit is not None and size is not None and size > limit:
-            raise DownstreamError(
-                f"body of {size} bytes exceeds limit of {limit}", kind=Kind.BODY_TOO_LARGE
-            )
+        check_length(head, services.settings.body_limit)
         return self._dispatch
 
     def _match(self) -> Match:
@@ -157,6 +151,21 @@ class Exchange:
         self.record.status = 308
         self._down.write(redirect_reply(https_url(head, port), keep_alive=self._keep))
         return True
+
+    async def _answer_here(self, match: Match) -> bool:
+        """Let the edge answer without an instance, if it can; True then."""
+        edge = self._services.edge
+        if edge is None or self._hop is not None or self._prepared.upgrades:
+            return False  # what a peer forwards, its edge has looked at already
+        return await edge.answer(self._down, self._head, match, self.record, self._begin_here)
+
+    def _begin_here(self, status: int, block: bytes) -> bytes:
+        """Return the head of a response made here; `block` tells its length."""
+        record = self.record
+        record.status, record.first_byte_at = status, self._services.clock.now()
+        self._keep, self._is_answered = self._may_keep(), True
+        ends = self._connection_line() + self._placement_line()
+        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason_of(status), block, ends)
 
     async def _relay(self, dispatch: Dispatch, response: ResponseHead) -> None:
         """Relay the final response, and what is left of the request beside it."""
@@ -206,16 +215,7 @@ class Exchange:
                 self._placement_line(),
             )
         )
-        tunnel = Tunnel(down, up)
-        moved_at, sizes = clock.now(), [0, 0]
-        while True:
-            tunnel.move()
-            if tunnel.is_done:
-                break
-            if sizes != tunnel.sizes:
-                moved_at, sizes = clock.now(), list(tunnel.sizes)
-            if not await down.wait_until(moved_at + self._services.settings.tunnel_timeout):
-                break
+        tunnel = await join(down, up, clock, self._services.settings.tunnel_timeout)
         self.record.bytes_in, self.record.bytes_out = tunnel.sizes
         dispatch.drop(resets=not tunnel.is_done)
 
@@ -303,6 +303,8 @@ class Exchange:
         if self._hop is not None:
             return b""  # the edge tells
         region = self.record.region
+        if region is None:
+            region = self._services.region  # answered here, without an instance
         where = "local" if region == self._services.region else "remote"
         return f"onetrip-placement: {where}-{region}\r\n".encode()
 
@@ -314,7 +316,7 @@ class Exchange:
             down.abort()
             return
         extra = b""
-        if self._hop is not None and (_is_refusal(error) or error.kind is Kind.DENIED):
+        if self._hop is not None and (is_refusal(error) or error.kind is Kind.DENIED):
             error = UpstreamError(str(error), kind=Kind.UNAVAILABLE)
             extra = _REFUSED
         self._keep = self._may_keep() and error.kind is not Kind.TIMEOUT
@@ -338,10 +340,3 @@ class Exchange:
                 record.bytes_out = dispatch.response.size
             dispatch.drop()
         self._services.ledger.close(record, self._services.routing.settle)
-
-
-def _is_refusal(error: OnetripError) -> bool:
-    """Tell whether nothing was sent to an instance, so that the edge may go elsewhere."""
-    return error.side is Side.UPSTREAM and (
-        error.retryable or error.kind in (Kind.UNAVAILABLE, Kind.CONNECT)
-    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onetrip.errors import DownstreamError, Kind
 from onetrip.net.tls import Names
 from onetrip.wire.http1 import Fields
 from onetrip.wire.http1_head import MessageMeta, RequestHead
@@ -61,6 +62,7 @@ _EXTENDED_FACTS = frozenset((b"forwarded", b"x-forwarded-for"))
 _RESPONSE_REMOVED = _HOP_BY_HOP | {b"content-length", b"via"}
 _PROTECTED = frozenset((b"host", b"content-length", b"cookie", b"authorization", b"via"))
 _OURS = b"onetrip-"
+_BODY10 = frozenset((b"POST", b"PUT", b"PATCH"))
 _ID_BYTES = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:=+/@")
 
 
@@ -198,6 +200,23 @@ def wants_upgrade(meta: MessageMeta, minor: int) -> bool:
         return False
     protocols = [p.partition(b"/")[0].strip() for p in meta.upgrade.lower().split(b",")]
     return b"h2c" not in protocols and b"h2" not in protocols and b"http" not in protocols
+
+
+def check_length(head: RequestHead, limit: int | None) -> None:
+    """Refuse a request whose body has no known end, or is told to be too large.
+
+    Raises:
+        DownstreamError: kind LENGTH_REQUIRED or BODY_TOO_LARGE.
+    """
+    size = head.meta.content_length
+    if size is None and head.minor == 0 and head.method in _BODY10:
+        raise DownstreamError(
+            "HTTP/1.0 request with a body needs Content-Length", kind=Kind.LENGTH_REQUIRED
+        )
+    if limit is not None and size is not None and size > limit:
+        raise DownstreamError(
+            f"body of {size} bytes exceeds limit of {limit}", kind=Kind.BODY_TOO_LARGE
+        )
 
 
 def _request_block(head: RequestHead, client: Client, from_peer: bool, is_believed: bool) -> bytes:

@@ -45,6 +45,7 @@ class Record:
     edge: RegionId | None = None
     arm: Arm = Arm.DEFAULT
     endpoint: str = ""
+    served_by: str = "instance"
     is_own: bool = False
     is_cold: bool = False
     from_peer: bool = False
@@ -192,6 +193,7 @@ class Ledger:
             "route": match.key.route if match else None,
             "region": record.region,
             "arm": record.arm.value,
+            "served_by": record.served_by,
             "upstream": record.endpoint,
             "attempts": record.attempts,
             "error": record.error.kind.value if record.error else None,

@@ -151,6 +151,7 @@ class ProxyServer:
         routing.adopt(self._services.routing)
         self._services.balancer.update(catalog, topology, self._services.hops.can_hop)
         self._services.routing = routing
+        self._services.update_edge(catalog, self._metrics)
         self.catalog, self.topology = catalog, topology
 
     async def start(self, host: str, port: int) -> int:
@@ -218,6 +219,8 @@ class ProxyServer:
         for connection in list(self._connections):
             connection.abort()
         self._pool.close()
+        if self._services.edge is not None:
+            self._services.edge.close()
         # Transports report their end in the next rounds of the loop.
         for _ in range(3):
             await asyncio.sleep(0)

@@ -6,9 +6,15 @@ full leaves the bytes at the source, whose transport then stops reading.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onetrip.errors import Kind, LimitError, ProtocolError
 from onetrip.proxy.channel import JOIN_SIZE, Channel
+from onetrip.timing import Clock
 from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk
+
+if TYPE_CHECKING:
+    from onetrip.proxy.downstream import ClientChannel
 
 RESEND_SIZE = 64 * 1024
 """Request body bytes kept so that an attempt nobody acted on can be repeated elsewhere."""
@@ -145,3 +151,17 @@ class Tunnel:
                 sink.end_writing()
         lost = any(side.is_lost and not side.received for side in self._sides)
         self.is_done = lost or all(self._ended)
+
+
+async def join(down: ClientChannel, up: Channel, clock: Clock, timeout: float) -> Tunnel:
+    """Join both until they end, or until neither has sent anything for `timeout` s."""
+    tunnel = Tunnel(down, up)
+    moved_at, sizes = clock.now(), [0, 0]
+    while True:
+        tunnel.move()
+        if tunnel.is_done:
+            return tunnel
+        if sizes != tunnel.sizes:
+            moved_at, sizes = clock.now(), list(tunnel.sizes)
+        if not await down.wait_until(moved_at + timeout):
+            return tunnel

@@ -50,6 +50,7 @@ class Match:
         rule: the declared rule its path matched, or None.
         label: value of the `route` label of metrics.
         is_tentative: the class of `key` is not established yet; `Routing.settle` decides.
+        asks_edge: `Environment.asks_edge`, at hand for every request.
     """
 
     environment: Environment
@@ -57,6 +58,7 @@ class Match:
     key: RouteKey
     label: str = ""
     is_tentative: bool = False
+    asks_edge: bool = False
 
 
 class Routing:
@@ -206,9 +208,10 @@ class _Site:
         self, route: str, rule: RouteRule | None, is_tentative: bool
     ) -> tuple[Match, Match]:
         environment, label = self.environment, str(self.environment.id)
+        asks_edge = environment.asks_edge
+        keys = [RouteKey(environment.id, route, m) for m in (MethodClass.READ, MethodClass.WRITE)]
         read, write = (
-            Match(environment, rule, RouteKey(environment.id, route, method), label, is_tentative)
-            for method in (MethodClass.READ, MethodClass.WRITE)
+            Match(environment, rule, key, label, is_tentative, asks_edge) for key in keys
         )
         return read, write
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId
@@ -18,6 +19,11 @@ from onetrip.proxy.router import Routing
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock
 
+if TYPE_CHECKING:
+    from onetrip.model.catalog import Catalog
+    from onetrip.observe.metrics import Metrics
+    from onetrip.proxy.edge import Edge
+
 
 @dataclass(slots=True)
 class Services:
@@ -30,6 +36,7 @@ class Services:
         is_draining: answer what is in progress, then close.
         has_node_listener: peers have a listener of their own; a hop mark counts nowhere else.
         on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
+        edge: answers without an instance; None while no environment wants that.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
 
@@ -47,6 +54,16 @@ class Services:
     snapshot: PlacementSnapshot
     swept_at: float
     on_peer_refused: OnRefused
+    edge: Edge | None = None
     is_draining: bool = False
     https_port: int | None = None
     has_node_listener: bool = False
+
+    def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
+        """Answer at the edge what environments of `catalog` want answered there."""
+        if self.edge is None and any(e.asks_edge for e in catalog.environments()):
+            from onetrip.proxy.edge import Edge  # most nodes do without
+
+            self.edge = Edge(self, metrics)
+        if self.edge is not None:
+            self.edge.update(catalog)

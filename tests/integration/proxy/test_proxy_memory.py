@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -30,21 +31,35 @@ async def swallow_then_flood(connection):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux /proc")
 async def test_large_body_each_way_adds_little_memory():
-    async with FakeUpstream(swallow_then_flood) as upstream:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "support.proxy_process", str(upstream.port)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        try:
-            port = int(await process.stdout.readline())
-            before = peak_memory(process.pid)
-            await asyncio.wait_for(upload_and_download(port), 120)
-            assert peak_memory(process.pid) - before < LIMIT
-        finally:
-            process.stdin.close()
-            await process.wait()
+    async with FakeUpstream(swallow_then_flood) as upstream, proxy(upstream.port) as (pid, port):
+        before = peak_memory(pid)
+        await asyncio.wait_for(upload_and_download(port), 120)
+        assert peak_memory(pid) - before < LIMIT
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux /proc")
+async def test_large_file_adds_little_memory(tmp_path):
+    (tmp_path / "big").write_bytes(b"")
+    os.truncate(tmp_path / "big", SIZE)
+    async with proxy(1, str(tmp_path)) as (pid, port):
+        before = peak_memory(pid)
+        await asyncio.wait_for(download(port), 120)
+        assert peak_memory(pid) - before < LIMIT
+
+
+@contextlib.asynccontextmanager
+async def proxy(upstream_port: int, *arguments: str):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "support.proxy_process", str(upstream_port), *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield process.pid, int(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 async def upload_and_download(port: int) -> None:
@@ -53,10 +68,21 @@ async def upload_and_download(port: int) -> None:
     for _ in range(SIZE // len(BLOCK)):
         writer.write(BLOCK)
         await writer.drain()
+    await swallow(reader)
+    writer.close()
+
+
+async def download(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /big HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    await swallow(reader)
+    writer.close()
+
+
+async def swallow(reader: asyncio.StreamReader) -> None:
     await reader.readuntil(b"\r\n\r\n")
     left = SIZE
     while left:
         data = await reader.read(min(left, 1 << 18))
         assert data, f"{left} bytes are missing"
         left -= len(data)
-    writer.close()

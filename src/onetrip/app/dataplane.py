@@ -1,0 +1,164 @@
+"""The data plane as the rest of a node sees it: what it is told, and what it tells.
+
+`LocalPlane` serves inside the node's own process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import IO, Protocol
+
+from onetrip.app.config import Settings
+from onetrip.app.listeners import binding
+from onetrip.model.catalog import Catalog
+from onetrip.model.measure import Observation, Target
+from onetrip.model.placement import PlacementSnapshot
+from onetrip.model.topology import Topology
+from onetrip.net.accept import OnRefused
+from onetrip.net.dial import Dial
+from onetrip.net.tls import Certificate
+from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.metrics import Metrics
+from onetrip.proxy.listener import ProxyServer
+from onetrip.timing import Clock
+
+
+@dataclass(slots=True)
+class Ports:
+    """Ports that clients and peers connect to; 0 where nothing listens."""
+
+    clients: int = 0
+    tls: int = 0
+    forward: int = 0
+
+
+class DataPlane(Protocol):
+    """Serves requests by the tables and placements it was given last."""
+
+    @property
+    def ports(self) -> Ports:
+        """Where it listens."""
+
+    async def start(self, settings: Settings) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: an address cannot be bound.
+        """
+
+    def publish(self, snapshot: PlacementSnapshot) -> None:
+        """Place requests by `snapshot` from now on."""
+
+    def update(self, catalog: Catalog, topology: Topology) -> None:
+        """Route by another catalog and topology from now on.
+
+        Raises:
+            ConfigError: the catalog cannot be routed; the old one stays in use.
+        """
+
+    def use_certificates(self, settings: Settings) -> list[Certificate]:
+        """Serve the certificates of `settings` from the next handshake on; return them."""
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting, and wait at most `timeout` s for what is in progress."""
+
+    async def stop(self) -> None:
+        """Close everything now; safe to call after a failed start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a data plane tells and asks.
+
+    Attributes:
+        on_observation: called once per finished exchange.
+        is_ready: whether a target can serve; must be quick.
+        on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+    """
+
+    on_observation: Callable[[Observation], None]
+    is_ready: Callable[[Target], bool]
+    on_peer_refused: OnRefused
+
+
+class LocalPlane:
+    """The data plane in this process.
+
+    Args:
+        access: where access lines go, or None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hooks: Hooks,
+        *,
+        dial: Dial,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        log: Log,
+        access: IO[bytes] | None,
+    ) -> None:
+        self.ports = Ports()
+        self._access_log = AccessLog(access) if access is not None else None
+        self.server = ProxyServer(
+            settings.proxy,
+            settings.region,
+            dial,
+            clock,
+            rng,
+            metrics,
+            log,
+            self._access_log,
+            secret=settings.cluster_secret,
+            on_observation=hooks.on_observation,
+            is_ready=hooks.is_ready,
+            on_peer_refused=hooks.on_peer_refused,
+        )
+
+    async def start(self, settings: Settings) -> None:
+        """See `DataPlane`."""
+        server, ports = self.server, self.ports
+        with binding("listen"):
+            ports.clients = await server.start(settings.listen.host, settings.listen.port)
+        with binding("tls.listen"):
+            if settings.tls_listen is not None and settings.certificates is not None:
+                listen = settings.tls_listen
+                ports.tls = await server.start_tls(listen.host, listen.port, settings.certificates)
+        with binding("cluster.forward_listen"):
+            if settings.forward_listen is not None and settings.peer_contexts is not None:
+                listen = settings.forward_listen
+                ports.forward = await server.start_forward(
+                    listen.host, listen.port, settings.peer_contexts
+                )
+
+    def publish(self, snapshot: PlacementSnapshot) -> None:
+        """See `DataPlane`."""
+        self.server.snapshot = snapshot
+
+    def update(self, catalog: Catalog, topology: Topology) -> None:
+        """See `DataPlane`."""
+        self.server.update(catalog, topology)
+
+    def use_certificates(self, settings: Settings) -> list[Certificate]:
+        """See `DataPlane`."""
+        self.server.redirect_to(settings.https_port if self.ports.tls else None)
+        if settings.peer_contexts is not None:
+            self.server.peer_contexts = settings.peer_contexts
+        if settings.certificates is None or not self.ports.tls:
+            return []
+        self.server.certificates = settings.certificates
+        return list(settings.certificates.all)
+
+    async def drain(self, timeout: float) -> None:
+        """See `DataPlane`."""
+        await self.server.drain(timeout)
+
+    async def stop(self) -> None:
+        """See `DataPlane`."""
+        await self.server.stop()
+        if self._access_log is not None:
+            self._access_log.close()

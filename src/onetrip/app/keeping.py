@@ -1,0 +1,106 @@
+"""What a node keeps on disk, where `data_dir` is set: overrides, events and what was learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onetrip.app import memory, policies
+from onetrip.app.scoring import Scorer
+from onetrip.app.view import EventRing
+from onetrip.cluster.messages import PolicyRow
+from onetrip.cluster.state import ClusterState
+from onetrip.control.store import AsyncStore
+from onetrip.errors import ConfigError
+from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.status import Event
+from onetrip.observe.logs import Log
+from onetrip.timing import Clock
+
+RESTORED_EVENTS = 100
+"""Events of earlier runs that are shown again."""
+
+
+class Keeper:
+    """Brings the store's content into the parts of a node, and back; does nothing without a store.
+
+    Args:
+        folder: where the store is, made when absent; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        traffic: TrafficBook,
+        scorer: Scorer,
+        cluster: ClusterState,
+        events: EventRing,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._folder = folder
+        self._traffic = traffic
+        self._scorer = scorer
+        self._cluster = cluster
+        self._events = events
+        self._clock = clock
+        self._log = log
+        self._store: AsyncStore | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether anything is kept."""
+        return self._store is not None
+
+    async def open(self) -> None:
+        """Open the store and take over what it holds.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"data_dir: {self._folder} cannot be made: {error.strerror}"
+            raise ConfigError(reason) from error
+        self._store = store = await AsyncStore.open(self._folder / "onetrip.db")
+        self._cluster.merge_policies(
+            [policies.unstored(kept) for kept in await store.list_policies()]
+        )
+        self._events.restore(await store.list_events(RESTORED_EVENTS))
+        blob = await store.load_blob(memory.BLOB)
+        if blob is not None:
+            self._remember(blob)
+
+    async def save(self) -> None:
+        """Write what was learned."""
+        if self._store is not None:
+            now, wall = self._clock.now(), self._clock.wall()
+            blob = memory.dump(self._traffic, self._scorer.placer, now, wall)
+            await self._store.save_blob(memory.BLOB, blob)
+
+    async def keep_policy(self, row: PolicyRow) -> None:
+        """Write an override."""
+        if self._store is not None:
+            await self._store.put_policy(policies.stored(row))
+
+    async def keep_event(self, event: Event) -> None:
+        """Write an event."""
+        if self._store is not None:
+            await self._store.append_event(event)
+
+    async def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            await self._store.close()
+
+    def _remember(self, blob: bytes) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        try:
+            routes = memory.load(blob, self._traffic, self._scorer.placer, now, wall)
+        except ValueError as error:
+            self._log.warning("app.memory_unreadable", reason=str(error))
+            return
+        self._log.info("app.remembered", routes=routes)

@@ -1,0 +1,60 @@
+"""Overrides of policies at run time: made through this node's API, or arrived from a peer's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from onetrip.app import policies
+from onetrip.app.keeping import Keeper
+from onetrip.cluster.messages import PolicyRow
+from onetrip.cluster.state import ClusterState
+from onetrip.errors import ApiError, Kind
+from onetrip.model.catalog import Catalog
+from onetrip.model.status import PolicyChange
+from onetrip.model.topology import RegionId, Topology
+
+
+class Overrides:
+    """Takes overrides: keeps each before it counts, and then has all of them applied.
+
+    Args:
+        region: this node's own region.
+        apply: applies the overrides that the cluster state then holds, and tells about the rows.
+    """
+
+    def __init__(
+        self,
+        region: RegionId,
+        cluster: ClusterState,
+        keeper: Keeper,
+        apply: Callable[[list[PolicyRow]], Awaitable[None]],
+    ) -> None:
+        self._region = region
+        self._cluster = cluster
+        self._keeper = keeper
+        self._apply = apply
+
+    async def change(
+        self, base: Catalog, topology: Topology, project: str, change: PolicyChange
+    ) -> None:
+        """Make an override of a project of the configured catalog `base`.
+
+        Raises:
+            ApiError: the change cannot be applied; nothing was changed.
+        """
+        configured = base.projects.get(project)
+        if configured is None:
+            raise ApiError(f"no project {project!r}", field="project", kind=Kind.NOT_FOUND)
+        known = self._cluster.policies().get(project)
+        digest = policies.digest(configured.policy)
+        row = policies.next_row(known, project, digest, change, self._region)
+        policies.apply(configured.policy, policies.change_of(row), topology)
+        await self._keeper.keep_policy(row)
+        self._cluster.merge_policies([row])
+        await self._apply([row])
+
+    async def take(self, rows: list[PolicyRow]) -> None:
+        """Keep and apply overrides that a peer told, which the cluster state holds already."""
+        for row in rows:
+            await self._keeper.keep_policy(row)
+        await self._apply(rows)
