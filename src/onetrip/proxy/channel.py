@@ -20,7 +20,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 JOIN_SIZE = 16 * 1024
 """Data up to this size is joined into one write; copying more costs more than a second write."""
@@ -81,6 +81,13 @@ class Waker:
         return future
 
 
+class Wakeable(Protocol):
+    """Who is told that a channel has news."""
+
+    def wake(self) -> None:
+        """Look at the channel now, or soon."""
+
+
 class Channel(asyncio.Protocol):
     """A connection to a client or to an upstream.
 
@@ -113,7 +120,7 @@ class Channel(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, buffer_size: int, waker: Waker | None, outbox: Outbox) -> None:
+    def __init__(self, buffer_size: int, waker: Wakeable | None, outbox: Outbox) -> None:
         self._buffer_size = buffer_size
         self._outbox = outbox
         self._pending = b""  # written, still to be handed to the transport

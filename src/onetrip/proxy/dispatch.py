@@ -13,16 +13,9 @@ from onetrip.errors import DownstreamError, Kind, ProtocolError, UpstreamError
 from onetrip.place.arms import unit_hash
 from onetrip.proxy.headers import Prepared, find_all, response_block
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
-from onetrip.proxy.relay import Pump
+from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
-from onetrip.proxy.turns import (
-    Progress,
-    late_error,
-    measure_progress,
-    time_allowed,
-    whose_turn,
-)
-from onetrip.wire.http1_body import request_decoder
+from onetrip.proxy.turns import Patience
 from onetrip.wire.trace_context import parent_value
 
 if TYPE_CHECKING:
@@ -43,23 +36,29 @@ class Dispatch:
     """Brings one request to a next hop.
 
     Attributes:
+        prepared: the request's fields for the next hop.
         up: the connection in use, or None.
         request: the request's body on its way up, None when it has none.
         response: the response's body on its way down; set by whoever relays it.
     """
 
     __slots__ = (
+        "_choice",
         "_down",
+        "_failure",
         "_head",
         "_hop",
         "_interims",
         "_is_fresh",
-        "_moved_at",
+        "_is_sent",
+        "_match",
+        "_patience",
         "_pool",
-        "_prepared",
-        "_progress",
         "_record",
         "_services",
+        "_share",
+        "_tried",
+        "prepared",
         "request",
         "response",
         "up",
@@ -76,52 +75,74 @@ class Dispatch:
     ) -> None:
         self._down = downstream
         self._head = head
-        self._prepared = prepared
+        self.prepared = prepared
         self._hop = hop
         self._record = record
         self._services = services
         self._is_fresh = False  # use no kept connection any more
+        self._is_sent = False  # the request's head, in the present attempt
+        self._choice: Choice | None = None
+        self._tried: list[EndpointPool] = []
+        self._failure: UpstreamError | None = None
         self._pool: EndpointPool | None = None
         self._interims = 0
-        self._moved_at = record.started_at
-        self._progress: Progress = ()
+        self._patience: Patience | None = None
         self.up: Upstream | None = None
         self.response: Pump | None = None
-        self.request = self._request_pump() if head.has_body else None
+        self.request = (
+            request_pump(downstream, head.meta, services.settings) if head.has_body else None
+        )
 
     @property
     def is_request_done(self) -> bool:
         """Tell whether the whole request has been read and written."""
         return self.request is None or self.request.is_done
 
-    async def forward(self, match: Match) -> ResponseHead:
-        """Send the request and return the head of the final response, repeating while safe.
+    def begin(self, match: Match) -> None:
+        """Note what the request was recognised as; `step` and `forward` do the rest."""
+        self._services.budget.note_request()
+        self._match = match
+        self._share = unit_hash(self._record.request_id)
+
+    def step(self) -> ResponseHead | None:
+        """Go on as far as possible without a wait; the final response's head once it is there.
 
         Raises:
             UpstreamError: every attempt allowed has failed.
             DownstreamError: the client's side failed first.
         """
-        services = self._services
-        services.budget.note_request()
-        share = unit_hash(self._record.request_id)
-        tried: list[EndpointPool] = []
-        failure: UpstreamError | None = None
         while True:
+            if self._choice is None:
+                self._choose()
             try:
-                choice = self._choose(match, share, tried)
+                return None if self.up is None else self._proceed(self.up)
             except UpstreamError as error:
-                raise failure or error from failure
-            if failure is not None:
-                if not services.budget.take():
-                    raise failure
-                services.ledger.retries.inc()
+                self._give_up(error)
+
+    async def forward(self) -> ResponseHead:
+        """Return the head of the final response, waiting for it; raises as `step` does."""
+        while True:
+            head = self.step()
+            if head is not None:
+                return head
             try:
-                if not self._take_kept(choice):
-                    await self._connect(choice)
-                return await self._attempt(choice)
+                if self.up is None:
+                    await self._connect()
+                else:
+                    await self.wait()
             except UpstreamError as error:
-                self._give_up(match, choice, error, tried)
-                failure = error
+                self._give_up(error)
+
+    @property
+    def waits_on_next_hop(self) -> bool:
+        """Tell whether the request is sent whole, and nothing but its response is missing."""
+        up, down = self.up, self._down
+        return (
+            up is not None
+            and not up.reads
+            and (self.request is None or self.request.is_done)
+            and not (up.is_write_paused or down.is_write_paused or down.has_ended)
+        )
 
     def move_request(self, start: bytes = b"") -> None:
         """Move what has arrived of the request's body, after `start`.
@@ -144,20 +165,16 @@ class Dispatch:
             DownstreamError: the client's turn lasted too long.
             UpstreamError: the next hop's turn lasted too long.
         """
-        down, up, request, response = self._down, self.up, self.request, self.response
+        up, patience = self.up, self._patience
         assert up is not None
-        progress = measure_progress(down, up, request, response)
-        if progress != self._progress:
-            if self._progress:
-                self._moved_at = self._services.clock.now()
-            self._progress = progress
+        if patience is None:
+            # The response may have begun already; then its last bytes came just now.
+            since = self._services.clock.now() if up.reads else self._record.sent_at
+            patience = self._patience = Patience(self._services, since)
         waits_for_100 = self._head.meta.expects_continue and not self._interims
-        turn = whose_turn(down, up, request, response, waits_for_100=waits_for_100)
-        timeout = time_allowed(turn, self._services.settings)
-        if await down.wait_until(self._moved_at + timeout):
-            return
-        if measure_progress(down, up, request, response) == progress:
-            raise late_error(turn, timeout)
+        await patience.wait(
+            self._down, up, self.request, self.response, waits_for_100=waits_for_100
+        )
 
     def release(self, response: ResponseHead) -> None:
         """Keep the upstream connection if both messages on it ended cleanly, else close it.
@@ -173,7 +190,7 @@ class Dispatch:
             and not up.received
             and not up.has_ended
             # After an offer to switch protocols, taken or not, servers differ in what comes next.
-            and not self._prepared.upgrades
+            and not self.prepared.upgrades
         )
         if not is_clean:
             self.drop(resets=not self.is_request_done)
@@ -202,69 +219,60 @@ class Dispatch:
         else:
             up.close()
 
-    def _request_pump(self) -> Pump:
-        settings, meta = self._services.settings, self._head.meta
-        return Pump(
-            self._down,
-            request_decoder(meta, settings.limits),
-            meta.is_chunked,
-            can_resend=True,
-            limit=settings.body_limit,
-        )
-
-    def _choose(self, match: Match, share: float, tried: list[EndpointPool]) -> Choice:
-        services, record = self._services, self._record
-        if self._hop is not None:
-            choice = services.balancer.choose_own(match, self._hop.arm, tried)
-        else:
-            placement = services.snapshot.find(match.key)
-            choice = services.balancer.choose(match, placement, share, tried)
+    def _choose(self) -> None:
+        """Start an attempt: choose a next hop, and take a kept connection to it if there is one."""
+        services, record, match = self._services, self._record, self._match
+        try:
+            if self._hop is not None:
+                choice = services.balancer.choose_own(match, self._hop.arm, self._tried)
+            else:
+                placement = services.snapshot.find(match.key)
+                choice = services.balancer.choose(match, placement, self._share, self._tried)
+        except UpstreamError as error:
+            raise self._failure or error from self._failure
+        if self._failure is not None:
+            if not services.budget.take():
+                raise self._failure
+            services.ledger.retries.inc()
         record.region, record.arm = choice.region, choice.arm
         record.endpoint, record.is_own = choice.pool.label, choice.is_own
-        return choice
-
-    def _take_kept(self, choice: Choice) -> bool:
-        """Start an attempt; True when a kept connection serves it."""
+        record.attempts += 1
+        self._choice, self._is_sent, self._patience = choice, False, None
         self._pool = pool = choice.pool
         pool.outstanding += 1
-        self._record.attempts += 1
-        up = None if self._is_fresh else pool.take_idle()
-        if up is None:
-            return False
-        self.up = up
-        up.begin(self._down.wakes)
-        return True
+        if not self._is_fresh:
+            self.up = up = pool.take_idle()
+            if up is not None:
+                up.begin(self._down.events)
 
-    async def _connect(self, choice: Choice) -> None:
-        up = await choice.pool.connect()
-        self.up = up
+    async def _connect(self) -> None:
+        assert self._choice is not None
+        self.up = up = await self._choice.pool.connect()
         self._record.is_cold = up.uses == 0
-        up.begin(self._down.wakes)
+        up.begin(self._down.events)
 
-    async def _attempt(self, choice: Choice) -> ResponseHead:
-        """Send the request on the open connection and wait for the final response's head."""
-        down, up = self._down, self.up
-        assert up is not None
-        if down.is_lost:  # while we connected
-            raise DownstreamError("client closed the connection", kind=Kind.RESET)
-        self._send_head(up, choice)
-        while True:
-            head = up.take_head()
-            if head is not None:
-                if head.status >= 200 or head.status == 101:
-                    return self._accept(head, choice)
-                self._relay_interim(head)
-                continue
-            if up.has_ended:
-                raise UpstreamError(
-                    "connection closed before a response",
-                    retryable=up.uses > 1 and not up.reads,
-                )
-            if down.is_lost:
+    def _proceed(self, up: Upstream) -> ResponseHead | None:
+        """Send the request on the open connection; return the final response's head, if there."""
+        down, choice = self._down, self._choice
+        assert choice is not None
+        if not self._is_sent:
+            if down.is_lost:  # while we connected
                 raise DownstreamError("client closed the connection", kind=Kind.RESET)
-            if self.request is not None:
-                self.move_request()
-            await self.wait()
+            self._is_sent = True
+            self._send_head(up, choice)
+        while (head := up.take_head()) is not None:
+            if head.status >= 200 or head.status == 101:
+                return self._accept(head, choice)
+            self._relay_interim(head)
+        if up.has_ended:
+            raise UpstreamError(
+                "connection closed before a response", retryable=up.uses > 1 and not up.reads
+            )
+        if down.is_lost:
+            raise DownstreamError("client closed the connection", kind=Kind.RESET)
+        if self.request is not None:
+            self.move_request()
+        return None
 
     def _send_head(self, up: Upstream, choice: Choice) -> None:
         head, services = self._head, self._services
@@ -272,19 +280,19 @@ class Dispatch:
         if choice.via_peer:
             value = services.hops.make(services.region, choice.arm)
             mark = b"%b: %b\r\n" % (HOP_HEADER, value)
-        trace = self._prepared.trace
+        trace = self.prepared.trace
         parent = parent_value(
             self._record.trace_id, services.rng.getrandbits(64), trace.flags if trace else 0
         )
         start = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\ntraceparent: %b\r\n%b\r\n" % (
             head.method,
             head.target,
-            self._prepared.block,
+            self.prepared.block,
             self._record.request_id,
             parent,
             mark,
         )
-        self._record.sent_at = self._moved_at = services.clock.now()
+        self._record.sent_at = services.clock.now()
         if self.request is None:
             up.write(start)
         else:
@@ -307,21 +315,20 @@ class Dispatch:
                 retryable=True,
             )
         if head.status == 101:
-            offered = self._prepared.upgrades and head.meta.upgrade
+            offered = self.prepared.upgrades and head.meta.upgrade
             if not offered or not self.is_request_done:
                 raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
         self._record.status = head.status
         self._record.first_byte_at = self._services.clock.now()
         return head
 
-    def _give_up(
-        self, match: Match, choice: Choice, error: UpstreamError, tried: list[EndpointPool]
-    ) -> None:
+    def _give_up(self, error: UpstreamError) -> None:
         """Clean up after a failed attempt; raise its error unless it may be repeated."""
-        services, was_sent = self._services, self.up is not None
+        services, was_sent, choice = self._services, self.up is not None, self._choice
+        assert choice is not None
         self.drop()
         if error.kind is Kind.UNAVAILABLE:
-            services.balancer.note_refusal(match, choice.region)
+            services.balancer.note_refusal(self._match, choice.region)
         can_resend = self.request is None or self.request.can_rewind
         if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
             error, self._head.method, was_sent, can_resend
@@ -330,7 +337,8 @@ class Dispatch:
         if error.kind is Kind.RESET:
             self._is_fresh = True  # its neighbours in the pool are as old
         else:
-            tried.append(choice.pool)
+            self._tried.append(choice.pool)
         if self.request is not None:
             self.request.rewind()
-            self.request = self._request_pump()
+            self.request = request_pump(self._down, self._head.meta, services.settings)
+        self._choice, self._failure = None, error

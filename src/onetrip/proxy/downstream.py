@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
 from onetrip.net.tls import peer_regions
-from onetrip.proxy.channel import Channel, Outbox, Waker
+from onetrip.proxy.channel import Channel, Outbox, Wakeable, Waker
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Client, Prepared
 from onetrip.proxy.ledger import Record
@@ -35,15 +35,18 @@ class ClientChannel(Channel):
         deadline: monotonic instant at which the sweep calls `expire`.
         client: who it is.
         wakes: what its task sleeps on, for both sides of an exchange.
+        events: who is told of news on either side; by default it wakes the task.
         memo: the last request's fields as forwarded; clients mostly repeat them.
     """
 
-    __slots__ = ("_is_late", "client", "deadline", "memo", "wakes")
+    __slots__ = ("_is_late", "client", "deadline", "events", "memo", "wakes")
 
     client: Client
+    events: Wakeable
 
     def __init__(self, buffer_size: int, outbox: Outbox) -> None:
         self.wakes = Waker()
+        self.events = self.wakes
         super().__init__(buffer_size, self.wakes, outbox)
         self._is_late = False
         self.deadline = NEVER
@@ -83,7 +86,12 @@ class Downstream(ClientChannel):
 
     __slots__ = (
         "_address",
+        "_exchange",
+        "_fault",
+        "_head_by",
+        "_is_asleep",
         "_is_for_nodes",
+        "_is_over",
         "_is_served",
         "_on_closed",
         "_on_open",
@@ -111,11 +119,17 @@ class Downstream(ClientChannel):
         self._is_for_nodes = is_for_nodes
         self._requests = 0
         self._is_served = False
+        self._is_asleep = False  # the task, between two requests
+        self._is_over = False  # the last exchange has been carried out
+        self._exchange: Exchange | None = None  # in progress while the task sleeps
+        self._fault: OnetripError | None = None  # why the next request cannot be read
+        self._head_by = 0.0  # when the head in progress must be complete
         self.is_idle = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
+        self.waker = self.events = self
         self.client = client_of(
             transport, self._services, self._address, is_for_nodes=self._is_for_nodes
         )
@@ -124,10 +138,13 @@ class Downstream(ClientChannel):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         super().connection_lost(exc)
+        self.waker = None
+        self.events = self.wakes
         self._on_closed(self)
 
     def expire(self) -> None:
         """End the wait in progress, or the connection, because its deadline has passed."""
+        self._is_asleep = False
         super().expire()
         if self._is_served:
             self.abort()
@@ -135,6 +152,14 @@ class Downstream(ClientChannel):
     def start_draining(self) -> None:
         """End between two requests rather than wait for another one."""
         if self.is_idle:
+            self._is_asleep = False
+            self.wakes.wake()
+
+    def wake(self) -> None:
+        """Go on at once where that takes no wait, else in the task."""
+        if self._is_asleep:
+            self._is_asleep = self._go_on()
+        if not self._is_asleep:
             self.wakes.wake()
 
     async def serve(self) -> None:
@@ -144,58 +169,108 @@ class Downstream(ClientChannel):
                 pass
             await self._linger()
         finally:
+            if self._exchange is not None:
+                self._exchange.close()
             # A client that does not read must not hold the last bytes, and so us, for ever.
             self._is_served = True
             self.deadline = self._services.clock.now() + self._services.settings.write_timeout
             self.close()
 
+    def _go_on(self) -> bool:
+        """Serve what has arrived while the task sleeps; False when the task is needed.
+
+        Most requests are answered here, inside the callbacks that bring the bytes: to wake the
+        task costs a future, a turn in the loop's queue and a switch, twice a request.
+        """
+        settings = self._services.settings
+        while True:
+            exchange = self._exchange
+            if exchange is None:
+                if self.has_ended or self.is_write_paused:
+                    return False
+                try:
+                    exchange = self._exchange = self._next_exchange()
+                except OnetripError as error:
+                    self._fault = error
+                if exchange is None:
+                    return False
+            if not exchange.step():
+                self.deadline = exchange.record.sent_at + settings.read_timeout
+                return exchange.waits_on_next_hop
+            self._exchange = None
+            self._is_over = not exchange.keeps
+            if self._is_over or self.has_ended:
+                return False
+            if not self.received:
+                self.is_idle = True
+                self.deadline = self._services.swept_at + settings.idle_timeout
+                return True
+
     async def _serve_one(self) -> bool:
-        """Answer one request; True when another may follow."""
-        services = self._services
+        """Answer one request, with waits; True when another may follow."""
         try:
             if self.is_write_paused and not await self._let_client_read():
                 return False
-            head = await self._read_head()
+            exchange = await self._receive()
         except OnetripError as error:
             self._refuse(error)
             return False
-        if head is None:
+        if exchange is None:
             return False
-        self._requests += 1
-        is_last = self._requests >= services.settings.max_requests
-        return await Exchange(self, head, services, is_last).run()
+        await exchange.run()
+        return exchange.keeps
 
-    async def _read_head(self) -> RequestHead | None:
-        """Return the next request, or None when there will be none.
+    async def _receive(self) -> Exchange | None:
+        """Return the next exchange, perhaps begun already, or None when there will be none.
 
         Raises:
             DownstreamError: malformed, over a limit, or too slow.
         """
-        settings = self._services.settings
-        deadline = 0.0
+        services, settings = self._services, self._services.settings
         while True:
-            if self.received:
-                head = self._parse_head()
-                if head is not None:
-                    return head
-            if self.has_ended or (self._services.is_draining and not self.received):
+            exchange, self._exchange = self._exchange or self._next_exchange(), None
+            if exchange is not None:
+                return exchange
+            if self.has_ended or (services.is_draining and not self.received):
                 return None
             if self.received or not self._requests:
                 # Slow heads are bounded from the first byte; a first request from the connect.
-                if not deadline:
-                    deadline = self._services.clock.now() + settings.header_timeout
-                self.is_idle = not self.received
-                in_time = await self.wait_until(deadline)
+                self._head_by = self._head_by or services.clock.now() + settings.header_timeout
+                deadline = self._head_by
             else:
-                self.is_idle = True
-                in_time = await self.wait_until(self._services.swept_at + settings.idle_timeout)
-            self.is_idle = False
-            if not in_time:
-                if not self.received:
-                    return None
+                deadline = services.swept_at + settings.idle_timeout
+            self._is_asleep = self.is_idle = not self.received
+            in_time = await self.wait_until(deadline)
+            self._is_asleep = self.is_idle = False
+            if self._fault is not None:
+                raise self._fault
+            if self._is_over:
+                return None
+            if in_time:
+                continue
+            if self._exchange is not None:
+                self.expire()  # it waits for a response that is late
+            elif not self.received:
+                return None
+            else:
                 raise DownstreamError(
                     f"request head exceeds {settings.header_timeout:g} s", kind=Kind.TIMEOUT
                 )
+
+    def _next_exchange(self) -> Exchange | None:
+        """Return the exchange of the next request, or None while its head is incomplete.
+
+        Raises:
+            DownstreamError: malformed or over a limit.
+        """
+        head = self._parse_head() if self.received else None
+        if head is None:
+            return None
+        self.is_idle = False
+        self._head_by = 0.0
+        self._requests += 1
+        is_last = self._requests >= self._services.settings.max_requests
+        return Exchange(self, head, self._services, is_last)
 
     async def _let_client_read(self) -> bool:
         """Wait until earlier responses have left; False if the client does not take them."""

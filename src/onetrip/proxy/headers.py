@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from onetrip.errors import DownstreamError, Kind
 from onetrip.net.tls import Names
 from onetrip.wire.http1 import Fields
-from onetrip.wire.http1_head import MessageMeta, RequestHead
+from onetrip.wire.http1_head import MessageMeta, RequestHead, ResponseHead
 from onetrip.wire.trace_context import Trace, read_trace
 
 PSEUDONYM = b"onetrip"
@@ -261,6 +261,17 @@ def response_block(meta: MessageMeta, minor: int, *, keep_length: bool) -> bytes
         lines.append(b"Content-Length: %d\r\n" % meta.content_length)
     lines.append(_via(meta.fields, b"1.%d" % minor))
     return b"".join(lines)
+
+
+def switching_head(response: ResponseHead, lines: bytes) -> bytes:
+    """Return the head of a 101 for the client; `lines` are fields that we add."""
+    block = response_block(response.meta, response.minor, keep_length=False)
+    return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n%b\r\n" % (
+        response.reason,
+        block,
+        response.meta.upgrade,
+        lines,
+    )
 
 
 def _removed(connection: list[bytes]) -> frozenset[bytes]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from onetrip.errors import Kind, LimitError, ProtocolError
 from onetrip.proxy.channel import JOIN_SIZE, Channel
-from onetrip.timing import Clock
-from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk
+from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk, request_decoder
 
 if TYPE_CHECKING:
     from onetrip.proxy.downstream import ClientChannel
+    from onetrip.proxy.settings import ProxySettings
+    from onetrip.timing import Clock
+    from onetrip.wire.http1_head import MessageMeta
 
 RESEND_SIZE = 64 * 1024
 """Request body bytes kept so that an attempt nobody acted on can be repeated elsewhere."""
@@ -121,6 +123,17 @@ class Pump:
         sink.write(payload)
         if after:
             sink.write(after)
+
+
+def request_pump(client: Channel, meta: MessageMeta, settings: ProxySettings) -> Pump:
+    """Return the pump for a request's body."""
+    return Pump(
+        client,
+        request_decoder(meta, settings.limits),
+        meta.is_chunked,
+        can_resend=True,
+        limit=settings.body_limit,
+    )
 
 
 class Tunnel:

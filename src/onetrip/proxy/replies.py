@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 
 import msgspec
 
 from onetrip.errors import Kind, OnetripError, Side
+from onetrip.observe.logs import Log
 
 _DOWNSTREAM = {
     Kind.MALFORMED: 400,
@@ -101,6 +103,14 @@ def redirect_reply(location: bytes, *, keep_alive: bool) -> bytes:
         location,
         b"" if keep_alive else b"Connection: close\r\n",
     )
+
+
+def own_failure(error: Exception, log: Log) -> OnetripError:
+    """Log a bug of ours, and return what a client is told: it costs a request, never the node."""
+    # Only where and what kind: its text could hold what a client sent.
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("proxy.exchange_failed", error=type(error).__name__, at=f"{at.name}:{at.lineno}")
+    return OnetripError("internal error")
 
 
 def _message(error: OnetripError) -> str:

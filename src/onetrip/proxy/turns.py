@@ -14,7 +14,9 @@ from onetrip.errors import DownstreamError, Kind, OnetripError, UpstreamError
 
 if TYPE_CHECKING:
     from onetrip.proxy.channel import Channel
+    from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.relay import Pump
+    from onetrip.proxy.services import Services
     from onetrip.proxy.settings import ProxySettings
     from onetrip.proxy.upstream import Upstream
 
@@ -91,3 +93,45 @@ def late_error(turn: Turn, timeout: float) -> OnetripError:
     is_client = turn is Turn.CLIENT_READS or turn is Turn.CLIENT_SENDS
     side = DownstreamError if is_client else UpstreamError
     return side(f"{turn.value} for {timeout:g} s", kind=Kind.TIMEOUT)
+
+
+class Patience:
+    """How long an exchange has waited for either side, and how long it still may.
+
+    Args:
+        since: when the last progress was made before the first wait, monotonic s.
+    """
+
+    __slots__ = ("_progress", "_services", "_since")
+
+    def __init__(self, services: Services, since: float) -> None:
+        self._services = services
+        self._since = since
+        self._progress: Progress = ()
+
+    async def wait(
+        self,
+        down: ClientChannel,
+        up: Upstream,
+        request: Pump | None,
+        response: Pump | None,
+        *,
+        waits_for_100: bool,
+    ) -> None:
+        """Sleep until either side has news; see `whose_turn` for the arguments.
+
+        Raises:
+            DownstreamError: the client's turn lasted too long.
+            UpstreamError: the next hop's turn lasted too long.
+        """
+        progress = measure_progress(down, up, request, response)
+        if progress != self._progress:
+            if self._progress:
+                self._since = self._services.clock.now()
+            self._progress = progress
+        turn = whose_turn(down, up, request, response, waits_for_100=waits_for_100)
+        timeout = time_allowed(turn, self._services.settings)
+        if await down.wait_until(self._since + timeout):
+            return
+        if measure_progress(down, up, request, response) == progress:
+            raise late_error(turn, timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onetrip.errors import Kind, LimitError, ProtocolError, UpstreamError
-from onetrip.proxy.channel import Channel, Outbox, Waker
+from onetrip.proxy.channel import Channel, Outbox, Wakeable
 from onetrip.proxy.settings import ProxySettings
 from onetrip.wire.http1_head import HeadReader, MessageMeta, ResponseHead
 
@@ -34,8 +34,8 @@ class Upstream(Channel):
         self.uses = 0
         self.idle_since = 0.0
 
-    def begin(self, waker: Waker) -> None:
-        """Start an exchange whose task sleeps on `waker`."""
+    def begin(self, waker: Wakeable) -> None:
+        """Start an exchange that `waker` goes on with."""
         self.waker = waker
         self.uses += 1
         self.reads = 0
