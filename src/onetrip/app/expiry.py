@@ -40,7 +40,7 @@ class ExpiryWatch:
         """Make an event for each certificate that has little time left."""
         for certificate in self._certificates:
             left = self._left(certificate)
-            if left < NOTICE:
+            if left < (NOTICE if certificate.notice is None else certificate.notice):
                 self._tell(certificate.file, f"{left / 86400:.1f} days left")
 
     def _left(self, certificate: Certificate) -> float:

@@ -31,6 +31,9 @@ RETRY_DELAY = 0.5
 PEEK_SIZE = 4096 + 16
 """Preamble bytes looked at in one go; the longest preamble accepted fits."""
 
+PICK_SIZE = 16 * 1024
+"""Bytes of a TLS connection's start that are shown to `Terms.pick` at most."""
+
 PLAIN_LINGER = 1.0
 """Seconds in which a client that spoke plain HTTP to a TLS port may read its answer."""
 
@@ -46,6 +49,10 @@ incomplete; raises `ProtocolError`."""
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 """Starts a supervised task, as `tasks.Tasks.spawn` does."""
+
+Pick = Callable[[bytes], ssl.SSLContext | int | None]
+"""Looks at what a TLS connection starts with: the context to serve it with, None for the usual
+one, or the number of bytes that must have arrived before it can tell."""
 
 OnRefused = Callable[[str, str, str], None]
 """Told of every connection that did not come in: (address, reason, detail); reasons are a small
@@ -63,6 +70,7 @@ class Terms:
         preamble: reads what comes first.
         needs_preamble: whether a client at this address must send one; nobody else's is read.
         plain_reply: what somebody who speaks in clear to a TLS listener is told.
+        pick: returns who looks at the start of the next TLS connection, or None.
     """
 
     timeout: float
@@ -71,6 +79,7 @@ class Terms:
     preamble: Preamble | None = None
     needs_preamble: Callable[[str], bool] = lambda address: False
     plain_reply: bytes = b""
+    pick: Callable[[], Pick | None] = lambda: None
 
 
 class Acceptor:
@@ -152,8 +161,9 @@ class Acceptor:
                 told = await self._read_preamble(sock, address)
                 if not await self._wants_in(sock, address):
                     return
+                context = await self._pick_context(sock)
                 is_ours = False
-                await self._hand_over(sock, told)
+                await self._hand_over(sock, told, context)
         except (OSError, TimeoutError, ProtocolError) as error:
             self._on_refused(address, *_explain(error))
         finally:
@@ -188,15 +198,25 @@ class Acceptor:
             await _answer_plain(sock, self._terms.plain_reply)
         return False
 
-    async def _hand_over(self, sock: socket.socket, told: str | None) -> None:
-        loop, terms = asyncio.get_running_loop(), self._terms
+    async def _pick_context(self, sock: socket.socket) -> ssl.SSLContext | None:
+        terms = self._terms
         if terms.context is None:
+            return None
+        pick = terms.pick()
+        found = await _peek_for(sock, pick) if pick is not None else None
+        return found or terms.context()
+
+    async def _hand_over(
+        self, sock: socket.socket, told: str | None, context: ssl.SSLContext | None
+    ) -> None:
+        loop, terms = asyncio.get_running_loop(), self._terms
+        if context is None:
             await loop.connect_accepted_socket(lambda: self._factory(told), sock)
             return
         await loop.connect_accepted_socket(
             lambda: self._factory(told),
             sock,
-            ssl=terms.context(),
+            ssl=context,
             ssl_handshake_timeout=terms.timeout,
             ssl_shutdown_timeout=terms.timeout,
         )
@@ -221,18 +241,43 @@ def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
 
 async def _peek(sock: socket.socket, size: int) -> bytes:
     """Return what has arrived, leaving it in the kernel; b"" at the end of the stream."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
             return sock.recv(size, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             pass
-        ready = loop.create_future()
-        loop.add_reader(sock, _note_ready, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(sock)
+        await _wait_readable(sock)
+
+
+async def _peek_for(sock: socket.socket, pick: Pick) -> ssl.SSLContext | None:
+    """Let `pick` see ever more of what arrives until it can tell, leaving it in the kernel."""
+    wanted = 1
+    try:
+        while True:
+            seen = await _peek(sock, PICK_SIZE)
+            if len(seen) < wanted:  # the stream has ended
+                return None
+            found = pick(seen)
+            if not isinstance(found, int):
+                return found
+            wanted = found
+            if not len(seen) < wanted <= PICK_SIZE:
+                return None
+            # Peeked bytes stay, so the socket would be readable at once: let it wait for more.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            await _wait_readable(sock)
+    finally:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+async def _wait_readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(sock, _note_ready, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
 
 
 def _note_ready(ready: asyncio.Future[None]) -> None:

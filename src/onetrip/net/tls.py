@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,12 @@ MAX_PEM_SIZE = 1024 * 1024
 
 NODE_DOMAIN = ".onetrip"
 """A node's certificate carries its region's name under this suffix; no public domain ends so."""
+
+CHALLENGE_PROTOCOL = "acme-tls/1"
+"""ALPN name of a TLS-ALPN-01 validation (RFC 8737 section 6.2)."""
+
+MAX_ISSUER_SIZE = 200
+"""Characters of an issuer's name that are kept."""
 
 _SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MAX_STEPS = 20
@@ -57,11 +63,17 @@ class Certificate:
         file: its path as configured, for people and metrics.
         names: hosts it is used for.
         expires_at: Unix time, s.
+        issued_at: Unix time, s; 0 when unknown.
+        issuer: who issued it, for people.
+        notice: people are told when it has less time left than this, s; None is the usual time.
     """
 
     file: str
     names: Names
     expires_at: float
+    issued_at: float = 0.0
+    issuer: str = ""
+    notice: float | None = None
 
 
 class ServerContext(ssl.SSLContext):
@@ -73,13 +85,21 @@ class ServerContext(ssl.SSLContext):
 class CertificateSet:
     """The certificates of one listener; immutable, replaced as a whole by a reload.
 
+    Args:
+        contexts: the default first. With none at all every handshake is refused.
+        awaited: names whose certificate is still to come: their handshakes are refused, because
+            the default's certificate would be a wrong one and a self-signed one a bad habit.
+
     Attributes:
         all: every certificate, the default first.
     """
 
-    def __init__(self, contexts: Sequence[ServerContext]) -> None:
-        assert contexts, "at least one certificate"
-        self._default = contexts[0]
+    def __init__(
+        self, contexts: Sequence[ServerContext], awaited: Collection[str] = frozenset()
+    ) -> None:
+        self.contexts = tuple(contexts)
+        self._awaited = frozenset(awaited)
+        self._default = contexts[0] if contexts else _server_context(ServerContext, "1.2")
         self._by_name: dict[str, ServerContext] = {}
         for context in contexts:
             for host in context.certificate.names.hosts:
@@ -102,10 +122,17 @@ class CertificateSet:
         found = self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
         return found or self._default
 
-    def _on_name(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> None:
+    def _on_name(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> int | None:
         found = self.find(name)
         if found is not context:
             ssl_object.context = found
+        elif not self.contexts or (name is not None and self._is_awaited(name)):
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        return None
+
+    def _is_awaited(self, name: str) -> bool:
+        name = name.lower().removesuffix(".")
+        return name in self._awaited and name not in self._by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +188,25 @@ def load_certificate(
     names = tuple(hosts) or tuple(_names_of(said))
     if not names:
         raise ConfigError(f"cert: {cert} names no host; set hosts")
-    context.certificate = Certificate(str(cert), Names(names), _expiry(said))
+    context.certificate = Certificate(
+        str(cert),
+        Names(names),
+        _instant(said, "notAfter"),
+        _instant(said, "notBefore"),
+        _issuer(said),
+    )
+    return context
+
+
+def load_challenge_context(pair: Path) -> ssl.SSLContext:
+    """Return what answers an authority's TLS-ALPN-01 validation, from a PEM file (RFC 8737).
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    context = _server_context(ssl.SSLContext, "1.2")
+    context.set_alpn_protocols([CHALLENGE_PROTOCOL])
+    _load_pair(context, pair, pair)
     return context
 
 
@@ -182,7 +227,9 @@ def load_peer_contexts(ca: Path, cert: Path, key: Path, region: str) -> PeerCont
         _load_pair(context, cert, key)
         _load_authority(context, ca, "ca")
     said = _shake_hands(server, client, node_name(region), cert)
-    server.certificate = Certificate(str(cert), Names(tuple(_names_of(said))), _expiry(said))
+    server.certificate = Certificate(
+        str(cert), Names(tuple(_names_of(said))), _instant(said, "notAfter")
+    )
     return PeerContexts(client, server)
 
 
@@ -277,8 +324,14 @@ def _address(text: str) -> str:
     return str(ipaddress.ip_address(text.strip()))
 
 
-def _expiry(said: dict[str, Any]) -> float:
-    return float(ssl.cert_time_to_seconds(said["notAfter"]))
+def _instant(said: dict[str, Any], key: str) -> float:
+    return float(ssl.cert_time_to_seconds(said[key]))
+
+
+def _issuer(said: dict[str, Any]) -> str:
+    fields = dict(pair for part in said.get("issuer", ()) for pair in part)
+    found = fields.get("commonName") or fields.get("organizationName") or ""
+    return str(found)[:MAX_ISSUER_SIZE]
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from onetrip.net.tls import CHALLENGE_PROTOCOL
+
 
 class AlpnProtocol(asyncio.Protocol):
     """Stands in until then, and hands the connection to the right protocol (RFC 7301).
@@ -24,7 +26,11 @@ class AlpnProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         tls = transport.get_extra_info("ssl_object")
-        is_http2 = tls is not None and tls.selected_alpn_protocol() == "h2"
-        protocol = self._http2() if is_http2 else self._http1()
+        chosen = tls.selected_alpn_protocol() if tls is not None else None
+        if chosen == CHALLENGE_PROTOCOL:
+            # An authority validated a name: the handshake was all of it (RFC 8737 section 3).
+            cast(asyncio.Transport, transport).close()
+            return
+        protocol = self._http2() if chosen == "h2" else self._http1()
         cast(asyncio.Transport, transport).set_protocol(protocol)
         protocol.connection_made(transport)

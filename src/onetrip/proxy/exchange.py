@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from onetrip.proxy.upstream import Upstream
     from onetrip.wire.http1_head import RequestHead, ResponseHead
 
-PING_TARGET = b"/.well-known/onetrip/ping"
-"""Answered by the node itself, without routes: what peers measure."""
-
 
 class Exchange:
     """One request and its response through this node.
@@ -92,8 +89,9 @@ class Exchange:
 
     def step(self) -> bool:
         """Begin, or go on with what has arrived, without a wait; True when the exchange is over."""
-        if self._head.target == PING_TARGET:
-            self._pong()
+        own = self._services.challenges.answers.get(self._head.target)
+        if own is not None:
+            self._answer_own(*own)
             return True
         try:
             dispatch = self._dispatch
@@ -259,9 +257,10 @@ class Exchange:
         self.record.bytes_in, self.record.bytes_out = tunnel.sizes
         dispatch.drop(resets=not tunnel.is_done)
 
-    def _pong(self) -> None:
+    def _answer_own(self, start: bytes, body: bytes) -> None:
         self.keeps = self._may_keep() and not self._head.has_body
-        self._down.write(b"HTTP/1.1 204 No Content\r\n%b\r\n" % self._connection_line())
+        body = body if self._head.method != b"HEAD" else b""
+        self._down.write(b"%b%b\r\n%b" % (start, self._connection_line(), body))
 
     def _response_start(self, up: Upstream, response: ResponseHead) -> tuple[bytes, bool]:
         """Return the response head for the client, and whether its body will be chunked."""

@@ -20,6 +20,7 @@ from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
+from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream, is_within
 from onetrip.proxy.entry import AlpnProtocol
@@ -103,6 +104,7 @@ class ProxyServer:
         self._metrics = metrics
         self.certificates: CertificateSet | None = None
         self.peer_contexts: PeerContexts | None = None
+        self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
         self._services = Services(
@@ -120,6 +122,7 @@ class ProxyServer:
             snapshot=PlacementSnapshot(region),
             swept_at=clock.now(),
             on_peer_refused=on_peer_refused,
+            challenges=self.challenges,
         )
 
     @property
@@ -270,6 +273,7 @@ class ProxyServer:
             read_header if has_preamble else None,
             lambda address: is_within(address, settings.trusted_proxies),
             plain_reply=b"" if is_for_nodes else _NOT_TLS,
+            pick=(lambda: None) if is_for_nodes else self.challenges.watch,
         )
         acceptor = Acceptor(
             partial(self._make_protocol, is_for_nodes=is_for_nodes),

@@ -11,6 +11,7 @@ from onetrip.model.topology import RegionId
 from onetrip.net.accept import OnRefused
 from onetrip.observe.logs import Log
 from onetrip.proxy.balance import Balancer
+from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
@@ -36,6 +37,7 @@ class Services:
         is_draining: answer what is in progress, then close.
         has_node_listener: peers have a listener of their own; a hop mark counts nowhere else.
         on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
+        challenges: what the node itself answers before any route.
         edge: answers without an instance; None while no environment wants that.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
@@ -54,6 +56,7 @@ class Services:
     snapshot: PlacementSnapshot
     swept_at: float
     on_peer_refused: OnRefused
+    challenges: Challenges
     edge: Edge | None = None
     is_draining: bool = False
     https_port: int | None = None
