@@ -132,3 +132,29 @@ class PeerError(OnetripError):
 
     side = Side.UPSTREAM
     kind = Kind.MALFORMED
+
+
+class AcmeError(OnetripError):
+    """A certificate that was not issued.
+
+    Attributes:
+        reason: what failed, from a small closed set fit for a metric label.
+        retry_after: time after which the authority wants to be asked again, s, or None.
+        is_global: it would fail other domains as well.
+    """
+
+    side = Side.UPSTREAM
+    kind = Kind.UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        retry_after: float | None = None,
+        is_global: bool = False,
+    ):
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.is_global = is_global

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from onetrip.model.catalog import Mode
 from onetrip.model.measure import Arm, RouteKey
@@ -71,3 +72,38 @@ class PolicyChange:
     hint: str | None = None
     control_ratio: float | None = None
     explore_ratio: float | None = None
+
+
+class CertificateState(Enum):
+    """How a name's certificate is."""
+
+    VALID = "valid"
+    ORDERED = "ordered"
+    """The first one is being ordered, or is about to be."""
+    FAILING = "failing"
+    """The last order failed; an older certificate may still be served."""
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """One certificate that clients get. Instants are Unix time, s; None where there is none.
+
+    Attributes:
+        names: hosts it is used for.
+        is_automatic: ordered by a node, not configured as a file.
+        renew_at: when it is to be renewed.
+        retry_at: when a failed order is repeated.
+        failures: orders that failed since the last success.
+        error: why the last one failed, "" if it did not.
+    """
+
+    names: tuple[str, ...]
+    state: CertificateState
+    is_automatic: bool
+    issuer: str = ""
+    expires_at: float | None = None
+    renew_at: float | None = None
+    retry_at: float | None = None
+    failures: int = 0
+    error: str = ""

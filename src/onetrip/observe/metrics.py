@@ -177,6 +177,19 @@ class Metrics:
             ["backend"],
             registry=r,
         )
+        # acme
+        self.acme_orders = Counter(
+            "onetrip_acme_orders_total",
+            "Certificates ordered, by outcome: issued, or why not.",
+            ["outcome"],
+            registry=r,
+        )
+        self.acme_certificates = Gauge(
+            "onetrip_acme_certificates",
+            "Names whose certificates are ordered automatically, by state.",
+            ["state"],
+            registry=r,
+        )
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",
