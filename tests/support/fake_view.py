@@ -45,7 +45,15 @@ from onetrip.model.placement import (
     WhatIf,
 )
 from onetrip.model.relay import FlipReport, RelayStatus
-from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.status import (
+    CertificateState,
+    CertificateStatus,
+    Event,
+    LatencyPoint,
+    LatencySummary,
+    PeerStatus,
+    PolicyChange,
+)
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.metrics import Metrics
 
@@ -166,6 +174,19 @@ class FakeView:
     def take_flips(self, report: FlipReport) -> None:
         """Remember a relay's report."""
         self.flips.append(report)
+
+    def certificates(self) -> list[CertificateStatus]:
+        """Return one certificate from a file, and one that is still to come."""
+        return [
+            CertificateStatus(
+                ("shop.test", "www.shop.test"),
+                CertificateState.VALID,
+                is_automatic=False,
+                issuer="Test CA",
+                expires_at=1_760_000_000.0,
+            ),
+            CertificateStatus(("blog.test",), CertificateState.ORDERED, is_automatic=True),
+        ]
 
     def relays(self) -> list[RelayStatus]:
         """Return the relays of the orders database."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,21 @@ from typing import Any
 import msgspec
 import yaml
 
+from onetrip.acme.settings import AcmeSettings
+from onetrip.app.automatic import build_acme
 from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
 from onetrip.app.security import (
+    TlsTerms,
     build_certificates,
     build_peer_contexts,
     forward_listener,
     reached_by_peers,
+    read_secret,
     redirect_port,
     tls_listener,
+    tls_terms,
 )
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
@@ -38,9 +42,6 @@ from onetrip.proxy.settings import ProxySettings
 
 MAX_FILE_SIZE = 8 * 1024 * 1024
 """Bytes of configuration read at most; 10,000 projects take about 4 MB."""
-
-MIN_SECRET_SIZE = 16
-"""Least bytes of a cluster secret; shorter ones can be guessed off-line from one hop header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Settings:
     listen: Listener
     tls_listen: Listener | None
     certificates: CertificateSet | None
+    tls_terms: TlsTerms
+    acme: AcmeSettings | None
     https_port: int | None
     admin: Listener
     peer_listen: Listener | None
@@ -216,12 +219,16 @@ class _Builder:
         if secret is None and file.cluster.tls is not None:
             raise ConfigError("cluster: secret_file or secret_env is required with cluster.tls")
         tls_listen = tls_listener(file.tls, node)
+        catalog = build_catalog(file, topology, self._path.parent)
+        certificates = build_certificates(file.tls, self._path.parent)
         return Settings(
             path=self._path,
             region=region,
             listen=parse_listener(node.listen or file.listen, "listen"),
             tls_listen=tls_listen,
-            certificates=build_certificates(file.tls, self._path.parent),
+            certificates=certificates,
+            tls_terms=tls_terms(file.tls),
+            acme=build_acme(file, self._path.parent, catalog, certificates, region),
             https_port=redirect_port(file.tls, tls_listen),
             admin=admin,
             peer_listen=self._peer_listener(node, secret, topology),
@@ -238,7 +245,7 @@ class _Builder:
             proxy=self._proxy(),
             drain_timeout=file.proxy.drain_timeout,
             topology=topology,
-            catalog=build_catalog(self._file, topology, self._path.parent),
+            catalog=catalog,
         )
 
     def _topology(self) -> Topology:
@@ -302,25 +309,7 @@ class _Builder:
             raise ConfigError(f"source_address: {text!r} is not an IP address") from None
 
     def _secret(self, file: str | None, env: str | None, key: str) -> str | None:
-        if file is not None and env is not None:
-            raise ConfigError(f"{key}_file: set either this or {key}_env, not both")
-        if file is not None:
-            try:
-                value = (self._path.parent / file).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                raise ConfigError(f"{key}_file: {file} cannot be read: {reason}") from error
-        elif env is not None:
-            value = os.environ.get(env, "").strip()
-            if not value:
-                raise ConfigError(f"{key}_env: environment variable {env} is not set")
-        else:
-            return None
-        if len(value.encode()) < MIN_SECRET_SIZE:
-            raise ConfigError(
-                f"{key}: secret of {len(value.encode())} bytes is below limit of {MIN_SECRET_SIZE}"
-            )
-        return value
+        return read_secret(self._path.parent, file, env, key)
 
     def _proxy(self) -> ProxySettings:
         entry = msgspec.structs.asdict(self._file.proxy)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import IO, Protocol
@@ -18,7 +18,12 @@ from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import Topology
 from onetrip.net.accept import OnRefused
 from onetrip.net.dial import Dial
-from onetrip.net.tls import Certificate
+from onetrip.net.tls import (
+    Certificate,
+    CertificateSet,
+    ServerContext,
+    load_challenge_context,
+)
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
@@ -58,8 +63,20 @@ class DataPlane(Protocol):
             ConfigError: the catalog cannot be routed; the old one stays in use.
         """
 
-    def use_certificates(self, settings: Settings) -> list[Certificate]:
-        """Serve the certificates of `settings` from the next handshake on; return them."""
+    def use_certificates(
+        self, settings: Settings, issued: Sequence[ServerContext]
+    ) -> list[Certificate]:
+        """Serve the certificates of `settings` from the next handshake on; return them.
+
+        Args:
+            issued: those that were ordered, each in the file that its certificate names.
+        """
+
+    def answer_http(self, token: str, body: str | None) -> None:
+        """Answer an authority that asks over HTTP for `token`; None ends that."""
+
+    def answer_tls(self, name: str, pair: bytes | None) -> None:
+        """Answer its handshakes for `name` with key and certificate, PEM; None ends that."""
 
     async def drain(self, timeout: float) -> None:
         """Stop accepting, and wait at most `timeout` s for what is in progress."""
@@ -143,15 +160,28 @@ class LocalPlane:
         """See `DataPlane`."""
         self.server.update(catalog, topology)
 
-    def use_certificates(self, settings: Settings) -> list[Certificate]:
+    def use_certificates(
+        self, settings: Settings, issued: Sequence[ServerContext]
+    ) -> list[Certificate]:
         """See `DataPlane`."""
         self.server.redirect_to(settings.https_port if self.ports.tls else None)
         if settings.peer_contexts is not None:
             self.server.peer_contexts = settings.peer_contexts
         if settings.certificates is None or not self.ports.tls:
             return []
-        self.server.certificates = settings.certificates
-        return list(settings.certificates.all)
+        awaited = settings.acme.domains if settings.acme is not None else ()
+        found = CertificateSet([*settings.certificates.contexts, *issued], awaited)
+        self.server.certificates = found
+        return list(found.all)
+
+    def answer_http(self, token: str, body: str | None) -> None:
+        """See `DataPlane`."""
+        self.server.challenges.answer_http(token, body)
+
+    def answer_tls(self, name: str, pair: bytes | None) -> None:
+        """See `DataPlane`."""
+        context = load_challenge_context(pair) if pair is not None else None
+        self.server.challenges.answer_tls(name, context)
 
     async def drain(self, timeout: float) -> None:
         """See `DataPlane`."""

@@ -17,6 +17,7 @@ from aiohttp import web
 
 import onetrip
 from onetrip.app import expiry, policies
+from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane
 from onetrip.app.keeping import Keeper
@@ -147,6 +148,17 @@ class Node:
             log=self._log,
         )
         self._overrides = Overrides(region, self._cluster, self._keeper, self._policies_changed)
+        self._certificates = Certificates(
+            settings,
+            self.plane,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            log=self._log,
+            tell=self._tell,
+            tasks=self._tasks,
+            on_change=self._use_certificates,
+        )
         self._expiry = expiry.ExpiryWatch(self.metrics, clock, self._certificate_expires)
         self.view = LiveView(
             region,
@@ -159,6 +171,7 @@ class Node:
             change=self._change_policy,
             reload=self.reload,
             drain=self.set_draining,
+            certificates=self._certificates.statuses,
         )
         reports = ReportMaker(
             region,
@@ -218,8 +231,10 @@ class Node:
             self._sync.follow(settings.topology)
         with binding("admin.listen"):
             self.admin_port = await self._start_admin()
+        await self._certificates.open()
         await self.plane.start(settings)
         self._use_certificates()
+        self._certificates.start()
         self._every(expiry.INTERVAL, self._expiry.check, "expiry")
         self._log.info("app.started", version=onetrip.__version__, listen=str(settings.listen))
 
@@ -262,6 +277,7 @@ class Node:
         ]
         self.settings = settings
         self._base = settings.catalog
+        fixed += await self._certificates.apply(settings)
         self._use_certificates()
         self._cluster.update_regions(frozenset(settings.topology.regions))
         self._apply_catalog()
@@ -373,7 +389,7 @@ class Node:
 
     def _use_certificates(self) -> None:
         """Serve the certificates of the settings from the next handshake on."""
-        in_use = self.plane.use_certificates(self.settings)
+        in_use = self.plane.use_certificates(self.settings, self._certificates.issued)
         contexts = self.settings.peer_contexts
         if contexts is not None and self._has_peer_tls:
             self._dial.peer_tls = contexts.client

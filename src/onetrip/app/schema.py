@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from onetrip.acme.settings import LETS_ENCRYPT
+
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 ControlRatio = Annotated[float, Meta(ge=0, le=0.5)]
 Interval = Annotated[float, Meta(ge=0.05, le=3600)]
@@ -57,6 +59,31 @@ class CertificateEntry(Strict):
     hosts: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
 
 
+class ExternalAccountEntry(Strict):
+    """`tls.acme.eab`: an account that the authority knows already."""
+
+    kid: Annotated[str, Meta(min_length=1, max_length=256)]
+    hmac_file: Text | None = None
+    hmac_env: Text | None = None
+
+
+class AcmeEntry(Strict):
+    """`tls.acme`: certificates ordered from an authority."""
+
+    directory: Annotated[str, Meta(pattern="^https://[!-~]+$", max_length=1024)] = LETS_ENCRYPT
+    email: Annotated[str, Meta(pattern="^[!-?A-~]+@[!-?A-~]+$", max_length=256)] | None = None
+    agree_to_terms: bool = False
+    domains: Annotated[list[Text], Meta(max_length=1000)] | None = None
+    """None takes the hosts of the projects."""
+    challenge: Literal["http-01", "tls-alpn-01"] = "http-01"
+    key_type: Literal["p256", "p384", "rsa2048", "rsa4096"] = "p256"
+    renew_before: Annotated[float, Meta(ge=0.05, le=0.9)] = 1 / 3
+    """Share of a certificate's lifetime that is left when it is renewed."""
+    ca_file: Text | None = None
+    eab: ExternalAccountEntry | None = None
+    region: Text | None = None
+
+
 class TlsEntry(Strict):
     """`tls`: HTTPS for clients."""
 
@@ -64,6 +91,7 @@ class TlsEntry(Strict):
     certificates: Annotated[list[CertificateEntry], Meta(max_length=1000)] = field(
         default_factory=list
     )
+    acme: AcmeEntry | None = None
     min_version: Literal["1.2", "1.3"] = "1.2"
     http2: bool = False
     redirect_http: bool | Annotated[int, Meta(ge=1, le=65535)] = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from onetrip.net.tls import (
     node_name,
 )
 
+MIN_SECRET_SIZE = 16
+"""Least bytes of a secret; shorter ones can be guessed off-line from one hop header."""
+
 _HOST = re.compile(r"\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
 
 
@@ -30,11 +35,13 @@ def tls_listener(entry: TlsEntry, node: NodeEntry) -> Listener | None:
     """
     text = node.tls_listen or entry.listen
     if text is None:
-        if entry.certificates:
+        if entry.certificates or entry.acme is not None:
             raise ConfigError("tls.listen: certificates are set, but no address to serve them on")
         return None
-    if not entry.certificates:
-        raise ConfigError("tls.certificates: at least one certificate is required with tls.listen")
+    if not entry.certificates and entry.acme is None:
+        raise ConfigError(
+            "tls.certificates: at least one certificate, or tls.acme, is required with tls.listen"
+        )
     return parse_listener(text, "tls.listen")
 
 
@@ -52,7 +59,7 @@ def redirect_port(entry: TlsEntry, listener: Listener | None) -> int | None:
 
 
 def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
-    """Read the certificates; the first one is the default. None when there are none.
+    """Read the certificates; the first one is the default. None when there are to be none.
 
     Args:
         folder: what relative paths are relative to.
@@ -62,7 +69,7 @@ def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
     """
     if entry.http2 and find_spec("h2") is None:
         raise ConfigError("tls.http2: needs the package h2; install onetrip[http2]")
-    protocols = ("h2", "http/1.1") if entry.http2 else ("http/1.1",)
+    protocols = tls_terms(entry).protocols
     contexts: list[ServerContext] = []
     owners: dict[str, str] = {}
     for number, each in enumerate(entry.certificates):
@@ -70,7 +77,24 @@ def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
         for index, host in enumerate(each.hosts):
             _check_host(host, f"{key}.hosts[{index}]", owners, key)
         contexts.append(_load(each, key, folder, entry.min_version, protocols))
-    return CertificateSet(contexts) if contexts else None
+    return CertificateSet(contexts) if contexts or entry.acme is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTerms:
+    """What clients are offered over TLS, whichever certificate they get.
+
+    Attributes:
+        protocols: ALPN names, best first.
+    """
+
+    min_version: str
+    protocols: tuple[str, ...]
+
+
+def tls_terms(entry: TlsEntry) -> TlsTerms:
+    """Return what clients are offered over TLS."""
+    return TlsTerms(entry.min_version, ("h2", "http/1.1") if entry.http2 else ("http/1.1",))
 
 
 def build_peer_contexts(entry: ClusterEntry, folder: Path, region: str) -> PeerContexts | None:
@@ -92,6 +116,36 @@ def build_peer_contexts(entry: ClusterEntry, folder: Path, region: str) -> PeerC
         return load_peer_contexts(ca, cert, key, region)
     except ConfigError as error:
         raise ConfigError(f"cluster.tls.{error}") from error
+
+
+def read_secret(folder: Path, file: str | None, env: str | None, key: str) -> str | None:
+    """Return a secret from a file or from the environment; None when neither is set.
+
+    Args:
+        folder: what a relative path is relative to.
+        key: the configuration's name for it, without `_file` or `_env`.
+
+    Raises:
+        ConfigError: it cannot be read or is too short; the message does not hold it.
+    """
+    if file is not None and env is not None:
+        raise ConfigError(f"{key}_file: set either this or {key}_env, not both")
+    if file is not None:
+        try:
+            value = (folder / file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise ConfigError(f"{key}_file: {file} cannot be read: {reason}") from error
+    elif env is not None:
+        value = os.environ.get(env, "").strip()
+        if not value:
+            raise ConfigError(f"{key}_env: environment variable {env} is not set")
+    else:
+        return None
+    size = len(value.encode())
+    if size < MIN_SECRET_SIZE:
+        raise ConfigError(f"{key}: secret of {size} bytes is below limit of {MIN_SECRET_SIZE}")
+    return value
 
 
 def forward_listener(entry: ClusterEntry, node: NodeEntry, own: Region) -> Listener | None:

@@ -12,7 +12,14 @@ from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
-from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.status import (
+    CertificateStatus,
+    Event,
+    LatencyPoint,
+    LatencySummary,
+    PeerStatus,
+    PolicyChange,
+)
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
@@ -62,6 +69,7 @@ class LiveView:
         change: Callable[[str, PolicyChange], Awaitable[Policy]],
         reload: Callable[[], Awaitable[str]],
         drain: Callable[[bool], Awaitable[None]],
+        certificates: Callable[[], list[CertificateStatus]],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -73,6 +81,7 @@ class LiveView:
         self._change = change
         self._reload = reload
         self._drain = drain
+        self._certificates = certificates
         self._started_at = clock.wall()
 
     @property
@@ -152,6 +161,10 @@ class LiveView:
     def events(self, limit: int) -> list[Event]:
         """See `NodeView`."""
         return self._events.newest(limit)
+
+    def certificates(self) -> list[CertificateStatus]:
+        """See `NodeView`."""
+        return self._certificates()
 
     async def change_policy(self, project: str, change: PolicyChange) -> Policy:
         """See `NodeView`."""

@@ -241,6 +241,16 @@ def events(
     _show(body, render.events, as_json)
 
 
+@app.command("certificates")
+def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """List the certificates that clients get: issuer, end, next renewal, last error."""
+    from onetrip.cli import certificates as text
+    from onetrip.control.certificates import CertificatesBody
+
+    body = _client(api, token_file).get(("certificates",), CertificatesBody, {})
+    _show(body, text.certificates, as_json)
+
+
 @app.command()
 def drain(
     off: Annotated[bool, typer.Option("--off", help="End the drain.")] = False,

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import onetrip
-from onetrip.control import convert, relays, requests, schemas
+from onetrip.control import certificates, convert, relays, requests, schemas
 from onetrip.control.problems import RefusedError
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
@@ -59,6 +59,7 @@ class Handlers:
             web.get("/v1/projects/{name}/history", self.history),
             web.get("/v1/latencies", self.latencies),
             web.get("/v1/events", self.events),
+            web.get("/v1/certificates", self.certificates),
             web.get("/v1/relays", self.relays),
             web.post("/v1/flips", self.take_flips),
             web.post("/v1/drain", self.drain),
@@ -83,6 +84,7 @@ class Handlers:
         routes = convert.status_counts(decisions)
         if lost := routes.get("unreachable"):
             problems.append(f"{lost} routes have no ready instance")
+        problems += certificates.problems_of(view.certificates())
         body = schemas.StatusBody(
             version=onetrip.__version__,
             region=view.region,
@@ -208,6 +210,12 @@ class Handlers:
         limit = requests.limit_of(query, DEFAULT_EVENTS, MAX_EVENTS)
         rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
         return _reply(schemas.EventsBody(rows))
+
+    async def certificates(self, request: web.Request) -> web.Response:
+        """List the certificates that clients get, and those still to come."""
+        requests.query_of(request.query.items(), ())
+        rows = [certificates.certificate_row(row) for row in self._view.certificates()]
+        return _reply(certificates.CertificatesBody(rows))
 
     async def relays(self, request: web.Request) -> web.Response:
         """List the database relays of the node's region, and what was learned from them."""

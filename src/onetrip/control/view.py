@@ -13,7 +13,14 @@ from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
-from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus, PolicyChange
+from onetrip.model.status import (
+    CertificateStatus,
+    Event,
+    LatencyPoint,
+    LatencySummary,
+    PeerStatus,
+    PolicyChange,
+)
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
 
@@ -69,6 +76,9 @@ class NodeView(Protocol):
 
     def events(self, limit: int) -> list[Event]:
         """Return at most `limit` events, newest first."""
+
+    def certificates(self) -> list[CertificateStatus]:
+        """Return every certificate that clients of this node get, and those still to come."""
 
     async def change_policy(self, project: str, change: PolicyChange) -> Policy:
         """Apply a policy change durably and live; return the policy in force afterwards.

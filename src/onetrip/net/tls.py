@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,15 +199,20 @@ def load_certificate(
     return context
 
 
-def load_challenge_context(pair: Path) -> ssl.SSLContext:
-    """Return what answers an authority's TLS-ALPN-01 validation, from a PEM file (RFC 8737).
+def load_challenge_context(pair: bytes) -> ssl.SSLContext:
+    """Return what answers an authority's TLS-ALPN-01 validation, from key and certificate, PEM.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: they cannot be used.
+
+    Source: RFC 8737.
     """
     context = _server_context(ssl.SSLContext, "1.2")
     context.set_alpn_protocols([CHALLENGE_PROTOCOL])
-    _load_pair(context, pair, pair)
+    with tempfile.NamedTemporaryFile() as file:  # OpenSSL reads files only; mode 0600
+        file.write(pair)
+        file.flush()
+        _load_pair(context, Path(file.name), Path(file.name))
     return context
 
 

@@ -1,0 +1,116 @@
+"""`tls.acme` as configured: which domains get certificates, from whom; checked before use."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from onetrip.acme.settings import AcmeSettings, ExternalAccount
+from onetrip.app.schema import AcmeEntry, ExternalAccountEntry, File
+from onetrip.app.security import read_secret
+from onetrip.errors import ConfigError
+from onetrip.model.catalog import Catalog
+from onetrip.net.tls import CertificateSet, Names
+
+MAX_DOMAINS = 1000
+"""Names with a certificate of their own at one node."""
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
+"""A name of the public DNS: two labels or more, and no IP address."""
+
+
+def build_acme(
+    file: File, folder: Path, catalog: Catalog, files: CertificateSet | None, region: str
+) -> AcmeSettings | None:
+    """Return how certificates are ordered; None without `tls.acme`.
+
+    Args:
+        folder: what relative paths are relative to.
+        files: the certificates of `tls.certificates`: no others are ordered for their names.
+        region: the node's own.
+
+    Raises:
+        ConfigError: `KEY: reason`.
+    """
+    entry = file.tls.acme
+    if entry is None:
+        return None
+    if find_spec("acme") is None:
+        raise ConfigError("tls.acme: needs the package acme; install onetrip[acme]")
+    if not entry.agree_to_terms:
+        raise ConfigError(
+            "tls.acme.agree_to_terms: must be true: orders need consent to the authority's terms"
+        )
+    if file.data_dir is None:
+        raise ConfigError("tls.acme: needs data_dir, or every restart would order anew")
+    if len(file.regions) > 1:
+        raise ConfigError("tls.acme: serves one region; give each of several a file of its own")
+    names = [name for each in files.all for name in each.names.hosts] if files is not None else []
+    return AcmeSettings(
+        directory=entry.directory,
+        email=entry.email,
+        domains=_domains(entry, catalog, Names(names)),
+        challenge=entry.challenge,
+        key_type=entry.key_type,
+        renew_ratio=entry.renew_before,
+        ca_file=_authority_file(entry.ca_file, folder),
+        external_account=_external_account(entry.eab, folder),
+        region=region,
+    )
+
+
+def _domains(entry: AcmeEntry, catalog: Catalog, configured: Names) -> tuple[str, ...]:
+    if entry.domains is None:
+        found = [
+            host
+            for project in catalog.projects.values()
+            for environment in project.environments.values()
+            for host in environment.hosts
+            if _DOMAIN.fullmatch(host) and not configured.cover(host)
+        ]
+    else:
+        found = [d.lower().rstrip(".") for d in entry.domains]
+        for number, domain in enumerate(found):
+            if _DOMAIN.fullmatch(domain) is None:
+                raise ConfigError(
+                    f"tls.acme.domains[{number}]: {domain!r} is not a public host name; "
+                    f"{entry.challenge} proves neither wildcards nor addresses"
+                )
+            if configured.cover(domain):
+                raise ConfigError(
+                    f"tls.acme.domains[{number}]: {domain!r} has a certificate in tls.certificates"
+                )
+    domains = tuple(dict.fromkeys(found))
+    if len(domains) > MAX_DOMAINS:
+        raise ConfigError(f"tls.acme.domains: {len(domains)} domains exceed limit of {MAX_DOMAINS}")
+    return domains
+
+
+def _authority_file(text: str | None, folder: Path) -> Path | None:
+    if text is None:
+        return None
+    path = folder / text
+    try:
+        has_mark = b"BEGIN CERTIFICATE" in path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls.acme.ca_file: {path} cannot be read: {error.strerror}") from error
+    if not has_mark:
+        raise ConfigError(f"tls.acme.ca_file: {path} holds no 'BEGIN CERTIFICATE' line")
+    return path
+
+
+def _external_account(entry: ExternalAccountEntry | None, folder: Path) -> ExternalAccount | None:
+    if entry is None:
+        return None
+    key = read_secret(folder, entry.hmac_file, entry.hmac_env, "tls.acme.eab.hmac")
+    if key is None:
+        raise ConfigError("tls.acme.eab: hmac_file or hmac_env is required")
+    try:
+        base64.b64decode(key.rstrip("=") + "=" * (-len(key.rstrip("=")) % 4), "-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ConfigError("tls.acme.eab.hmac: is not base64url") from error
+    return ExternalAccount(entry.kid, key.rstrip("="))
