@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,18 @@ def running_redis(*options: str) -> Iterator[RunningServer]:
             yield server
 
 
+@contextmanager
+def running_server(
+    command: list[str], port: int, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """Run any other server, as the user of the tests, until it listens on `port`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="onetrip-server-") as name,
+        _process(command, Path(name), port, environment, ids={}) as server,
+    ):
+        yield server
+
+
 def free_port() -> int:
     """Return a port nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -134,18 +146,25 @@ def _run(command: list[str], directory: Path) -> None:
 
 
 @contextmanager
-def _process(command: list[str], directory: Path, port: int) -> Iterator[RunningServer]:
+def _process(
+    command: list[str],
+    directory: Path,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+    ids: Mapping[str, int] | None = None,
+) -> Iterator[RunningServer]:
     log = directory / "log"
+    ids = _unprivileged() if ids is None else ids
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env=_environment(directory),
+            env=_environment(directory) | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            user=_unprivileged().get("user"),
-            group=_unprivileged().get("group"),
+            user=ids.get("user"),
+            group=ids.get("group"),
         )
     server = RunningServer(port, directory, log)
     try:

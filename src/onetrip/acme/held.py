@@ -54,6 +54,12 @@ class Held:
         self.retry_at = self.ask_at = 0.0
         self.failures, self.error = 0, ""
 
+    def move_renewal(self, at: float) -> None:
+        """Renew at Unix time `at`, unless people would have to be alarmed by then."""
+        assert self.context is not None
+        certificate = self.context.certificate
+        self.renew_at = min(at, certificate.expires_at - (certificate.notice or 0.0))
+
     def fail(self, error: str, now: float, wanted: float | None, rng: Random) -> float:
         """Note a failed order at monotonic `now`; return the time until the next one, s."""
         self.failures += 1

@@ -194,7 +194,7 @@ class Renewer:
             return
         held.ask_at = self._clock.now() + said.ask_after
         if said.renew_at is not None:
-            held.renew_at = said.renew_at
+            held.move_renewal(said.renew_at)
 
     def _count(self) -> None:
         found = [status.state for status in self.statuses()]

@@ -91,13 +91,14 @@ class Certificates:
 
     async def apply(self, settings: Settings) -> list[str]:
         """Take over what a reload changed; return the keys that need a restart."""
-        before, after = self._settings.acme, settings.acme
+        before, after, terms = self._settings.acme, settings.acme, self._settings.tls_terms
         self._settings = settings
         if before is None or after is None or self._renewer is None:
             return ["tls.acme"] if before != after else []
         await self._renewer.update(after.domains)
         await self._renewer.check()
-        return ["tls.acme"] if _fixed(before) != _fixed(after) else []
+        is_fixed = _fixed(before) != _fixed(after) or terms != settings.tls_terms
+        return ["tls.acme"] if is_fixed else []
 
     def statuses(self) -> list[CertificateStatus]:
         """Return every certificate that clients can get, and those still to come."""

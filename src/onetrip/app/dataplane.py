@@ -22,7 +22,6 @@ from onetrip.net.tls import (
     Certificate,
     CertificateSet,
     ServerContext,
-    load_challenge_context,
 )
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
@@ -172,6 +171,7 @@ class LocalPlane:
         awaited = settings.acme.domains if settings.acme is not None else ()
         found = CertificateSet([*settings.certificates.contexts, *issued], awaited)
         self.server.certificates = found
+        self.server.challenges.refuses = found.refuses if found.is_partial else None
         return list(found.all)
 
     def answer_http(self, token: str, body: str | None) -> None:
@@ -180,8 +180,7 @@ class LocalPlane:
 
     def answer_tls(self, name: str, pair: bytes | None) -> None:
         """See `DataPlane`."""
-        context = load_challenge_context(pair) if pair is not None else None
-        self.server.challenges.answer_tls(name, context)
+        self.server.challenges.answer_tls(name, pair)
 
     async def drain(self, timeout: float) -> None:
         """See `DataPlane`."""

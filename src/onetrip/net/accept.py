@@ -50,9 +50,9 @@ incomplete; raises `ProtocolError`."""
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 """Starts a supervised task, as `tasks.Tasks.spawn` does."""
 
-Pick = Callable[[bytes], ssl.SSLContext | int | None]
+Pick = Callable[[bytes], ssl.SSLContext | bytes | int | None]
 """Looks at what a TLS connection starts with: the context to serve it with, None for the usual
-one, or the number of bytes that must have arrived before it can tell."""
+one, bytes to refuse it with, or the number of bytes that must have arrived before it can tell."""
 
 OnRefused = Callable[[str, str, str], None]
 """Told of every connection that did not come in: (address, reason, detail); reasons are a small
@@ -162,6 +162,10 @@ class Acceptor:
                 if not await self._wants_in(sock, address):
                     return
                 context = await self._pick_context(sock)
+                if isinstance(context, bytes):
+                    self._on_refused(address, "name", "no certificate for this name yet")
+                    await _answer(sock, context)
+                    return
                 is_ours = False
                 await self._hand_over(sock, told, context)
         except (OSError, TimeoutError, ProtocolError) as error:
@@ -195,10 +199,10 @@ class Acceptor:
             return True
         if first:  # an empty connection is a port check, no news
             self._on_refused(address, "plain", "the connection does not start with TLS")
-            await _answer_plain(sock, self._terms.plain_reply)
+            await _answer(sock, self._terms.plain_reply)
         return False
 
-    async def _pick_context(self, sock: socket.socket) -> ssl.SSLContext | None:
+    async def _pick_context(self, sock: socket.socket) -> ssl.SSLContext | bytes | None:
         terms = self._terms
         if terms.context is None:
             return None
@@ -249,7 +253,7 @@ async def _peek(sock: socket.socket, size: int) -> bytes:
         await _wait_readable(sock)
 
 
-async def _peek_for(sock: socket.socket, pick: Pick) -> ssl.SSLContext | None:
+async def _peek_for(sock: socket.socket, pick: Pick) -> ssl.SSLContext | bytes | None:
     """Let `pick` see ever more of what arrives until it can tell, leaving it in the kernel."""
     wanted = 1
     try:
@@ -285,7 +289,7 @@ def _note_ready(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-async def _answer_plain(sock: socket.socket, reply: bytes) -> None:
+async def _answer(sock: socket.socket, reply: bytes) -> None:
     """Send `reply` and end the connection so that the client can read it (RFC 9112 section 9.6)."""
     with contextlib.suppress(OSError, TimeoutError):
         sock.send(reply)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,6 @@ MAX_PEM_SIZE = 1024 * 1024
 
 NODE_DOMAIN = ".onetrip"
 """A node's certificate carries its region's name under this suffix; no public domain ends so."""
-
-CHALLENGE_PROTOCOL = "acme-tls/1"
-"""ALPN name of a TLS-ALPN-01 validation (RFC 8737 section 6.2)."""
 
 MAX_ISSUER_SIZE = 200
 """Characters of an issuer's name that are kept."""
@@ -123,17 +119,25 @@ class CertificateSet:
         found = self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
         return found or self._default
 
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether handshakes are refused for want of a certificate."""
+        return not self.contexts or not self._awaited <= self._by_name.keys()
+
+    def refuses(self, name: str | None) -> bool:
+        """Tell whether a handshake for `name` is refused."""
+        if not self.contexts or name is None:
+            return not self.contexts
+        name = name.lower().removesuffix(".")
+        return name in self._awaited and name not in self._by_name
+
     def _on_name(self, ssl_object: Any, name: str | None, context: ssl.SSLContext) -> int | None:
+        if self.refuses(name):
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         found = self.find(name)
         if found is not context:
             ssl_object.context = found
-        elif not self.contexts or (name is not None and self._is_awaited(name)):
-            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         return None
-
-    def _is_awaited(self, name: str) -> bool:
-        name = name.lower().removesuffix(".")
-        return name in self._awaited and name not in self._by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,23 +200,6 @@ def load_certificate(
         _instant(said, "notBefore"),
         _issuer(said),
     )
-    return context
-
-
-def load_challenge_context(pair: bytes) -> ssl.SSLContext:
-    """Return what answers an authority's TLS-ALPN-01 validation, from key and certificate, PEM.
-
-    Raises:
-        ConfigError: they cannot be used.
-
-    Source: RFC 8737.
-    """
-    context = _server_context(ssl.SSLContext, "1.2")
-    context.set_alpn_protocols([CHALLENGE_PROTOCOL])
-    with tempfile.NamedTemporaryFile() as file:  # OpenSSL reads files only; mode 0600
-        file.write(pair)
-        file.flush()
-        _load_pair(context, Path(file.name), Path(file.name))
     return context
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from onetrip.net.tls import CHALLENGE_PROTOCOL
+from onetrip.proxy.challenges import CHALLENGE_PROTOCOL
 
 
 class AlpnProtocol(asyncio.Protocol):
