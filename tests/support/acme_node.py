@@ -18,7 +18,18 @@ from onetrip.app.config import load_settings
 from onetrip.app.node import Node
 from onetrip.model.status import CertificateStatus
 from onetrip.observe.logs import Log
+from onetrip.timing import MonotonicClock
 from support.fake_upstream import FakeUpstream
+
+
+class SkewedClock(MonotonicClock):
+    """The machine's clock, with a wall clock that can be put forward."""
+
+    ahead = 0.0
+
+    def wall(self) -> float:
+        """Return Unix time, s, and what it is ahead."""
+        return super().wall() + self.ahead
 
 
 @dataclass(slots=True)
@@ -27,7 +38,7 @@ class AcmeRig:
 
     node: Node
     log: io.StringIO
-    folder: Path
+    clock: SkewedClock
 
     def status(self, domain: str = "shop.test") -> CertificateStatus:
         """Return how the domain's certificate is."""
@@ -40,6 +51,12 @@ class AcmeRig:
     def metric(self, name: str, **labels: str) -> float:
         """Return a sample of the node's metrics; 0 while there is none."""
         return self.node.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def check(self) -> None:
+        """Start the orders that are due now, without waiting for the next look."""
+        renewer = self.node._certificates._renewer
+        assert renewer is not None
+        await renewer.check()
 
     async def subject(self, root: str, domain: str = "shop.test") -> dict[str, Any]:
         """Shake hands as a client that trusts `root` alone, and return the certificate."""
@@ -83,9 +100,10 @@ async def acme_node(
         path.write_text(yaml.safe_dump(config))
         lines = io.StringIO()
         log = Log(lines, "debug", lambda: 0.0)
-        node = Node(load_settings(path), log=log, rng=Random(1))
+        clock = SkewedClock()
+        node = Node(load_settings(path), log=log, clock=clock, rng=Random(1))
         try:
             await node.start()
-            yield AcmeRig(node, lines, folder)
+            yield AcmeRig(node, lines, clock)
         finally:
             await node.stop(0.2)

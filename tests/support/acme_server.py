@@ -57,7 +57,6 @@ class AcmeServer:
     Attributes:
         http_port, tls_port: where domains are validated.
         lifetime: of what it issues, s.
-        age: of what it issues, s, at the moment it is issued.
         accounts_required: HMAC keys by id, one of which a new account has to show.
         offered: kinds of challenge.
         window: what to say when asked about renewal, Unix times, or None not to offer that.
@@ -68,7 +67,6 @@ class AcmeServer:
     http_port: int
     tls_port: int
     lifetime: float = 90 * 86400.0
-    age: float = 0.0
     accounts_required: dict[str, str] | None = None
     offered: tuple[str, ...] = ("dns-01", "http-01", "tls-alpn-01")
     window: tuple[float, float] | None = None
@@ -322,7 +320,7 @@ class AcmeServer:
 
     def _issue(self, csr: x509.CertificateSigningRequest, domain: str) -> str:
         root = self.root
-        start = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=self.age)
+        start = dt.datetime.now(dt.UTC)
         end = start + dt.timedelta(seconds=self.lifetime)
         serial = x509.random_serial_number()
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())

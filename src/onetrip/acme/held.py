@@ -18,6 +18,11 @@ DELAY_JITTER = 0.1
 RENEW_JITTER = 0.1
 """Spread of the moment of renewal, as a share of the time that is left then."""
 
+LEAST_REST, LEAST_AGE, REST_RATIO = 12 * 3600.0, 2 * 86400.0, 0.1
+"""After an order, least time before the next one, s; least age at which an authority may have a
+certificate renewed, s; both at most this share of a lifetime. Let's Encrypt issues the same
+certificate five times a week."""
+
 NOTICE_RATIO = 0.5
 """People are told when this share of the time meant for renewing is left."""
 
@@ -47,18 +52,28 @@ class Held:
     def take(self, context: ServerContext, file: str, ratio: float, rng: Random) -> None:
         """Serve another certificate, renewed when `ratio` of its lifetime is left."""
         certificate = context.certificate
-        left = (certificate.expires_at - certificate.issued_at) * ratio
+        left = certificate.lifetime * ratio
         context.certificate = replace(certificate, file=file, notice=NOTICE_RATIO * left)
         self.context = context
         self.renew_at = certificate.expires_at - left * _spread(rng, RENEW_JITTER)
         self.retry_at = self.ask_at = 0.0
         self.failures, self.error = 0, ""
 
+    def rest(self, now: float) -> None:
+        """Order nothing for a while from monotonic `now` on.
+
+        What was just issued may look due at once, by a wrong clock here or an authority that
+        issues stale certificates; ordering in a circle would run into its limits.
+        """
+        assert self.context is not None
+        self.retry_at = now + min(LEAST_REST, REST_RATIO * self.context.certificate.lifetime)
+
     def move_renewal(self, at: float) -> None:
-        """Renew at Unix time `at`, unless people would have to be alarmed by then."""
+        """Renew at Unix time `at`, but not right after the issue, nor when people are alarmed."""
         assert self.context is not None
         certificate = self.context.certificate
-        self.renew_at = min(at, certificate.expires_at - (certificate.notice or 0.0))
+        first = certificate.issued_at + min(LEAST_AGE, REST_RATIO * certificate.lifetime)
+        self.renew_at = max(first, min(at, certificate.expires_at - (certificate.notice or 0.0)))
 
     def fail(self, error: str, now: float, wanted: float | None, rng: Random) -> float:
         """Note a failed order at monotonic `now`; return the time until the next one, s."""

@@ -112,12 +112,13 @@ class Renewer:
         """Start the orders that are due, and ask when to renew where the answer has aged."""
         now, wall = self._clock.now(), self._clock.wall()
         for held in list(self._held.values()):
-            if held.is_busy or now < max(held.retry_at, self._closed_until):
+            if held.is_busy or now < self._closed_until:
                 continue
             if held.is_due(wall):
-                held.is_busy = True
-                self._spawn(self._work(held, self._order), "acme-order")
-            elif held.context is not None and now >= held.ask_at:
+                if now >= held.retry_at:
+                    held.is_busy = True
+                    self._spawn(self._work(held, self._order), "acme-order")
+            elif now >= held.ask_at:
                 held.is_busy = True
                 self._spawn(self._work(held, self._ask), "acme-ask")
         self._count()
@@ -152,6 +153,7 @@ class Renewer:
             self._failed(held, error)
             return
         self._take(held, context)
+        held.rest(self._clock.now())
         self._shared_failures = 0
         self._metrics.acme_orders.labels("issued").inc()
         days = f"{(context.certificate.expires_at - self._clock.wall()) / 86400:.1f} days"

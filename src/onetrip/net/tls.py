@@ -72,6 +72,11 @@ class Certificate:
     issuer: str = ""
     notice: float | None = None
 
+    @property
+    def lifetime(self) -> float:
+        """From issue to end, s."""
+        return self.expires_at - self.issued_at
+
 
 class ServerContext(ssl.SSLContext):
     """A server context that knows its certificate."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import stat
 import time
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from onetrip.acme.session import CALL_TIMEOUT
 from support.acme_checks import ProblemError
 from support.acme_node import acme_node
 from support.acme_server import running_acme
@@ -48,8 +50,9 @@ async def failed(rig, domain="shop.test"):
 
 
 class TestIssue:
-    @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
-    @pytest.mark.parametrize("key_type", ["p256", "p384"])
+    @pytest.mark.parametrize(
+        ("challenge", "key_type"), [("http-01", "p384"), ("tls-alpn-01", "rsa2048")]
+    )
     async def test_certificate_is_issued_and_served(self, tmp_path, challenge, key_type):
         order = {"challenge": challenge, "key_type": key_type}
         async with authority(tmp_path) as server, node_of(server, **order) as rig:
@@ -117,15 +120,17 @@ class TestRenewal:
             assert len(server.orders) == len(server.accounts) == 1
 
     async def test_certificate_is_renewed_without_dropping_a_connection(self, tmp_path):
-        async with authority(tmp_path, age=70 * DAY) as server, node_of(server) as rig:
+        async with authority(tmp_path) as server, node_of(server) as rig:
             await issued(rig)
             first = await rig.subject(server.root_pem())
             context = ssl.create_default_context(cadata=server.root_pem())
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", server.tls_port, ssl=context, server_hostname="shop.test"
             )
-            server.age = 0.0  # two thirds of its lifetime have passed: the next check renews
-            await rig.node._certificates._renewer.check()
+            held = rig.node._certificates._renewer._held["shop.test"]
+            held.retry_at = 0.0  # the pause after an order is over
+            rig.clock.ahead = 70 * DAY
+            await rig.check()
             await eventually(lambda: rig.metric(ORDERS, outcome="issued") == 2, 20)
             second = await rig.subject(server.root_pem())
             assert second["serialNumber"] != first["serialNumber"]
@@ -139,7 +144,7 @@ class TestRenewal:
         window = (now + 9 * DAY, now + 10 * DAY)
         async with authority(tmp_path, window=window) as server, node_of(server) as rig:
             await issued(rig)
-            await rig.node._certificates._renewer.check()
+            await rig.check()
             soon = now + 10 * DAY
             await eventually(lambda: rig.status().renew_at <= soon, 20)
             assert rig.status().renew_at >= now + 9 * DAY - 1
@@ -186,7 +191,7 @@ class TestFailure:
             async with node_of(server) as rig:
                 status = await failed(rig)
                 assert status.retry_at - time.time() == pytest.approx(7200, abs=60)
-                await rig.node._certificates._renewer.check()
+                await rig.check()
                 assert server.seen.count("order") == 1
 
     async def test_bad_nonce_is_tried_again(self, tmp_path):
@@ -201,7 +206,6 @@ class TestFailure:
         ("reply", "outcome", "text"),
         [
             ({"text": "<html>"}, "malformed", "makes no sense"),
-            ({"text": "{}"}, "malformed", "makes no sense"),
             ({"text": '{"newNonce": 3}'}, "malformed", "makes no sense"),
             ({"text": "[" * 300_000}, "malformed", "makes no sense"),
             ({"status": 503, "headers": {"Retry-After": "900"}}, "unavailable", "answered 503"),
@@ -217,7 +221,7 @@ class TestFailure:
                 if "status" in reply:
                     assert status.retry_at - time.time() == pytest.approx(900, abs=60)
                 # The others wait with it instead of asking as well.
-                await rig.node._certificates._renewer.check()
+                await rig.check()
                 assert rig.metric(ORDERS, outcome=outcome) == 1
                 assert not server.orders
 
@@ -238,18 +242,10 @@ class TestFailure:
                 assert not (list((tmp_path / "data").rglob("shop.test.pem")))
 
     async def test_silent_authority_does_not_delay_the_stop(self, tmp_path):
-        arrived = asyncio.Event()
-
-        async def silent(reader, writer):
-            arrived.set()
-            await reader.read()
-            writer.close()
-
-        listener = await asyncio.start_server(silent, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
         http, tls = free_ports(2)
-        acme = {"directory": f"https://127.0.0.1:{port}/"}
-        async with asyncio.timeout(15):
-            async with acme_node(tmp_path, acme, http_port=http, tls_port=tls):
-                await arrived.wait()
-        listener.close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            acme = {"directory": f"https://127.0.0.1:{listener.getsockname()[1]}/"}
+            async with asyncio.timeout(CALL_TIMEOUT - 5):
+                async with acme_node(tmp_path, acme, http_port=http, tls_port=tls):
+                    await asyncio.get_running_loop().sock_accept(listener)
