@@ -128,6 +128,7 @@ class FakeView:
     now: float = NOW
     region: RegionId = DENVER
     reload_error: str = ""
+    upgrade_error: str = ""
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -267,6 +268,12 @@ class FakeView:
         detail = f"placement {policy.mode.value}"
         self._events.insert(0, Event(self.now, "app.policy_changed", project, detail))
         return policy
+
+    async def upgrade(self) -> tuple[int, str]:
+        """Return a successor, or fail as told."""
+        if self.upgrade_error:
+            raise ApiError(self.upgrade_error, kind=Kind.CONFLICT)
+        return 4242, "9.9.9"
 
     async def reload(self) -> str:
         """Pretend to read the configuration."""

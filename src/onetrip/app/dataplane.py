@@ -11,7 +11,7 @@ from random import Random
 from typing import IO, Protocol
 
 from onetrip.app.config import Settings
-from onetrip.app.listeners import binding
+from onetrip.app.listeners import Listeners, binding
 from onetrip.model.catalog import Catalog
 from onetrip.model.measure import Observation, Target
 from onetrip.model.placement import PlacementSnapshot
@@ -45,7 +45,7 @@ class DataPlane(Protocol):
     def ports(self) -> Ports:
         """Where it listens."""
 
-    async def start(self, settings: Settings) -> None:
+    async def start(self, settings: Settings, listeners: Listeners) -> None:
         """Listen.
 
         Raises:
@@ -77,8 +77,12 @@ class DataPlane(Protocol):
     def answer_tls(self, name: str, pair: bytes | None) -> None:
         """Answer its handshakes for `name` with key and certificate, PEM; None ends that."""
 
-    async def drain(self, timeout: float) -> None:
-        """Stop accepting, and wait at most `timeout` s for what is in progress."""
+    async def drain(self, timeout: float, *, is_patient: bool) -> None:
+        """Stop accepting, and wait at most `timeout` s for what is in progress.
+
+        Args:
+            is_patient: a successor serves already; see `ProxyServer.drain`.
+        """
 
     async def stop(self) -> None:
         """Close everything now; safe to call after a failed start."""
@@ -135,21 +139,20 @@ class LocalPlane:
             on_peer_refused=hooks.on_peer_refused,
         )
 
-    async def start(self, settings: Settings) -> None:
+    async def start(self, settings: Settings, listeners: Listeners) -> None:
         """See `DataPlane`."""
         server, ports = self.server, self.ports
         with binding("listen"):
-            ports.clients = await server.start(settings.listen.host, settings.listen.port)
+            sockets = await listeners.copies("listen", settings.listen)
+            ports.clients = await server.serve(sockets)
         with binding("tls.listen"):
             if settings.tls_listen is not None and settings.certificates is not None:
-                listen = settings.tls_listen
-                ports.tls = await server.start_tls(listen.host, listen.port, settings.certificates)
+                sockets = await listeners.copies("tls_listen", settings.tls_listen)
+                ports.tls = server.serve_tls(sockets, settings.certificates)
         with binding("cluster.forward_listen"):
             if settings.forward_listen is not None and settings.peer_contexts is not None:
-                listen = settings.forward_listen
-                ports.forward = await server.start_forward(
-                    listen.host, listen.port, settings.peer_contexts
-                )
+                sockets = await listeners.copies("forward_listen", settings.forward_listen)
+                ports.forward = server.serve_forward(sockets, settings.peer_contexts)
 
     def publish(self, snapshot: PlacementSnapshot) -> None:
         """See `DataPlane`."""
@@ -182,9 +185,9 @@ class LocalPlane:
         """See `DataPlane`."""
         self.server.challenges.answer_tls(name, pair)
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """See `DataPlane`."""
-        await self.server.drain(timeout)
+        await self.server.drain(timeout, is_patient=is_patient)
 
     async def stop(self) -> None:
         """See `DataPlane`."""

@@ -46,6 +46,8 @@ class Keeper:
         self._clock = clock
         self._log = log
         self._store: AsyncStore | None = None
+        self.is_held = False
+        """Whether a successor reads the store: what was learned is then not written."""
 
     @property
     def is_open(self) -> bool:
@@ -76,7 +78,7 @@ class Keeper:
 
     async def save(self) -> None:
         """Write what was learned."""
-        if self._store is not None:
+        if self._store is not None and not self.is_held:
             now, wall = self._clock.now(), self._clock.wall()
             blob = memory.dump(self._traffic, self._scorer.placer, now, wall)
             await self._store.save_blob(memory.BLOB, blob)

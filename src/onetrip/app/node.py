@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import IO
 
@@ -20,18 +21,22 @@ from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane
+from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
-from onetrip.app.listeners import binding
+from onetrip.app.listeners import Listeners, binding
+from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
 from onetrip.app.refusals import RefusalLog
 from onetrip.app.reports import ReportMaker
 from onetrip.app.scoring import Scorer
+from onetrip.app.succession import Succession, Successor
+from onetrip.app.upgrade import Upgrade
 from onetrip.app.view import EventRing, LiveView
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
 from onetrip.control.api import build_admin
-from onetrip.errors import ConfigError, OnetripError, ProbeError
+from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
 from onetrip.estimate.filters import FilterSettings, RttBook
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Policy
@@ -58,8 +63,8 @@ SHIFT_PROBES = 8.0
 SILENT_PEER = 5.0
 """Least time without news after which a peer counts as gone, s."""
 
-LISTENERS = ("listen", "tls_listen", "admin", "peer_listen", "forward_listen")
-"""Settings that take effect at the next start."""
+WARM_UP = 3.0
+"""Longest time a successor measures before it serves, s; its predecessor serves meanwhile."""
 
 STOP_TIMEOUT = 5.0
 """Bound on ending background work, s."""
@@ -72,6 +77,7 @@ class Node:
         settings: checked configuration.
         log: event log.
         access: where access lines go, or None.
+        inheritance: what the process was started with.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Node:
         *,
         log: Log,
         access: IO[bytes] | None = None,
+        inheritance: Inheritance | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
     ) -> None:
@@ -93,6 +100,9 @@ class Node:
         self._tasks = Tasks(self._task_failed)
         self._events = EventRing(clock)
         self._base = settings.catalog
+        self._inheritance = inheritance or Inheritance()
+        self.listeners = Listeners(self._inheritance.sockets)
+        self._upgrade: Upgrade | None = None
 
         dial = self._dial = TcpDialer(settings.source_address)
         self._has_peer_tls = settings.peer_contexts is not None
@@ -116,6 +126,7 @@ class Node:
             on_move=self._moved,
             on_drift=self._drifted,
         )
+        self.scorer.draining = frozenset([region] if self._inheritance.is_draining else [])
         self._prober = ProbeRunner(
             region,
             dial,
@@ -172,6 +183,7 @@ class Node:
             reload=self.reload,
             drain=self.set_draining,
             certificates=self._certificates.statuses,
+            upgrade=self.upgrade,
         )
         reports = ReportMaker(
             region,
@@ -185,12 +197,18 @@ class Node:
         self._sync = self._build_sync(rng, reports)
         self._admin: web.AppRunner | None = None
         self._rng = rng
+        self._targets: set[Target] = set()
         self.admin_port = self.peer_port = 0
 
     @property
     def proxy(self) -> ProxyServer:
         """The proxy of the data plane."""
         return self.plane.server
+
+    @property
+    def is_succeeded(self) -> bool:
+        """Tell whether a successor serves."""
+        return self._upgrade is not None and self._upgrade.is_done
 
     @property
     def proxy_port(self) -> int:
@@ -223,36 +241,91 @@ class Node:
         self._every(settings.score_interval, self.scorer.run_once, "score")
         if self._keeper.is_open:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
-        with binding("cluster.listen"):
-            if self._sync is not None and settings.peer_listen is not None:
-                listen = settings.peer_listen
-                self.peer_port = await self._sync.serve(listen.host, listen.port)
         if self._sync is not None:
             self._sync.follow(settings.topology)
-        with binding("admin.listen"):
-            self.admin_port = await self._start_admin()
+        if self._inheritance.has_predecessor:
+            await self._warm_up()
         await self._certificates.open()
-        await self.plane.start(settings)
+        await self.plane.start(settings, self.listeners)
         self._use_certificates()
         self._certificates.start()
         self._every(expiry.INTERVAL, self._expiry.check, "expiry")
+        with binding("cluster.listen"):
+            if self._sync is not None and settings.peer_listen is not None:
+                sockets = await self.listeners.copies("peer_listen", settings.peer_listen)
+                self.peer_port = await self._sync.serve_on(sockets)
+        with binding("admin.listen"):
+            self.admin_port = await self._start_admin()
+        if unused := self.listeners.close_unused():
+            self._log.warning("app.socket_unused", sockets=unused)
         self._log.info("app.started", version=onetrip.__version__, listen=str(settings.listen))
+        self._inheritance.tell_ready(onetrip.__version__)
 
     async def stop(self, drain_timeout: float | None = None) -> None:
         """Drain the proxy, then end everything; safe to call after a failed start."""
         timeout = self.settings.drain_timeout if drain_timeout is None else drain_timeout
-        await self.plane.drain(timeout)
+        self.listeners.close()
+        if self.is_succeeded:  # it speaks for this region now
+            await self._stop_answering()
+        await self.plane.drain(timeout, is_patient=self.is_succeeded)
         await self.plane.stop()
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
         if self._sync is not None:
             await self._sync.stop()
-        if self._admin is not None:
-            await self._admin.cleanup()
+        await self._stop_answering()
         with contextlib.suppress(OnetripError):
             await self._keeper.save()
         await self._keeper.close()
         self._log.info("app.stopped")
+
+    def prepare_upgrade(
+        self, command: Sequence[str], notifier: Notifier, stand_down: Callable[[], None]
+    ) -> None:
+        """Make upgrades possible.
+
+        Args:
+            command: starts a node with the same configuration file and region.
+            stand_down: called once a successor serves; stops this node.
+        """
+        self._upgrade = Upgrade(
+            Succession(command, self.listeners),
+            keeper=self._keeper,
+            overrides=self._overrides,
+            notifier=notifier,
+            metrics=self.metrics,
+            log=self._log,
+            tell=self._tell,
+            stand_down=stand_down,
+        )
+
+    async def upgrade(self) -> Successor:
+        """Start a successor and hand over to it.
+
+        Raises:
+            ApiError: it did not get ready, and this node goes on; or upgrades are not prepared.
+        """
+        if self._upgrade is None:
+            raise ApiError("this process cannot start a successor", kind=Kind.CONFLICT)
+        return await self._upgrade.run(is_draining=bool(self.scorer.draining))
+
+    async def _warm_up(self) -> None:
+        """Wait until placement knows what the predecessor knew: RTTs, and the peers' reports."""
+        deadline = self._clock.now() + WARM_UP
+        while self._clock.now() < deadline:
+            known = self._rtts.estimates(self._clock.now()).keys()
+            heard = all(math.isfinite(peer.age) for peer in self._cluster.peers(self._clock.now()))
+            if heard and known >= self._targets:
+                break
+            await self._clock.sleep(0.02)
+        await self.scorer.run_once()
+
+    async def _stop_answering(self) -> None:
+        """Stop answering peers and people."""
+        if self._sync is not None:
+            await self._sync.stop_serving()
+        if self._admin is not None:
+            await self._admin.cleanup()
 
     async def reload(self) -> str:
         """Read the configuration again and apply what can change live.
@@ -272,7 +345,7 @@ class Node:
             raise
         fixed = [
             key
-            for key in (*LISTENERS, "source_address", "data_dir", "proxy")
+            for key in (*LISTEN_KEYS, "source_address", "data_dir", "proxy")
             if getattr(settings, key) != getattr(self.settings, key)
         ]
         self.settings = settings
@@ -345,7 +418,8 @@ class Node:
         self.plane.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
         specs = specs_for(settings.topology, catalog, self.region)
-        self._rtts.prune([spec.target for spec in specs])
+        self._targets = {spec.target for spec in specs}
+        self._rtts.prune(self._targets)
         self._prober.set_specs(specs)
 
     async def _change_policy(self, project: str, change: PolicyChange) -> Policy:
@@ -413,5 +487,6 @@ class Node:
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._admin.setup()
-        await web.TCPSite(self._admin, settings.admin.host, settings.admin.port).start()
+        for sock in await self.listeners.copies("admin", settings.admin):
+            await web.SockSite(self._admin, sock).start()
         return int(self._admin.addresses[0][1])

@@ -33,6 +33,8 @@ class Overrides:
         self._cluster = cluster
         self._keeper = keeper
         self._apply = apply
+        self.is_held = False
+        """Whether changes are refused, because a successor has read the store already."""
 
     async def change(
         self, base: Catalog, topology: Topology, project: str, change: PolicyChange
@@ -42,6 +44,8 @@ class Overrides:
         Raises:
             ApiError: the change cannot be applied; nothing was changed.
         """
+        if self.is_held:
+            raise ApiError("an upgrade is in progress; try again", kind=Kind.CONFLICT)
         configured = base.projects.get(project)
         if configured is None:
             raise ApiError(f"no project {project!r}", field="project", kind=Kind.NOT_FOUND)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from onetrip.app.scoring import Scorer
+from onetrip.app.succession import Successor
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Policy
@@ -70,6 +71,7 @@ class LiveView:
         reload: Callable[[], Awaitable[str]],
         drain: Callable[[bool], Awaitable[None]],
         certificates: Callable[[], list[CertificateStatus]],
+        upgrade: Callable[[], Awaitable[Successor]],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -82,6 +84,7 @@ class LiveView:
         self._reload = reload
         self._drain = drain
         self._certificates = certificates
+        self._upgrade = upgrade
         self._started_at = clock.wall()
 
     @property
@@ -173,6 +176,11 @@ class LiveView:
     async def reload(self) -> str:
         """See `NodeView`."""
         return await self._reload()
+
+    async def upgrade(self) -> tuple[int, str]:
+        """See `NodeView`."""
+        successor = await self._upgrade()
+        return successor.pid, successor.version
 
     def take_flips(self, report: FlipReport) -> None:
         """See `NodeView`."""

@@ -24,6 +24,9 @@ MAX_REPLY = 64 * 1024 * 1024
 TIMEOUT = 10.0
 """Longest wait for the node, s."""
 
+UPGRADE_TIMEOUT = 75.0
+"""Longest wait for an upgrade, s; the node gives its successor 60."""
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 _KINDS = {kind.value: kind for kind in Kind}

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli.client import DEFAULT_API, Client, UnreachableError
+from onetrip.cli.client import DEFAULT_API, TIMEOUT, UPGRADE_TIMEOUT, Client, UnreachableError
 from onetrip.cli.relay import relay
 from onetrip.cli.secret import read_token
 from onetrip.errors import ConfigError, OnetripError
@@ -276,6 +276,15 @@ def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson
 
 
 @app.command()
+def upgrade(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Replace a running node by the version that is installed now; no connection is dropped."""
+    from onetrip.control.processes import UpgradeBody
+
+    body = _client(api, token_file, UPGRADE_TIMEOUT).post(("upgrade",), UpgradeBody)
+    _show(body, lambda found: f"version {found.version} serves, process {found.pid}", as_json)
+
+
+@app.command()
 def simulate(
     matrix: Annotated[
         Path | None, typer.Option(help="RTTs between regions: square CSV, ms.")
@@ -331,8 +340,8 @@ def _become(module: str, arguments: list[str], *flags: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *flags, "-m", module, *arguments])
 
 
-def _client(api: str, token_file: Path | None) -> Client:
-    return Client(api, read_token(token_file))
+def _client(api: str, token_file: Path | None, timeout: float = TIMEOUT) -> Client:
+    return Client(api, read_token(token_file), timeout)
 
 
 def _show(body: T, text: Callable[[T], str], as_json: bool) -> None:

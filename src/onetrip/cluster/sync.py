@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import aiohttp
@@ -28,6 +29,7 @@ from onetrip.cluster.tickets import sign, verify
 from onetrip.errors import Kind, PeerError
 from onetrip.model.topology import Endpoint, RegionId, Topology
 from onetrip.net.accept import Acceptor, OnRefused, Terms
+from onetrip.net.listening import bind, port_of
 from onetrip.net.tls import PeerContexts, peer_regions
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
@@ -102,16 +104,19 @@ class PeerSync:
 
     async def serve(self, host: str, port: int) -> int:
         """Answer peers on host:port and return the bound port."""
+        return await self.serve_on(await bind(host, port))
+
+    async def serve_on(self, sockets: Sequence[socket.socket]) -> int:
+        """Answer peers who connect to `sockets`, and return their port."""
         app = web.Application(client_max_size=1024)
         app.router.add_get(PATH, self._answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         if self.contexts is not None:
-            return await self._serve_tls(self._runner, host, port)
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        bound = self._runner.addresses[0]
-        return int(bound[1])
+            return self._serve_tls(self._runner, sockets)
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+        return port_of(sockets[0])
 
     def follow(self, topology: Topology) -> None:
         """Pull from every other region of `topology` that has a peer endpoint; stop the rest."""
@@ -130,12 +135,16 @@ class PeerSync:
 
     async def stop(self) -> None:
         """Stop serving and close connections; the pull loops end with their task group."""
+        await self.stop_serving()
+        if self._session is not None:
+            await self._session.close()
+
+    async def stop_serving(self) -> None:
+        """Answer no peer any more, and go on pulling."""
         if self._acceptor is not None:
             self._acceptor.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._session is not None:
-            await self._session.close()
 
     # --- pulling ----------------------------------------------------------------------------
 
@@ -224,7 +233,7 @@ class PeerSync:
         proof = sign(self._secret, "report-reply", nonce.encode(), body)
         return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
 
-    async def _serve_tls(self, runner: web.AppRunner, host: str, port: int) -> int:
+    def _serve_tls(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> int:
         def context() -> ssl.SSLContext:
             assert self.contexts is not None
             return self.contexts.server
@@ -237,7 +246,7 @@ class PeerSync:
         assert server is not None
         terms = Terms(HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, context)
         self._acceptor = Acceptor(lambda told: server(), terms, refused, self._tasks.spawn)
-        return await self._acceptor.start(host, port)
+        return self._acceptor.accept_from(sockets)
 
     def _is_named(self, request: web.Request, region: str) -> bool:
         """Tell whether the certificate of a request's connection is for the region it names."""

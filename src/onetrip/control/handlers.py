@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import onetrip
 from onetrip.control import certificates, convert, relays, requests, schemas
 from onetrip.control.problems import RefusedError
+from onetrip.control.processes import UpgradeBody
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
 from onetrip.errors import ApiError, Kind
@@ -64,6 +65,7 @@ class Handlers:
             web.post("/v1/flips", self.take_flips),
             web.post("/v1/drain", self.drain),
             web.post("/v1/reload", self.reload),
+            web.post("/v1/upgrade", self.upgrade),
         ]
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -245,6 +247,12 @@ class Handlers:
         async with self._changing:
             detail = await self._view.reload()
         return _reply(schemas.ReloadBody(detail))
+
+    async def upgrade(self, request: web.Request) -> web.Response:
+        """Start a successor, and answer once it serves."""
+        requests.query_of(request.query.items(), ())
+        await _body(request)
+        return _reply(UpgradeBody(*await self._view.upgrade()))
 
     def _order(self) -> convert.RegionOrder:
         return convert.RegionOrder(self._view.topology.regions)

@@ -94,6 +94,13 @@ class NodeView(Protocol):
             ConfigError: it cannot be used; the old one keeps running.
         """
 
+    async def upgrade(self) -> tuple[int, str]:
+        """Start a successor and hand over to it; return its process id and version.
+
+        Raises:
+            ApiError: it did not get ready; this node goes on.
+        """
+
     def take_flips(self, report: FlipReport) -> None:
         """Take what a database relay of this region counted.
 

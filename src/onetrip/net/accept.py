@@ -16,12 +16,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from onetrip.errors import ProtocolError
+from onetrip.net.listening import bind, port_of
 
-BACKLOG = 1024
 ACCEPTS_PER_ROUND = 64
 """Connections accepted before the loop gets on with other work."""
 
@@ -71,6 +71,8 @@ class Terms:
         needs_preamble: whether a client at this address must send one; nobody else's is read.
         plain_reply: what somebody who speaks in clear to a TLS listener is told.
         pick: returns who looks at the start of the next TLS connection, or None.
+        accepts_per_round: connections accepted before the loop gets on with other work; 1 where
+            processes share the socket, so that an idle one gets its share of a burst.
     """
 
     timeout: float
@@ -80,6 +82,7 @@ class Terms:
     needs_preamble: Callable[[str], bool] = lambda address: False
     plain_reply: bytes = b""
     pick: Callable[[], Pick | None] = lambda: None
+    accepts_per_round: int = ACCEPTS_PER_ROUND
 
 
 class Acceptor:
@@ -99,37 +102,43 @@ class Acceptor:
         self._pending: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
 
+    @property
+    def pending(self) -> int:
+        """Connections that are not in yet."""
+        return len(self._pending)
+
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (useful with port 0).
 
         Raises:
             OSError: the address cannot be bound.
         """
+        return self.accept_from(await bind(host, port))
+
+    def accept_from(self, sockets: Sequence[socket.socket]) -> int:
+        """Accept from listening sockets, which are closed at the end; return their first port."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        try:
-            for family, _, _, _, address in dict.fromkeys(found):
-                sock = _listen(family, address)
-                self._sockets.append(sock)
-        except OSError:
-            self.close()
-            raise
+        self._sockets = list(sockets)
         for sock in self._sockets:
             loop.add_reader(sock, self._accept, sock)
-        return int(self._sockets[0].getsockname()[1])
+        return port_of(self._sockets[0])
 
-    def close(self) -> None:
-        """Stop accepting, and drop connections that are not in yet; safe to call again."""
+    def stop_listening(self) -> None:
+        """Stop accepting; connections that are not in yet go on. Safe to call again."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
+
+    def close(self) -> None:
+        """Stop accepting, and drop connections that are not in yet; safe to call again."""
+        self.stop_listening()
         for task in self._pending:
             task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_ROUND):
+        for _ in range(self._terms.accepts_per_round):
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -224,23 +233,6 @@ class Acceptor:
             ssl_handshake_timeout=terms.timeout,
             ssl_shutdown_timeout=terms.timeout,
         )
-
-
-def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only where the protocol is named; with it a client that
-    # delays its acknowledgements waits 40 ms for the second of two small writes.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 async def _peek(sock: socket.socket, size: int) -> bytes:

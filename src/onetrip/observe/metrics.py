@@ -197,6 +197,12 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self.successions = Counter(
+            "onetrip_app_upgrades_total",
+            "Successors started to take over, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
         self.task_failures = Counter(
             "onetrip_app_task_failures_total",
             "Background rounds that raised, by task.",

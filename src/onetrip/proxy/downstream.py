@@ -231,7 +231,7 @@ class Downstream(ClientChannel):
             exchange, self._exchange = self._exchange or self._next_exchange(), None
             if exchange is not None:
                 return exchange
-            if self.has_ended or (services.is_draining and not self.received):
+            if self.has_ended or (services.drops_idle and not self.received):
                 return None
             if self.received or not self._requests:
                 # Slow heads are bounded from the first byte; a first request from the connect.

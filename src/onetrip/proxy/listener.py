@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from onetrip.errors import DownstreamError, Kind, OnetripError
+from onetrip.errors import Kind, OnetripError
 from onetrip.model.catalog import Catalog
 from onetrip.model.measure import Observation
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId, Topology
-from onetrip.net.accept import Acceptor, OnRefused, Terms
+from onetrip.net.accept import OnRefused
 from onetrip.net.dial import Dial
+from onetrip.net.listening import bind
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
 from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
-from onetrip.proxy.downstream import Downstream, is_within
-from onetrip.proxy.entry import AlpnProtocol
+from onetrip.proxy.downstream import Downstream
+from onetrip.proxy.gates import Gates
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.pool import Pool
@@ -34,12 +35,6 @@ from onetrip.proxy.services import Services
 from onetrip.proxy.settings import ProxySettings
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
-from onetrip.wire.proxy_protocol import read_header
-
-BACKLOG = 1024
-_NOT_TLS = error_reply(
-    DownstreamError("this port speaks HTTPS, and the request came in clear"), b"", keep_alive=False
-)
 
 
 class Connection(Protocol):
@@ -75,6 +70,7 @@ class ProxyServer:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick, it is asked on every request.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+        shares_sockets: other processes accept from the same sockets.
     """
 
     def __init__(
@@ -92,16 +88,15 @@ class ProxyServer:
         on_observation: Callable[[Observation], None],
         is_ready: IsReady,
         on_peer_refused: OnRefused = _ignore,
+        shares_sockets: bool = False,
     ) -> None:
         self._clock = clock
         self._log = log
+        self._metrics = metrics
         outbox = Outbox()
         self._pool = Pool(settings, dial, clock, outbox)
         self._tasks = Tasks(self._task_failed)
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
-        self._acceptors: list[Acceptor] = []
-        self._metrics = metrics
         self.certificates: CertificateSet | None = None
         self.peer_contexts: PeerContexts | None = None
         self.challenges = Challenges()
@@ -123,6 +118,9 @@ class ProxyServer:
             swept_at=clock.now(),
             on_peer_refused=on_peer_refused,
             challenges=self.challenges,
+        )
+        self._gates = Gates(
+            self._services, self, metrics, log, self._tasks.spawn, shares_sockets=shares_sockets
         )
 
     @property
@@ -163,17 +161,25 @@ class ProxyServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        bound = await self._listen(host, port)
+        return await self.serve(await bind(host, port))
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> int:
+        """Serve clients in clear who connect to `sockets`, and return their port."""
         self._tasks.spawn(self._sweep_forever(), "proxy.sweep")
-        return bound
+        return await self._gates.open_plain(sockets)
 
     async def start_tls(self, host: str, port: int, certificates: CertificateSet) -> int:
         """Listen for clients over TLS, and return the port.
 
-        Later handshakes use whatever `certificates` is then set to.
-
         Raises:
             OSError: the address cannot be bound.
+        """
+        return self.serve_tls(await bind(host, port), certificates)
+
+    def serve_tls(self, sockets: Sequence[socket.socket], certificates: CertificateSet) -> int:
+        """Serve clients over TLS who connect to `sockets`, and return their port.
+
+        Later handshakes use whatever `certificates` is then set to.
         """
         self.certificates = certificates
 
@@ -181,16 +187,21 @@ class ProxyServer:
             assert self.certificates is not None
             return self.certificates.context
 
-        return await self._accept_at("tls", host, port, context)
+        return self._gates.open("tls", sockets, context)
 
     async def start_forward(self, host: str, port: int, contexts: PeerContexts) -> int:
         """Listen for the requests that peers forward, over TLS, and return the port.
 
-        From then on a hop mark counts on this listener only, and only from the region that the
-        connection's certificate names. Later handshakes use what `peer_contexts` is then set to.
-
         Raises:
             OSError: the address cannot be bound.
+        """
+        return self.serve_forward(await bind(host, port), contexts)
+
+    def serve_forward(self, sockets: Sequence[socket.socket], contexts: PeerContexts) -> int:
+        """Serve what peers forward to `sockets` over TLS, and return their port.
+
+        From then on a hop mark counts on this listener only, and only from the region that the
+        connection's certificate names. Later handshakes use what `peer_contexts` is then set to.
         """
         self.peer_contexts = contexts
 
@@ -199,24 +210,29 @@ class ProxyServer:
             return self.peer_contexts.server
 
         self._services.has_node_listener = True
-        return await self._accept_at("forward", host, port, context, is_for_nodes=True)
+        return self._gates.open("forward", sockets, context, is_for_nodes=True)
 
     def redirect_to(self, https_port: int | None) -> None:
         """Send requests that came in clear to this port from now on; None serves them."""
         self._services.https_port = https_port
 
-    async def drain(self, timeout: float) -> None:
-        """Stop accepting, answer what is in progress, and wait at most `timeout` s for it."""
-        self._close_listeners()
+    async def drain(self, timeout: float, *, is_patient: bool = False) -> None:
+        """Stop accepting, answer what is in progress, and wait at most `timeout` s for it.
+
+        Args:
+            is_patient: handshakes go on, and connections between two requests are served one
+                more, their last, rather than closed; for when something else accepts already.
+        """
+        self._stop_accepting(is_patient)
         for connection in list(self._connections):
             connection.start_draining()
         deadline = self._clock.now() + timeout
-        while self._connections and self._clock.now() < deadline:
+        while (self._connections or self._gates.pending) and self._clock.now() < deadline:
             await self._clock.sleep(min(0.02, timeout))
 
     async def stop(self) -> None:
         """Close everything now."""
-        self._close_listeners()
+        self._stop_accepting(is_patient=False)
         await self._tasks.cancel(timeout=5.0)
         self._services.ledger.publish(0, 0)
         for connection in list(self._connections):
@@ -228,92 +244,14 @@ class ProxyServer:
         for _ in range(3):
             await asyncio.sleep(0)
 
-    async def _listen(self, host: str, port: int) -> int:
-        if self._services.settings.needs_proxy_header:
-            return await self._accept_at("clients", host, port, None)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Downstream(self._services, self._opened, self._closed),
-            host,
-            port,
-            backlog=BACKLOG,
-        )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
-
-    async def _accept_at(
-        self,
-        name: str,
-        host: str,
-        port: int,
-        context: Callable[[], ssl.SSLContext] | None,
-        *,
-        is_for_nodes: bool = False,
-    ) -> int:
-        services = self._services
-
-        def refused(address: str, reason: str, detail: str) -> None:
-            self._metrics.refused_connections.labels(name, reason).inc()
-            if is_for_nodes:
-                services.on_peer_refused(address, reason, detail)
-            self._log.debug(
-                "proxy.connection_refused",
-                listener=name,
-                client=address,
-                reason=reason,
-                detail=detail,
-            )
-
-        settings = services.settings
-        has_preamble = settings.needs_proxy_header and not is_for_nodes
-        terms = Terms(
-            settings.handshake_timeout,
-            settings.max_handshakes,
-            context,
-            read_header if has_preamble else None,
-            lambda address: is_within(address, settings.trusted_proxies),
-            plain_reply=b"" if is_for_nodes else _NOT_TLS,
-            pick=(lambda: None) if is_for_nodes else self.challenges.watch,
-        )
-        acceptor = Acceptor(
-            partial(self._make_protocol, is_for_nodes=is_for_nodes),
-            terms,
-            refused,
-            self._tasks.spawn,
-        )
-        bound = await acceptor.start(host, port)
-        self._acceptors.append(acceptor)
-        return bound
-
-    def _make_protocol(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
-        def http1() -> Downstream:
-            return Downstream(
-                self._services, self._opened, self._closed, told, is_for_nodes=is_for_nodes
-            )
-
-        def http2() -> asyncio.Protocol:
-            from onetrip.proxy.multiplex import Multiplex  # needs an optional package
-
-            return Multiplex(
-                self._services,
-                self._admit,
-                self._closed,
-                self._tasks.spawn,
-                told,
-                lambda code: self._metrics.http2_errors.labels(code).inc(),
-            )
-
-        return http1() if is_for_nodes else AlpnProtocol(http1, http2)
-
-    def _close_listeners(self) -> None:
+    def _stop_accepting(self, is_patient: bool) -> None:
         self._services.is_draining = True
-        if self._server is not None:
-            self._server.close()
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self._services.drops_idle = not is_patient
+        self._gates.close(is_patient=is_patient)
 
-    def _opened(self, connection: Downstream) -> None:
-        if self._admit(connection):
+    def opened(self, connection: Downstream) -> None:
+        """See `Household`."""
+        if self.admit(connection):
             self._tasks.spawn(connection.serve(), "proxy.connection")
             return
         limit = self._services.settings.max_connections
@@ -321,14 +259,15 @@ class ProxyServer:
         connection.write(error_reply(error, b"", keep_alive=False))
         connection.close()
 
-    def _admit(self, connection: Connection) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Count a new connection; False when there are too many."""
         if len(self._connections) >= self._services.settings.max_connections:
             return False
         self._connections.add(connection)
         return True
 
-    def _closed(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
+        """See `Household`."""
         self._connections.discard(connection)
 
     async def _sweep_forever(self) -> None:

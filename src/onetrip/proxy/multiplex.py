@@ -196,7 +196,7 @@ class Multiplex(Channel):
         stream.begin(head)
         exchange = Exchange(stream, head, self._services, False)
         self._spawn(self._serve(stream, exchange), "proxy.stream")
-        if self._requests >= self._services.settings.max_requests:
+        if self._services.is_draining or self._requests >= self._services.settings.max_requests:
             self.start_draining()
 
     def _end_request(self, stream: Stream, trailers: Fields) -> None:

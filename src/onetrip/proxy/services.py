@@ -34,7 +34,8 @@ class Services:
         routing: swapped live; an exchange takes it once.
         snapshot: swapped live; an exchange takes it once per attempt.
         swept_at: monotonic time of the last sweep; exact enough for an idle deadline.
-        is_draining: answer what is in progress, then close.
+        is_draining: a response is its connection's last one.
+        drops_idle: a connection without a request is closed; only while draining.
         has_node_listener: peers have a listener of their own; a hop mark counts nowhere else.
         on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
         challenges: what the node itself answers before any route.
@@ -59,6 +60,7 @@ class Services:
     challenges: Challenges
     edge: Edge | None = None
     is_draining: bool = False
+    drops_idle: bool = False
     https_port: int | None = None
     has_node_listener: bool = False
 
