@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -17,9 +16,10 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli.client import DEFAULT_API, TIMEOUT, UPGRADE_TIMEOUT, Client, UnreachableError
+from onetrip.cli import operate
+from onetrip.cli.client import DEFAULT_API, UnreachableError
+from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
 from onetrip.cli.relay import relay
-from onetrip.cli.secret import read_token
 from onetrip.errors import ConfigError, OnetripError
 
 T = TypeVar("T")
@@ -33,15 +33,9 @@ app = typer.Typer(
 )
 project = typer.Typer(help="List, show and change projects.", no_args_is_help=True)
 app.add_typer(project, name="project")
-app.command()(relay)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
 RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
-Api = Annotated[str, typer.Option("--api", envvar="ONETRIP_API", help="Admin API of a node.")]
-TokenFile = Annotated[
-    Path | None, typer.Option("--token-file", help="File with the token (else ONETRIP_TOKEN).")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]
 ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
 
 
@@ -84,8 +78,8 @@ def status(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson
     from onetrip.cli import render
     from onetrip.control.schemas import StatusBody
 
-    body = _client(api, token_file).get(("status",), StatusBody, {})
-    _show(body, render.status, as_json)
+    body = make_client(api, token_file).get(("status",), StatusBody, {})
+    show(body, render.status, as_json)
 
 
 @app.command()
@@ -94,8 +88,8 @@ def regions(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJso
     from onetrip.cli import render
     from onetrip.control.schemas import RegionsBody
 
-    body = _client(api, token_file).get(("regions",), RegionsBody, {})
-    _show(body, render.regions, as_json)
+    body = make_client(api, token_file).get(("regions",), RegionsBody, {})
+    show(body, render.regions, as_json)
 
 
 @app.command()
@@ -104,8 +98,8 @@ def rtts(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson =
     from onetrip.cli import render
     from onetrip.control.schemas import RttsBody
 
-    body = _client(api, token_file).get(("rtts",), RttsBody, {})
-    _show(body, render.rtts, as_json)
+    body = make_client(api, token_file).get(("rtts",), RttsBody, {})
+    show(body, render.rtts, as_json)
 
 
 @project.command("list")
@@ -116,12 +110,12 @@ def project_list(
     from onetrip.cli import render
     from onetrip.control.schemas import ProjectsBody
 
-    body = _client(api, token_file).get(("projects",), ProjectsBody, {})
-    _show(body, render.projects, as_json)
+    body = make_client(api, token_file).get(("projects",), ProjectsBody, {})
+    show(body, render.projects, as_json)
 
 
 @project.command("show")
-def project_show(
+def projectshow(
     name: ProjectName,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -131,8 +125,8 @@ def project_show(
     from onetrip.cli import render
     from onetrip.control.schemas import ProjectBody
 
-    body = _client(api, token_file).get(("projects", name), ProjectBody, {})
-    _show(body, render.project, as_json)
+    body = make_client(api, token_file).get(("projects", name), ProjectBody, {})
+    show(body, render.project, as_json)
 
 
 @project.command("set")
@@ -165,9 +159,9 @@ def project_set(
     change = {key: value for key, value in wanted.items() if value is not None}
     if not change:
         raise ConfigError("nothing to set: give --placement, --hint, --control or --explore")
-    client = _client(api, token_file)
+    client = make_client(api, token_file)
     body = client.patch(("projects", name), {"placement": change}, ProjectBody)
-    _show(body, render.project, as_json)
+    show(body, render.project, as_json)
 
 
 @app.command()
@@ -184,14 +178,14 @@ def explain(
     from onetrip.cli import explain as text
     from onetrip.control.schemas import ExplainBody, LatenciesBody
 
-    client = _client(api, token_file)
+    client = make_client(api, token_file)
     query = {"edge": edge, "route": route, "environment": environment}
     body = client.get(("projects", name, "explain"), ExplainBody, query)
     if as_json:
-        _show(body, str, as_json)
+        show(body, str, as_json)
         return
     measured = client.get(("latencies",), LatenciesBody, {"project": name})
-    _show(body, lambda found: text.explain(found, measured.latencies), as_json)
+    show(body, lambda found: text.explain(found, measured.latencies), as_json)
 
 
 @app.command("whatif")
@@ -206,9 +200,9 @@ def what_if(
     from onetrip.cli import whatif as text
     from onetrip.control.whatif import WhatIfBody
 
-    client = _client(api, token_file)
+    client = make_client(api, token_file)
     body = client.get(("projects", name, "whatif"), WhatIfBody, {"edge": edge})
-    _show(body, text.what_if, as_json)
+    show(body, text.what_if, as_json)
 
 
 @app.command()
@@ -222,8 +216,8 @@ def latencies(
     from onetrip.cli import render
     from onetrip.control.schemas import LatenciesBody
 
-    body = _client(api, token_file).get(("latencies",), LatenciesBody, {"project": name})
-    _show(body, render.latencies, as_json)
+    body = make_client(api, token_file).get(("latencies",), LatenciesBody, {"project": name})
+    show(body, render.latencies, as_json)
 
 
 @app.command()
@@ -237,8 +231,8 @@ def events(
     from onetrip.cli import render
     from onetrip.control.schemas import EventsBody
 
-    body = _client(api, token_file).get(("events",), EventsBody, {"limit": str(limit)})
-    _show(body, render.events, as_json)
+    body = make_client(api, token_file).get(("events",), EventsBody, {"limit": str(limit)})
+    show(body, render.events, as_json)
 
 
 @app.command("certificates")
@@ -247,41 +241,12 @@ def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson 
     from onetrip.cli import certificates as text
     from onetrip.control.certificates import CertificatesBody
 
-    body = _client(api, token_file).get(("certificates",), CertificatesBody, {})
-    _show(body, text.certificates, as_json)
+    body = make_client(api, token_file).get(("certificates",), CertificatesBody, {})
+    show(body, text.certificates, as_json)
 
 
-@app.command()
-def drain(
-    off: Annotated[bool, typer.Option("--off", help="End the drain.")] = False,
-    api: Api = DEFAULT_API,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Move requests away from a node's region, for as long as another can take them."""
-    from onetrip.cli import render
-    from onetrip.control.schemas import DrainBody
-
-    body = _client(api, token_file).post(("drain",), DrainBody, {"draining": not off})
-    _show(body, render.drain, as_json)
-
-
-@app.command()
-def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
-    """Make a node read its configuration again."""
-    from onetrip.control.schemas import ReloadBody
-
-    body = _client(api, token_file).post(("reload",), ReloadBody)
-    _show(body, lambda found: found.detail, as_json)
-
-
-@app.command()
-def upgrade(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
-    """Replace a running node by the version that is installed now; no connection is dropped."""
-    from onetrip.control.processes import UpgradeBody
-
-    body = _client(api, token_file, UPGRADE_TIMEOUT).post(("upgrade",), UpgradeBody)
-    _show(body, lambda found: f"version {found.version} serves, process {found.pid}", as_json)
+for command in (relay, operate.drain, operate.reload, operate.upgrade):
+    app.command()(command)
 
 
 @app.command()
@@ -338,20 +303,6 @@ def _become(module: str, arguments: list[str], *flags: str) -> NoReturn:
     """Replace this process, so that signals reach the module itself."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *flags, "-m", module, *arguments])
-
-
-def _client(api: str, token_file: Path | None, timeout: float = TIMEOUT) -> Client:
-    return Client(api, read_token(token_file), timeout)
-
-
-def _show(body: T, text: Callable[[T], str], as_json: bool) -> None:
-    if as_json:
-        import msgspec
-
-        print(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
-    else:
-        print(text(body))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
