@@ -1,0 +1,40 @@
+"""Commands that operate a running node: drain, reload, upgrade."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onetrip.cli.client import DEFAULT_API, UPGRADE_TIMEOUT
+from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
+
+
+def drain(
+    off: Annotated[bool, typer.Option("--off", help="End the drain.")] = False,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move requests away from a node's region, for as long as another can take them."""
+    from onetrip.cli import render
+    from onetrip.control.schemas import DrainBody
+
+    body = make_client(api, token_file).post(("drain",), DrainBody, {"draining": not off})
+    show(body, render.drain, as_json)
+
+
+def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Make a node read its configuration again."""
+    from onetrip.control.schemas import ReloadBody
+
+    body = make_client(api, token_file).post(("reload",), ReloadBody)
+    show(body, lambda found: found.detail, as_json)
+
+
+def upgrade(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Replace a running node by the version that is installed now; no connection is dropped."""
+    from onetrip.control.processes import UpgradeBody
+
+    body = make_client(api, token_file, UPGRADE_TIMEOUT).post(("upgrade",), UpgradeBody)
+    show(body, lambda found: f"version {found.version} serves, process {found.pid}", as_json)
