@@ -54,9 +54,9 @@ class AcmeRig:
 
     async def check(self) -> None:
         """Start the orders that are due now, without waiting for the next look."""
-        renewer = self.node._certificates._renewer
-        assert renewer is not None
-        await renewer.check()
+        source = self.node._certificates._source
+        assert source is not None
+        await source.check()
 
     async def subject(self, root: str, domain: str = "shop.test") -> dict[str, Any]:
         """Shake hands as a client that trusts `root` alone, and return the certificate."""

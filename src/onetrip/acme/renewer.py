@@ -23,9 +23,6 @@ from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
 
-CHECK_INTERVAL = 10.0
-"""Time between two looks at what is due, s."""
-
 MAX_ORDERS = 4
 """Orders in progress at once; each has one challenge answered at a time."""
 
@@ -95,13 +92,9 @@ class Renewer:
             self._on_change()
         self._count()
 
-    def contexts(self) -> list[ServerContext]:
-        """Return what can be served now."""
-        return [held.context for held in self._held.values() if held.context is not None]
-
-    def domains(self) -> tuple[str, ...]:
-        """Return every domain, with a certificate or without."""
-        return tuple(self._held)
+    def served(self) -> dict[str, ServerContext]:
+        """Return what can be served now, by domain."""
+        return {d: held.context for d, held in self._held.items() if held.context is not None}
 
     def statuses(self) -> list[CertificateStatus]:
         """Return how each domain is."""

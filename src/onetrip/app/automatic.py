@@ -47,8 +47,6 @@ def build_acme(
         )
     if file.data_dir is None:
         raise ConfigError("tls.acme: needs data_dir, or every restart would order anew")
-    if len(file.regions) > 1:
-        raise ConfigError("tls.acme: serves one region; give each of several a file of its own")
     names = [name for each in files.all for name in each.names.hosts] if files is not None else []
     return AcmeSettings(
         directory=entry.directory,
@@ -59,8 +57,23 @@ def build_acme(
         renew_ratio=entry.renew_before,
         ca_file=_authority_file(entry.ca_file, folder),
         external_account=_external_account(entry.eab, folder),
-        region=region,
+        region=_ordering_region(entry, file, region),
     )
+
+
+def _ordering_region(entry: AcmeEntry, file: File, own: str) -> str:
+    """Return whose node orders for the cluster."""
+    if entry.region is not None and entry.region not in file.regions:
+        raise ConfigError(f"tls.acme.region: {entry.region!r} is not one of the regions")
+    if len(file.regions) == 1:
+        return own
+    if entry.region is None:
+        raise ConfigError("tls.acme.region: required with several regions: whose node orders")
+    if file.cluster.tls is None:
+        raise ConfigError("tls.acme: needs cluster.tls with several regions: keys travel there")
+    if file.regions[entry.region].peer is None:
+        raise ConfigError(f"tls.acme.region: needs regions.{entry.region}.peer, for the others")
+    return entry.region
 
 
 def _domains(entry: AcmeEntry, catalog: Catalog, configured: Names) -> tuple[str, ...]:

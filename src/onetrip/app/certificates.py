@@ -6,17 +6,22 @@ Without `tls.acme` nothing of it is imported: the library for it takes more memo
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import onetrip
 from onetrip.acme.settings import AcmeSettings, Challenge
 from onetrip.app.config import Settings
 from onetrip.app.dataplane import DataPlane
+from onetrip.cluster.state import ClusterState
+from onetrip.cluster.sync import PeerSync
 from onetrip.errors import AcmeError, ConfigError
 from onetrip.model.status import CertificateState, CertificateStatus
+from onetrip.model.topology import RegionId
 from onetrip.net.tls import Certificate, ServerContext, load_certificate
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
@@ -24,10 +29,35 @@ from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
 if TYPE_CHECKING:
-    from onetrip.acme.renewer import Renewer
+    from onetrip.acme.storage import Storage
+
+CHECK_INTERVAL = 10.0
+"""Time between two looks at what has to be ordered, s."""
+
+FOLLOW_INTERVAL = 1.0
+"""Time between two questions to the node that orders, s; an order waits for two of them."""
+
+GRACE = 10.0
+"""Time after the start in which a peer that was not heard yet counts as alive, s."""
 
 FOLDER = "acme"
 """Under the node's own folder of `data_dir`."""
+
+
+class Source(Protocol):
+    """Where certificates come from: this node's orders, or a peer's."""
+
+    async def update(self, domains: tuple[str, ...]) -> None:
+        """Have certificates for these domains from now on."""
+
+    async def check(self) -> None:
+        """Do what is due."""
+
+    def served(self) -> dict[str, ServerContext]:
+        """Return what can be served now, by domain."""
+
+    def statuses(self) -> list[CertificateStatus]:
+        """Return how each domain is."""
 
 
 class Certificates:
@@ -60,12 +90,19 @@ class Certificates:
         self._tell = tell
         self._tasks = tasks
         self._on_change = on_change
-        self._renewer: Renewer | None = None
+        self._source: Source | None = None
+        self._sync: PeerSync | None = None
+        self._cluster: ClusterState | None = None
+        self._opened_at = -math.inf
 
     @property
     def issued(self) -> list[ServerContext]:
         """What was ordered and can be served now."""
-        return self._renewer.contexts() if self._renewer is not None else []
+        return list(self._source.served().values()) if self._source is not None else []
+
+    def join(self, sync: PeerSync | None, cluster: ClusterState) -> None:
+        """Share with the other nodes what is ordered; call before `open`."""
+        self._sync, self._cluster = sync, cluster
 
     async def open(self) -> None:
         """Read what was ordered before.
@@ -76,27 +113,27 @@ class Certificates:
         acme = self._settings.acme
         if acme is not None:
             try:
-                self._renewer = await asyncio.to_thread(self._build, acme)
+                self._source = await asyncio.to_thread(self._build, acme)
             except AcmeError as error:
                 raise ConfigError(f"data_dir: {error}") from error
-            await self._renewer.update(acme.domains)
+            self._opened_at = self._clock.now()
+            await self._source.update(acme.domains)
 
     def start(self) -> None:
         """Order what is missing, and renew from now on."""
-        if self._renewer is not None:
-            from onetrip.acme.renewer import CHECK_INTERVAL
-
-            check = self._renewer.check
-            self._tasks.every(CHECK_INTERVAL, check, "acme", self._clock, self._rng)
+        if self._source is not None:
+            is_ours = self._is_ours(self._settings.acme)
+            interval = CHECK_INTERVAL if is_ours else FOLLOW_INTERVAL
+            self._tasks.every(interval, self._source.check, "acme", self._clock, self._rng)
 
     async def apply(self, settings: Settings) -> list[str]:
         """Take over what a reload changed; return the keys that need a restart."""
         before, after, terms = self._settings.acme, settings.acme, self._settings.tls_terms
         self._settings = settings
-        if before is None or after is None or self._renewer is None:
+        if before is None or after is None or self._source is None:
             return ["tls.acme"] if before != after else []
-        await self._renewer.update(after.domains)
-        await self._renewer.check()
+        await self._source.update(after.domains)
+        self._tasks.spawn(self._source.check(), "acme")
         is_fixed = _fixed(before) != _fixed(after) or terms != settings.tls_terms
         return ["tls.acme"] if is_fixed else []
 
@@ -104,7 +141,7 @@ class Certificates:
         """Return every certificate that clients can get, and those still to come."""
         files = self._settings.certificates
         found = [self._file_status(c) for c in files.all] if files is not None else []
-        return found + (self._renewer.statuses() if self._renewer is not None else [])
+        return found + (self._source.statuses() if self._source is not None else [])
 
     def _file_status(self, certificate: Certificate) -> CertificateStatus:
         is_over = self._clock.wall() >= certificate.expires_at
@@ -116,24 +153,31 @@ class Certificates:
             expires_at=certificate.expires_at,
         )
 
-    def _build(self, acme: AcmeSettings) -> Renewer:
-        from onetrip.acme.protocol import AcmeAuthority
-        from onetrip.acme.renewer import Renewer
+    def _is_ours(self, acme: AcmeSettings | None) -> bool:
+        return acme is not None and acme.region == self._settings.region
+
+    def _build(self, acme: AcmeSettings) -> Source:
         from onetrip.acme.storage import Storage
 
         settings = self._settings
         assert settings.data_dir is not None, "checked with the configuration"
         storage = Storage(settings.data_dir / settings.region / FOLDER, acme.directory)
         storage.open()
+        return (self._build_renewer if self._is_ours(acme) else self._build_follower)(acme, storage)
+
+    def _build_renewer(self, acme: AcmeSettings, storage: Storage) -> Source:
+        from onetrip.acme.protocol import AcmeAuthority
+        from onetrip.acme.renewer import Renewer
+        from onetrip.acme.sharing import PAIRS, STATE, Sharing
+
+        sharing = Sharing(
+            PlaneAnswers(self._plane, self._clock), storage, self._live_peers, self._clock
+        )
         agent = f"onetrip/{onetrip.__version__}"
-        answers = PlaneAnswers(self._plane, self._clock)
-        terms = settings.tls_terms
-        return Renewer(
-            AcmeAuthority(acme, storage, answers, self._clock, agent),
+        renewer = Renewer(
+            AcmeAuthority(acme, storage, sharing, self._clock, agent),
             storage,
-            lambda path: load_certificate(
-                path, path, min_version=terms.min_version, protocols=terms.protocols
-            ),
+            self._load,
             renew_ratio=acme.renew_ratio,
             clock=self._clock,
             rng=self._rng,
@@ -143,6 +187,44 @@ class Certificates:
             on_change=self._on_change,
             spawn=self._tasks.spawn,
         )
+        sharing.served = renewer.served
+        if self._sync is not None:
+            self._sync.secrets.update({STATE: sharing.state_for, PAIRS: sharing.pairs_for})
+        return renewer
+
+    def _build_follower(self, acme: AcmeSettings, storage: Storage) -> Source:
+        from onetrip.acme.follower import Follower
+
+        assert self._sync is not None, "several regions with cluster.tls have a secret"
+        return Follower(
+            partial(self._sync.fetch_secret, RegionId(acme.region)),
+            PlaneAnswers(self._plane, self._clock),
+            storage,
+            self._load,
+            renew_ratio=acme.renew_ratio,
+            clock=self._clock,
+            metrics=self._metrics,
+            log=self._log,
+            tell=self._tell,
+            on_change=self._on_change,
+        )
+
+    def _load(self, path: Path) -> ServerContext:
+        terms = self._settings.tls_terms
+        return load_certificate(
+            path, path, min_version=terms.min_version, protocols=terms.protocols
+        )
+
+    def _live_peers(self) -> list[str]:
+        if self._sync is None or self._cluster is None:
+            return []
+        now = self._clock.now()
+        is_young = now - self._opened_at < GRACE
+        return [
+            peer.region
+            for peer in self._cluster.peers(now)
+            if peer.is_alive or (is_young and math.isinf(peer.age))
+        ]
 
 
 class PlaneAnswers:
@@ -179,4 +261,5 @@ def _fixed(acme: AcmeSettings) -> tuple[object, ...]:
         acme.renew_ratio,
         acme.ca_file,
         acme.external_account,
+        acme.region,
     )

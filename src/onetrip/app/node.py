@@ -195,6 +195,7 @@ class Node:
             clock=clock,
         )
         self._sync = self._build_sync(rng, reports)
+        self._certificates.join(self._sync, self._cluster)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -350,12 +351,12 @@ class Node:
         ]
         self.settings = settings
         self._base = settings.catalog
-        fixed += await self._certificates.apply(settings)
         self._use_certificates()
         self._cluster.update_regions(frozenset(settings.topology.regions))
         self._apply_catalog()
         if self._sync is not None:
             self._sync.follow(settings.topology)
+        fixed += await self._certificates.apply(settings)
         note = f"; needs a restart: {', '.join(fixed)}" if fixed else ""
         text = f"{len(settings.catalog.projects)} projects applied{note}"
         self.metrics.reloads.labels("applied").inc()

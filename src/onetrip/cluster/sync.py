@@ -36,7 +36,9 @@ from onetrip.observe.metrics import Metrics
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
-PATH = "/v1/report"
+REPORT = "report"
+"""Name of what every node shares, at `/v1/<name>`."""
+
 NONCE, MAC = "onetrip-nonce", "onetrip-mac"
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -61,6 +63,7 @@ class PeerSync:
 
     Attributes:
         contexts: used from the next handshake on; None at the start stays None.
+        secrets: more to share, by name: makes it for the region that asks. Shared over TLS only.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class PeerSync:
         self._interval = interval
         self._source_address = source_address
         self.contexts = contexts
+        self.secrets: dict[str, Callable[[str], bytes]] = {}
         self._on_refused = on_refused
         self._acceptor: Acceptor | None = None
         self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
@@ -109,7 +113,7 @@ class PeerSync:
     async def serve_on(self, sockets: Sequence[socket.socket]) -> int:
         """Answer peers who connect to `sockets`, and return their port."""
         app = web.Application(client_max_size=1024)
-        app.router.add_get(PATH, self._answer)
+        app.router.add_get("/v1/{name}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         if self.contexts is not None:
@@ -132,6 +136,16 @@ class PeerSync:
         for region, endpoint in wanted.items():
             if region not in self._loops:
                 self._loops[region] = (endpoint, self._pull_forever(region, endpoint))
+
+    async def fetch_secret(self, region: RegionId, name: str) -> bytes:
+        """Return what the node of `region` shares under `name`.
+
+        Raises:
+            PeerError: it did not answer, or there is no TLS between nodes.
+        """
+        if self.contexts is None or region not in self._loops:
+            raise PeerError(f"peer {region} cannot be asked over TLS")
+        return await self._fetch(region, self._loops[region][0], name)
 
     async def stop(self) -> None:
         """Stop serving and close connections; the pull loops end with their task group."""
@@ -157,7 +171,9 @@ class PeerSync:
 
     async def _pull(self, region: RegionId, endpoint: Endpoint) -> None:
         try:
-            report = await self._fetch(region, endpoint)
+            report = decode_report(await self._fetch(region, endpoint, REPORT))
+            if report.region != region:
+                raise PeerError(f"{endpoint} claims to be {report.region!r}, expected {region!r}")
         except PeerError as error:
             self._metrics.sync_failures.labels(region).inc()
             if region not in self._down:
@@ -171,14 +187,14 @@ class PeerSync:
         if news:
             self._on_policies(news)
 
-    async def _fetch(self, region: RegionId, endpoint: Endpoint) -> Report:
+    async def _fetch(self, region: RegionId, endpoint: Endpoint, name: str) -> bytes:
         nonce = f"{self._region}.{int(self._clock.wall())}.{secrets.token_hex(16)}"
-        headers = {NONCE: nonce, MAC: sign(self._secret, "report-request", nonce.encode())}
+        headers = {NONCE: nonce, MAC: sign(self._secret, f"{name}-request", nonce.encode())}
         scheme = "https" if endpoint.tls_name else "http"
         timeout = aiohttp.ClientTimeout(total=max(3.0, 5 * self._interval))
         try:
             async with self._client().get(
-                f"{scheme}://{endpoint}{PATH}",
+                f"{scheme}://{endpoint}/v1/{name}",
                 headers=headers,
                 timeout=timeout,
                 ssl=self.contexts.client if self.contexts is not None else True,
@@ -191,12 +207,9 @@ class PeerSync:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.CONNECT
             raise PeerError(f"peer {region} at {endpoint}: {_reason(error)}", kind=kind) from error
-        if not verify(self._secret, mac, "report-reply", nonce.encode(), body):
+        if not verify(self._secret, mac, f"{name}-reply", nonce.encode(), body):
             raise PeerError(f"peer {region} at {endpoint} does not share the cluster secret")
-        report = decode_report(body)
-        if report.region != region:
-            raise PeerError(f"{endpoint} claims to be {report.region!r}, expected {region!r}")
-        return report
+        return body
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -217,9 +230,10 @@ class PeerSync:
         return self._made
 
     async def _answer(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
         nonce = request.headers.get(NONCE, "")
         mac = request.headers.get(MAC, "")
-        if not verify(self._secret, mac, "report-request", nonce.encode()):
+        if not verify(self._secret, mac, f"{name}-request", nonce.encode()):
             return web.Response(status=401)
         try:
             sent_at = float(nonce.split(".")[1])
@@ -227,10 +241,13 @@ class PeerSync:
             return web.Response(status=400)
         if abs(self._clock.wall() - sent_at) > MAX_SKEW:
             return web.Response(status=401)
-        if self.contexts is not None and not self._is_named(request, nonce.partition(".")[0]):
+        region = nonce.partition(".")[0]
+        if self.contexts is not None and not self._is_named(request, region):
             return web.Response(status=403)
-        body = self._body()
-        proof = sign(self._secret, "report-reply", nonce.encode(), body)
+        if name != REPORT and (name not in self.secrets or self.contexts is None):
+            return web.Response(status=404)
+        body = self._body() if name == REPORT else self.secrets[name](region)
+        proof = sign(self._secret, f"{name}-reply", nonce.encode(), body)
         return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
 
     def _serve_tls(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> int:

@@ -127,7 +127,7 @@ class TestRenewal:
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", server.tls_port, ssl=context, server_hostname="shop.test"
             )
-            held = rig.node._certificates._renewer._held["shop.test"]
+            held = rig.node._certificates._source._held["shop.test"]
             held.retry_at = 0.0  # the pause after an order is over
             rig.clock.ahead = 70 * DAY
             await rig.check()

@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from onetrip.acme.held import FIRST_DELAY, LAST_DELAY, retry_delay
-from onetrip.acme.renewer import CHECK_INTERVAL, MAX_ORDERS, Renewer
+from onetrip.acme.renewer import MAX_ORDERS, Renewer
 from onetrip.acme.settings import Suggestion
 from onetrip.acme.storage import Storage
+from onetrip.app.certificates import CHECK_INTERVAL
 from onetrip.errors import AcmeError, ConfigError
 from onetrip.net.tls import Certificate, Names
 from onetrip.observe.logs import silent_log
@@ -123,7 +124,7 @@ async def world(tmp_path):
 async def test_each_domain_gets_a_certificate_of_its_own(world):
     await world.renewer.update(("a.test", "b.test"))
     await world.check()
-    served = [c.certificate for c in world.renewer.contexts()]
+    served = [c.certificate for c in list(world.renewer.served().values())]
     assert [c.names.hosts for c in served] == [("a.test",), ("b.test",)]
     assert [c.file for c in served] == [str(world.storage.path(d)) for d in ("a.test", "b.test")]
     assert {name for name, *_ in world.told} == {"acme.certificate_issued"}
@@ -200,10 +201,10 @@ async def test_absent_authority_is_not_asked_once_per_domain(world):
 async def test_renewal_that_fails_leaves_the_old_certificate_in_use(world):
     await world.renewer.update(("a.test",))
     await world.check()
-    served = world.renewer.contexts()
+    served = list(world.renewer.served().values())
     world.authority.failures["a.test"] = AcmeError("no", reason="challenge")
     await world.pass_time(70 * DAY, step=HOUR)
-    assert world.renewer.contexts() == served
+    assert list(world.renewer.served().values()) == served
     assert world.status("a.test").state.value == "failing"
     await world.pass_time(30 * DAY, step=HOUR)
     assert world.status("a.test").state.value == "expired"
@@ -236,7 +237,7 @@ async def test_restart_serves_what_is_on_disk(world, tmp_path):
     await again.check()
     assert again.authority.orders == []
     assert again.changes == 1
-    assert len(again.renewer.contexts()) == 1
+    assert len(again.renewer.served()) == 1
 
 
 async def test_certificate_that_is_due_at_once_does_not_make_a_circle(world):
@@ -256,9 +257,9 @@ async def test_certificate_that_is_due_at_once_does_not_make_a_circle(world):
 async def test_damaged_file_is_ordered_anew(world):
     world.storage.path("a.test").write_text("damaged")
     await world.renewer.update(("a.test",))
-    assert world.renewer.contexts() == []
+    assert list(world.renewer.served().values()) == []
     await world.check()
-    assert len(world.renewer.contexts()) == 1
+    assert len(list(world.renewer.served().values())) == 1
 
 
 async def test_unusable_answer_leaves_the_file_as_it_was(world):
@@ -280,7 +281,9 @@ async def test_domain_that_left_is_neither_served_nor_renewed(world):
     await world.renewer.update(("a.test", "b.test"))
     await world.check()
     await world.renewer.update(("b.test",))
-    assert [c.certificate.names.hosts for c in world.renewer.contexts()] == [("b.test",)]
+    assert [c.certificate.names.hosts for c in list(world.renewer.served().values())] == [
+        ("b.test",)
+    ]
     await world.pass_time(70 * DAY, step=HOUR)
     assert len(world.times("a.test")) == 1
     assert len(world.times("b.test")) == 2

@@ -79,6 +79,22 @@ def test_orders_need_a_place_to_be_kept_and_one_to_be_served(tmp_path):
         load(tmp_path, {}, tls={"acme": {"agree_to_terms": True}})
 
 
+TWO = {"den": {"peer": "127.0.0.1:9401"}, "bom": {}}
+
+
+@pytest.mark.parametrize(
+    ("acme", "more", "message"),
+    [
+        ({}, {"region": "den"}, r"tls\.acme\.region: required with several regions"),
+        ({"region": "fra"}, {"region": "den"}, r"tls\.acme\.region: 'fra' is not one of"),
+        ({"region": "den"}, {"region": "den"}, r"tls\.acme: needs cluster\.tls"),
+    ],
+)
+def test_of_several_regions_one_is_named(tmp_path, acme, more, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, acme, regions=TWO, **more)
+
+
 def test_secret_is_kept_out_of_what_is_printed(tmp_path):
     (tmp_path / "hmac").write_text(f"{KEY}==\n")
     settings = load(tmp_path, {"eab": {"kid": "kid-1", "hmac_file": "hmac"}})
