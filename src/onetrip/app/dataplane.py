@@ -26,6 +26,7 @@ from onetrip.net.tls import (
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
+from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
 
 
@@ -96,11 +97,13 @@ class Hooks:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+        on_verdict: told about every instance that is ejected or returns.
     """
 
     on_observation: Callable[[Observation], None]
     is_ready: Callable[[Target], bool]
     on_peer_refused: OnRefused
+    on_verdict: OnVerdict
 
 
 class LocalPlane:
@@ -137,6 +140,7 @@ class LocalPlane:
             on_observation=hooks.on_observation,
             is_ready=hooks.is_ready,
             on_peer_refused=hooks.on_peer_refused,
+            on_verdict=hooks.on_verdict,
         )
 
     async def start(self, settings: Settings, listeners: Listeners) -> None:

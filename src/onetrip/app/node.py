@@ -21,6 +21,7 @@ from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane
+from onetrip.app.ejections import EjectionLog
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.listeners import Listeners, binding
@@ -139,9 +140,10 @@ class Node:
             self._probe_failed,
             knock=TcpKnock(clock, settings.source_address),
         )
+        ejections = EjectionLog(self._tell, self._log)
         self.plane = LocalPlane(
             settings,
-            Hooks(self.scorer.observe, self._is_ready, self._refusals.note),
+            Hooks(self.scorer.observe, self._is_ready, self._refusals.note, ejections.note),
             dial=dial,
             clock=clock,
             rng=rng,
@@ -193,6 +195,7 @@ class Node:
             scorer=self.scorer,
             cluster=self._cluster,
             clock=clock,
+            ejections=ejections,
         )
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onetrip.app.ejections import EjectionLog
 from onetrip.app.scoring import Scorer
 from onetrip.cluster.messages import Report, ServiceRow
 from onetrip.cluster.state import ClusterState
@@ -36,6 +37,7 @@ class ReportMaker:
         scorer: Scorer,
         cluster: ClusterState,
         clock: Clock,
+        ejections: EjectionLog,
     ) -> None:
         self._region = region
         self._boot = boot
@@ -44,13 +46,14 @@ class ReportMaker:
         self._scorer = scorer
         self._cluster = cluster
         self._clock = clock
+        self._ejections = ejections
         self._seq = 0
 
     def make(self) -> Report:
         """Return the report of this moment."""
         now = self._clock.now()
         self._seq += 1
-        rows = self._rtts.estimates(now).values()
+        rows = self._ejections.as_failing(self._rtts.estimates(now).values())
         services = self._traffic.services(now).items()
         durations, evidence = self._scorer.shared(now)
         busiest = self._scorer.placer.busiest(REPORTED_ROUTES)

@@ -115,6 +115,21 @@ class ProbeEntry(Strict):
     """Probes a second, over all targets."""
 
 
+class EjectionEntry(Strict):
+    """`proxy.ejection`: when instances are ejected (`proxy.ejection.EjectionSettings`)."""
+
+    errors: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    gateway_errors: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    connect_errors: Annotated[int, Meta(ge=0, le=10_000)] = 3
+    interval: Interval = 10.0
+    least_requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
+    failure_ratio: Ratio = 0.85
+    deviation: Annotated[float, Meta(ge=0, le=10)] = 1.9
+    base_time: Interval = 30.0
+    max_time: Timeout = 300.0
+    max_share: Ratio = 0.5
+
+
 class ProxyEntry(Strict):
     """`proxy`: limits and timeouts of the request path (`proxy.settings.ProxySettings`)."""
 
@@ -140,6 +155,9 @@ class ProxyEntry(Strict):
     pool_idle_timeout: Timeout = 30.0
     pool_connections: Count = 1024
     pool_queue: Annotated[int, Meta(ge=0)] = 1024
+    slow_start: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    slow_start_aggression: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
+    ejection: EjectionEntry = field(default_factory=EjectionEntry)
     extra_attempts: Annotated[int, Meta(ge=0, le=10)] = 2
     retry_ratio: Ratio = 0.2
     proxy_protocol: Literal["off", "required"] = "off"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrip.errors import DownstreamError, Kind, ProtocolError, UpstreamError
+from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError, Side, UpstreamError
 from onetrip.place.arms import unit_hash
 from onetrip.proxy.headers import Prepared, find_all, response_block
 from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
@@ -184,6 +184,8 @@ class Dispatch:
         up, pool = self.up, self._pool
         assert up is not None
         assert pool is not None
+        if response.status < 500:
+            pool.health.note_success()
         is_clean = (
             response.keeps_alive
             and self.is_request_done
@@ -198,6 +200,11 @@ class Dispatch:
         self.up = self._pool = None
         pool.outstanding -= 1
         pool.release(up, self._record.first_byte_at)
+
+    def note_broken(self, error: OnetripError) -> None:
+        """Count a response that broke off after its head against the instance."""
+        if error.side is Side.UPSTREAM and self._pool is not None:
+            self._services.outliers.note_error(self._pool, error, was_sent=True)
 
     def drop(self, *, resets: bool = True) -> None:
         """Close the upstream connection, if there still is one.
@@ -318,6 +325,9 @@ class Dispatch:
             offered = self.prepared.upgrades and head.meta.upgrade
             if not offered or not self.is_request_done:
                 raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
+            choice.pool.health.note_success()
+        if head.status >= 500:
+            self._services.outliers.note_refusal(choice.pool, head.status)
         self._record.status = head.status
         self._record.first_byte_at = self._services.clock.now()
         return head
@@ -329,6 +339,8 @@ class Dispatch:
         self.drop()
         if error.kind is Kind.UNAVAILABLE:
             services.balancer.note_refusal(self._match, choice.region)
+        if not (was_sent and error.retryable):  # a kept connection may die: nobody's failure
+            services.outliers.note_error(choice.pool, error, was_sent=was_sent)
         can_resend = self.request is None or self.request.can_rewind
         if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
             error, self._head.method, was_sent, can_resend

@@ -15,6 +15,7 @@ from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
+from onetrip.proxy.outliers import Outliers
 from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
 from onetrip.proxy.settings import ProxySettings
@@ -51,6 +52,7 @@ class Services:
     ledger: Ledger
     hops: HopSigner
     balancer: Balancer
+    outliers: Outliers
     outbox: Outbox
     budget: RetryBudget
     routing: Routing
