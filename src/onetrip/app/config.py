@@ -19,7 +19,7 @@ import yaml
 
 from onetrip.acme.settings import AcmeSettings
 from onetrip.app.automatic import build_acme
-from onetrip.app.limits import build_proxy
+from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
@@ -242,7 +242,7 @@ class _Builder:
             sync_interval=file.cluster.sync_interval,
             score_interval=file.score_interval,
             log=file.log,
-            probe=self._probe(),
+            probe=build_probe(file.probe),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,
             topology=topology,
@@ -311,9 +311,3 @@ class _Builder:
 
     def _secret(self, file: str | None, env: str | None, key: str) -> str | None:
         return read_secret(self._path.parent, file, env, key)
-
-    def _probe(self) -> ProbeSettings:
-        entry = self._file.probe
-        return ProbeSettings(
-            interval=entry.interval, timeout=entry.timeout, max_rate=entry.max_rate
-        )

@@ -1,4 +1,4 @@
-"""The limits and timeouts of the request path: a decoded entry to checked settings."""
+"""Limits, timeouts and thresholds: decoded entries to checked settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ipaddress
 
 import msgspec
 
-from onetrip.app.schema import ProxyEntry
+from onetrip.app.schema import ProbeEntry, ProxyEntry
 from onetrip.errors import ConfigError
+from onetrip.estimate.filters import FilterSettings
+from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -31,3 +33,23 @@ def build_proxy(entry: ProxyEntry) -> ProxySettings:
     values["needs_proxy_header"] = values.pop("proxy_protocol") == "required"
     values["ejection"] = EjectionSettings(**msgspec.structs.asdict(entry.ejection))
     return ProxySettings(**values, trusted_proxies=tuple(networks))
+
+
+def build_probe(entry: ProbeEntry) -> ProbeSettings:
+    """Return the settings that `probe` describes."""
+    return ProbeSettings(
+        interval=entry.interval,
+        timeout=entry.timeout,
+        max_rate=entry.max_rate,
+        failing_after=entry.unhealthy_after,
+        recovered_after=entry.healthy_after,
+    )
+
+
+def build_filters(probe: ProbeSettings) -> FilterSettings:
+    """Return the filters that suit these probes: they agree on what is down, and what is old."""
+    return FilterSettings(
+        max_age=max(30.0, 6 * probe.interval),
+        failing_after=probe.failing_after,
+        recovered_after=probe.recovered_after,
+    )

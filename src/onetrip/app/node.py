@@ -24,6 +24,7 @@ from onetrip.app.dataplane import Hooks, LocalPlane
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
+from onetrip.app.limits import build_filters
 from onetrip.app.listeners import Listeners, binding
 from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
@@ -38,7 +39,7 @@ from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
 from onetrip.control.api import build_admin
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
-from onetrip.estimate.filters import FilterSettings, RttBook
+from onetrip.estimate.filters import RttBook
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Policy
 from onetrip.model.measure import Drift, EstimateState, Sample, Target
@@ -108,7 +109,7 @@ class Node:
         dial = self._dial = TcpDialer(settings.source_address)
         self._has_peer_tls = settings.peer_contexts is not None
         self._refusals = RefusalLog(clock, self._peer_refused)
-        self._rtts = RttBook(FilterSettings(max_age=max(30.0, 6 * settings.probe.interval)))
+        self._rtts = RttBook(build_filters(settings.probe))
         self._traffic = TrafficBook(region, SHIFT_PROBES * settings.probe.interval)
         self._cluster = ClusterState(
             region,

@@ -113,6 +113,8 @@ class ProbeEntry(Strict):
     timeout: Timeout = 2.0
     max_rate: Annotated[float, Meta(gt=0, le=10_000)] = 50.0
     """Probes a second, over all targets."""
+    unhealthy_after: Annotated[int, Meta(ge=1, le=100)] = 3
+    healthy_after: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 class EjectionEntry(Strict):
@@ -229,7 +231,7 @@ class EnvironmentEntry(Strict):
     bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
     routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
     deployment: Text = ""
-    health_path: Path = "/"
+    health_path: Path | None = None
     path_prefix: Path = "/"
     capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     assets: AssetsEntry | None = None

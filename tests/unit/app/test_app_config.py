@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from onetrip.app.config import load_settings
+from onetrip.app.limits import build_filters
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import EnvironmentId, Mode
 from onetrip.proxy.settings import ProxySettings
@@ -71,6 +72,23 @@ def test_ejection_and_slow_start_become_settings(tmp_path: Path) -> None:
     path = changed(tmp_path, "proxy", {"ejection": {"max_share": 0.2}, "slow_start": 0})
     proxy = load_settings(path, "den").proxy
     assert (proxy.ejection.max_share, proxy.ejection.base_time, proxy.slow_start) == (0.2, 30, 0)
+
+
+def test_health_thresholds_become_settings(tmp_path: Path) -> None:
+    path = changed(tmp_path, "probe", {"unhealthy_after": 5, "healthy_after": 2})
+    probe = load_settings(path, "den").probe
+    assert (probe.failing_after, probe.recovered_after) == (5, 2)
+    filters = build_filters(probe)
+    assert (filters.failing_after, filters.recovered_after, filters.max_age) == (5, 2, 30.0)
+
+
+@pytest.mark.parametrize(("health_path", "needs"), [(None, False), ("/", True), ("/up", True)])
+def test_only_a_declared_health_path_needs_a_success(
+    tmp_path: Path, health_path: str | None, needs: bool
+) -> None:
+    path = changed(tmp_path, "projects.shop.environments.production.health_path", health_path)
+    env = load_settings(path, "den").catalog.projects["shop"].environments["production"]
+    assert (env.health_path, env.needs_healthy_answer) == (health_path or "/", needs)
 
 
 def test_defaults_of_the_file_are_those_of_the_proxy(tmp_path: Path) -> None:

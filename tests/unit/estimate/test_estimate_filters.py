@@ -169,6 +169,7 @@ def test_windowed_minimum_equals_the_plain_minimum() -> None:
         ("max_samples", 4),
         ("max_age", 0),
         ("failing_after", 0),
+        ("recovered_after", 101),
     ],
 )
 def test_settings_out_of_bounds_are_refused(name: str, value: float) -> None:
