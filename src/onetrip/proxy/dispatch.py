@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError, Side, UpstreamError
+from onetrip.errors import DownstreamError, Kind, ProtocolError, UpstreamError
 from onetrip.place.arms import unit_hash
-from onetrip.proxy.headers import Prepared, find_all, response_block
-from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
+from onetrip.proxy.headers import Prepared, response_block
+from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
 from onetrip.proxy.turns import Patience
@@ -201,11 +201,6 @@ class Dispatch:
         pool.outstanding -= 1
         pool.release(up, self._record.first_byte_at)
 
-    def note_broken(self, error: OnetripError) -> None:
-        """Count a response that broke off after its head against the instance."""
-        if error.side is Side.UPSTREAM and self._pool is not None:
-            self._services.outliers.note_error(self._pool, error, was_sent=True)
-
     def drop(self, *, resets: bool = True) -> None:
         """Close the upstream connection, if there still is one.
 
@@ -216,6 +211,8 @@ class Dispatch:
         self.up = self._pool = None
         if pool is not None:
             pool.outstanding -= 1
+            if isinstance(self._record.error, UpstreamError):  # it broke off after its head
+                self._services.outliers.note_error(pool, self._record.error, was_sent=True)
         if up is None:
             return
         up.waker = None
@@ -315,19 +312,14 @@ class Dispatch:
         self._down.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
 
     def _accept(self, head: ResponseHead, choice: Choice) -> ResponseHead:
-        if head.status == 503 and choice.via_peer and find_all(head.meta.fields, REFUSED_HEADER):
-            raise UpstreamError(
-                f"region {choice.region} has no ready instance",
-                kind=Kind.UNAVAILABLE,
-                retryable=True,
-            )
+        if head.status == 503 and choice.via_peer:
+            check_refusal(head.meta, choice.region)
         if head.status == 101:
             offered = self.prepared.upgrades and head.meta.upgrade
             if not offered or not self.is_request_done:
                 raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
-            choice.pool.health.note_success()
-        if head.status >= 500:
-            self._services.outliers.note_refusal(choice.pool, head.status)
+        if head.status >= 500 or head.status == 101:
+            self._services.outliers.note_status(choice.pool, head.status)
         self._record.status = head.status
         self._record.first_byte_at = self._services.clock.now()
         return head

@@ -316,8 +316,6 @@ class Exchange:
         if not isinstance(error, OnetripError):
             error = own_failure(error, self._services.log)
         record.error = error
-        if self._is_answered and self._dispatch is not None:
-            self._dispatch.note_broken(error)
         if self._is_answered or down.is_lost:
             self.keeps = False
             down.abort()

@@ -56,8 +56,11 @@ class Outliers:
         healths = ([pool.health for pool in group] for group in groups)
         self._tell(self._ejector.update(healths, self._clock.now()))
 
-    def note_refusal(self, pool: EndpointPool, status: int) -> None:
-        """Count a 5xx answer of an instance."""
+    def note_status(self, pool: EndpointPool, status: int) -> None:
+        """Count an answer of an instance that failed, or whose body is none of HTTP's."""
+        if status < 500:
+            pool.health.note_success()
+            return
         failure = Failure.GATEWAY if status in _GATEWAY_STATUSES else Failure.ERROR
         self._fail(pool, failure)
 

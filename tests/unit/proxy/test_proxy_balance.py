@@ -204,7 +204,7 @@ def test_denied_region_is_not_spilled_into():
 def eject(rig: BalanceRig, *endpoints: Endpoint) -> None:
     for endpoint in endpoints:
         for _ in range(5):
-            rig.outliers.note_refusal(rig.pool.at(endpoint), 503)
+            rig.outliers.note_status(rig.pool.at(endpoint), 503)
 
 
 def test_region_whose_instances_are_all_ejected_is_passed_over():
