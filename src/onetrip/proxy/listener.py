@@ -280,10 +280,8 @@ class ProxyServer:
             for connection in list(self._connections):
                 if connection.deadline <= now:
                     connection.expire()
-            self._services.swept_at = now
+            self._services.tick(now)
             self._pool.sweep(now)
-            self._services.outliers.tick()
-            self._services.budget.age()
             self._services.ledger.publish(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:

@@ -66,6 +66,12 @@ class Services:
     https_port: int | None = None
     has_node_listener: bool = False
 
+    def tick(self, now: float) -> None:
+        """Let time pass; called at each sweep."""
+        self.swept_at = now
+        self.outliers.tick()
+        self.budget.age()
+
     def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
         """Answer at the edge what environments of `catalog` want answered there."""
         if self.edge is None and any(e.asks_edge for e in catalog.environments()):
