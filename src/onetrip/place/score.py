@@ -76,19 +76,19 @@ def rescore(frame: Frame, scores: Scores, changed: np.ndarray) -> None:
         _fill_blocks(frame, rows[~own], np.array([column]), scores)
 
 
-def difference_error(frame: Frame, key: int, one: int, other: int) -> float:
-    """Return the standard deviation of total(one) − total(other) for one key, s.
+def difference_errors(frame: Frame, key: int, other: int) -> np.ndarray:
+    """Return the standard deviation of total(X) − total(other) for one key, s, shape (R,).
 
     Between two regions that are alike it is much smaller than that of either one's gain over a
-    default far away: an error in the round trips shifts both totals together.
+    default far away: an error in the round trips shifts both totals together. NaN RTTs count as 0.
     """
     index, trips = frame.backend_index[key], frame.trips[key]
-    rtts = np.nan_to_num(frame.backend_rtt[np.ix_([one, other], index)])
-    difference = rtts[0] - rtts[1]
-    edge = _rtt_variance(frame.edge_rtt[[one, other]])
-    paths = trips * (RTT_ERROR + RTT_RELATIVE_ERROR * rtts)
-    shared = difference @ frame.covariance[key] @ difference
-    return float(np.sqrt(shared + edge.sum() + (paths**2).sum()))
+    rtts = np.nan_to_num(frame.backend_rtt[:, index])
+    difference = rtts - rtts[other]
+    edge = _rtt_variance(frame.edge_rtt)
+    paths = ((trips * (RTT_ERROR + RTT_RELATIVE_ERROR * rtts)) ** 2).sum(axis=1)
+    shared = ((difference @ frame.covariance[key]) * difference).sum(axis=1)
+    return np.asarray(np.sqrt(shared + edge + edge[other] + paths + paths[other]))
 
 
 def changed_rtts(old: Frame, new: Frame) -> np.ndarray | None:
