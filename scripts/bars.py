@@ -455,7 +455,7 @@ NOTES: dict[str, str] = {
 without one show: a route that is ten times faster where it was placed pays 9 % of its mean latency
 for 1 % of requests left behind. The share falls to a tenth once the saving is proven. The rest are
 savings below the least gain (10 ms a request), which weigh where the oracle's own mean is small,
-and write routes that could not be placed (see the last table).""",
+and one write route on 12 regions that is placed, but not in the best region (see the last table).""",
     "trips": """One database, and three edges with traffic. With two databases whose RTTs rise and
 fall together over the regions that have traffic, the sum is learned and the split is not; traffic
 cannot tell it, Server-Timing or the relay can.""",
@@ -466,7 +466,7 @@ sample a probe, 48 times as fast as it was taken, with its own noise and spikes.
     "move": """The database gets a new home under the same name, so RTTs from every region jump at
 once. A row that says *never* holds routes between two regions of nearly equal latency, such as 735
 and 750 ms: the rules move only when the lower bound of the saving is above the least gain (10 ms),
-and the bound takes every RTT to be uncertain by 1 %, each trip of it.""",
+and the bound takes every RTT to be uncertain by 0.5 %, each trip of it.""",
     "death": """The region that was best for most routes; its database lives on. Requests fail
 over at once, at the price of one connect timeout a second and edge until three probes in a row have
 failed.""",
@@ -477,8 +477,9 @@ routes stay where they are, see above.""",
     "right": """Mostly routes with 10 to 20 ms to gain, which is less than the least gain plus the
 width of the bound. The 12-region row is one write route in one run: all four edges with traffic see
 the two databases 102 to 118 ms apart, so their service times fit any split of the trips between
-the two. Writes are not explored unless the owner allows it; until then such a route stays at the
-edge, or its trips are declared, told by Server-Timing or counted by the relay.""",
+the two. It runs where either split saves, which is not the best place. Writes are not explored
+unless the owner allows it; until then the rest is saved only when its trips are declared, told by
+Server-Timing or counted by the relay.""",
 }
 
 

@@ -23,6 +23,15 @@ from onetrip.model.measure import EstimateState, RttEstimate, Sample, Target
 MAX_RTT = 60.0
 """Largest sample taken, s; a longer one is a broken clock or a suspended machine."""
 
+RELATIVE_ERROR = 0.005
+"""Standard deviation of the mean RTT about the base RTT, as a ratio of it.
+
+How far pings average above their minimum, 68th percentile of the pairs over 20 ms: AWS 2020 0.13 %,
+multi-cloud 2022 0.19 %, WonderProxy 2020 0.59 %, GCP 2020 0.66 %. Base RTTs drift less: between
+two windows of fifteen four-minute pings of RIPE Atlas, 0.3 % in nine cases of ten (the tests take
+that from the traces in `tests/data`).
+"""
+
 _ALPHA = 1 / 8
 """Gain of SRTT (RFC 6298 section 2.3)."""
 

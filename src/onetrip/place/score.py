@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from onetrip.place.frame import RTT_ERROR, RTT_RELATIVE_ERROR, Frame
+from onetrip.estimate.filters import RELATIVE_ERROR
+from onetrip.place.frame import RTT_ERROR, Frame
 
 BLOCK = 256
 """Keys scored together: 256 x 330 regions x 8 backends of float64 is 5 MB."""
@@ -86,7 +87,7 @@ def difference_errors(frame: Frame, key: int, other: int) -> np.ndarray:
     rtts = np.nan_to_num(frame.backend_rtt[:, index])
     difference = rtts - rtts[other]
     edge = _rtt_variance(frame.edge_rtt)
-    paths = ((trips * (RTT_ERROR + RTT_RELATIVE_ERROR * rtts)) ** 2).sum(axis=1)
+    paths = ((trips * (RTT_ERROR + RELATIVE_ERROR * rtts)) ** 2).sum(axis=1)
     shared = ((difference @ frame.covariance[key]) * difference).sum(axis=1)
     return np.asarray(np.sqrt(shared + edge + edge[other] + paths + paths[other]))
 
@@ -167,12 +168,12 @@ def _trip_variance(covariance: np.ndarray, difference: np.ndarray) -> np.ndarray
 
 
 def _rtt_variance(edge_rtt: np.ndarray) -> np.ndarray:
-    spread = np.where(edge_rtt > 0, RTT_ERROR + RTT_RELATIVE_ERROR * np.nan_to_num(edge_rtt), 0.0)
+    spread = np.where(edge_rtt > 0, RTT_ERROR + RELATIVE_ERROR * np.nan_to_num(edge_rtt), 0.0)
     return np.asarray(spread**2)
 
 
 def _backend_variance(trips: np.ndarray, rtts: np.ndarray) -> np.ndarray:
-    spread = trips * (RTT_ERROR + RTT_RELATIVE_ERROR * np.nan_to_num(rtts))
+    spread = trips * (RTT_ERROR + RELATIVE_ERROR * np.nan_to_num(rtts))
     return np.asarray(np.einsum("kdr,kdr->kr", spread, spread))
 
 
