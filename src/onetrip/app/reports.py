@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.scoring import Scorer
-from onetrip.cluster.messages import Report, ServiceRow
+from onetrip.cluster.messages import CodeChange, Report, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.traffic import TrafficBook
@@ -66,6 +66,9 @@ class ReportMaker:
             services=[ServiceRow(key, s) for key, found in services for s in found],
             durations=durations,
             evidence=evidence,
+            code_changes=[
+                CodeChange(key, now - at) for key, at in self._traffic.code_changes(now).items()
+            ],
             decisions=self._scorer.placer.decisions(busiest),
             what_if=self._scorer.placer.what_if(busiest),
             latencies=self._traffic.latencies(now, busiest),
