@@ -42,8 +42,9 @@ FAR_WEIGHT = 1 / 64
 ORDINARY = 48
 """Ordinary times that the level is the median of."""
 
-REFRESH = 8
-"""New ordinary times until the level is taken anew, and what the first one needs."""
+FIRST, REFRESH = 5, 8
+"""Ordinary times that the first level needs, and new ones until it is taken anew; while there are
+few, it is taken with each."""
 
 SETTLING = 12
 """First times of a window that are not watched: caches warm up and connections open, which is not
@@ -92,14 +93,14 @@ class LevelWatch:
 
     def _side_of(self, time: float) -> int:
         distance = time - self._level
-        if len(self._ordinary) < REFRESH or abs(distance) <= self._margin:
+        if len(self._ordinary) < FIRST or abs(distance) <= self._margin:
             return 0
         return 1 if distance > 0 else -1
 
     def _take(self, time: float) -> None:
         self._ordinary.append(time)
         self._fresh += 1
-        if self._fresh < REFRESH:
+        if self._fresh < REFRESH < len(self._ordinary) // 2:
             return
         self._fresh = 0
         level = self._level = _middle(self._ordinary)
