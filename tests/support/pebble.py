@@ -43,10 +43,13 @@ class Pebble:
 
 
 @contextmanager
-def running_pebble(folder: Path, *, accounts: Mapping[str, str] | None = None) -> Iterator[Pebble]:
+def running_pebble(
+    folder: Path, *, accounts: Mapping[str, str] | None = None, refused_nonces: int = 5
+) -> Iterator[Pebble]:
     """Run Pebble.
 
     Args:
+        refused_nonces: percentage of good nonces that it refuses.
         accounts: HMAC keys (base64url) by key id, one of which a new account has to show.
     """
     program, names = require_program("pebble"), require_program("pebble-challtestsrv")
@@ -67,8 +70,8 @@ def running_pebble(folder: Path, *, accounts: Mapping[str, str] | None = None) -
     config.write_text(json.dumps({"pebble": options}))
     resolver = [names, "-dns01", f"127.0.0.1:{dns}", "-management", f"127.0.0.1:{dns_management}"]
     resolver += ["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""]
-    command = [program, "-config", str(config), "-dnsserver", f"127.0.0.1:{dns}"]
-    more = {"PEBBLE_VA_NOSLEEP": "1"}
+    command = [program, "-strict", "-config", str(config), "-dnsserver", f"127.0.0.1:{dns}"]
+    more = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": str(refused_nonces)}
     with (
         running_server(resolver, dns_management),
         running_server(command, acme, more),

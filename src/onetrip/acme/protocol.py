@@ -26,7 +26,7 @@ FIRST_POLL, LAST_POLL = 0.25, 5.0
 """Time between two looks at an order, s: the first one, doubled up to the last one."""
 
 MAX_POLL = 30.0
-"""Most of the authority's own wish for that, s."""
+"""Most of the authority's own wish for a longer one, s."""
 
 LEAST_ASK, MOST_ASK = 60.0, 86400.0
 """Time between two questions when to renew, s (RFC 9773 section 4.3)."""
@@ -156,7 +156,7 @@ class AcmeAuthority:
     ) -> float:
         """Wait before another look; return how long the wait after it is."""
         wanted = self._session.seconds(reply) if reply is not None else None
-        wait = pause if wanted is None else min(max(wanted, FIRST_POLL), MAX_POLL)
+        wait = pause if wanted is None else min(max(wanted, pause), MAX_POLL)
         if wait >= deadline.remaining(self._clock):
             raise AcmeError(f"{late} within {ORDER_TIMEOUT:g} s", reason="timeout")
         await self._clock.sleep(wait)

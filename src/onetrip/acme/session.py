@@ -33,6 +33,10 @@ from onetrip.timing import Clock
 CALL_TIMEOUT = 20
 """Longest wait for bytes of a reply, s."""
 
+MAX_NONCES = 5
+"""Times an exchange is repeated whose nonce was refused (RFC 8555 section 6.5), besides the one
+time of the library: nothing has been done then. Many servers share nonces badly."""
+
 MAX_REPLY_SIZE = 256 * 1024
 """Bytes of a reply; the largest is a certificate chain."""
 
@@ -108,11 +112,15 @@ class AccountSession:
             AcmeError: it failed.
         """
         async with self._lock:
-            self._retry_after = None
-            try:
-                return await in_thread(work)
-            except _FAILURES as error:
-                raise explain(error, is_global, self._retry_after) from error
+            for left in reversed(range(MAX_NONCES)):
+                self._retry_after = None
+                try:
+                    return await in_thread(work)
+                except _FAILURES as error:
+                    is_stale = isinstance(error, messages.Error) and error.code == "badNonce"
+                    if not (is_stale and left):
+                        raise explain(error, is_global, self._retry_after) from error
+        raise AssertionError("unreachable: the last failure is raised")
 
     def seconds(self, response: requests.Response) -> float | None:
         """Return a reply's Retry-After in s (RFC 9110 section 10.2.3), or None."""

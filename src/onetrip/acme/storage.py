@@ -22,6 +22,9 @@ from onetrip.errors import AcmeError
 MAX_FILE_SIZE = 256 * 1024
 """Bytes of a key with its chain; a long chain has 10 kB."""
 
+MAX_WRITE_TIME = 60.0
+"""A half-written file that is older than this was left by a crash, s."""
+
 _ACCOUNT = "account.key"
 _PARTIAL = ".partial-"
 
@@ -41,8 +44,12 @@ class Storage:
         digest = hashlib.sha256(directory.encode()).hexdigest()[:12]
         self.folder = parent / f"{host.replace(':', '_')}-{digest}"
 
-    def open(self) -> None:
+    def open(self, now: float) -> None:
         """Make the folder, and remove what a crash left half-written.
+
+        Args:
+            now: Unix time, s. What is being written just now may belong to another process: that
+                of a node which this one is about to relieve.
 
         Raises:
             AcmeError: it cannot be used.
@@ -50,7 +57,8 @@ class Storage:
         with self._translated("cannot be made"):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for file in self.folder.glob(f"{_PARTIAL}*"):
-                file.unlink()
+                if file.stat().st_mtime < now - MAX_WRITE_TIME:
+                    file.unlink(missing_ok=True)
 
     def path(self, domain: str) -> Path:
         """Return where a domain's key and certificate are."""

@@ -162,7 +162,7 @@ class Certificates:
         settings = self._settings
         assert settings.data_dir is not None, "checked with the configuration"
         storage = Storage(settings.data_dir / settings.region / FOLDER, acme.directory)
-        storage.open()
+        storage.open(self._clock.wall())
         return (self._build_renewer if self._is_ours(acme) else self._build_follower)(acme, storage)
 
     def _build_renewer(self, acme: AcmeSettings, storage: Storage) -> Source:

@@ -18,7 +18,7 @@ def ordering(server, **more):
 @pytest.mark.needs_server("pebble")
 @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
 async def test_certificate_is_issued_and_served(tmp_path, challenge):
-    with running_pebble(tmp_path) as server:
+    with running_pebble(tmp_path, refused_nonces=30) as server:
         acme = ordering(server, challenge=challenge, email="ops@shop.test")
         ports = {"http_port": server.http_port, "tls_port": server.tls_port}
         async with acme_node(tmp_path, acme, **ports) as rig:

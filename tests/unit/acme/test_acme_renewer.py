@@ -19,6 +19,7 @@ from onetrip.observe.metrics import Metrics
 from onetrip.tasks import Tasks
 from support.clock import VirtualClock
 
+NOW = 1_750_000_000.0
 DAY = 86400.0
 HOUR = 3600.0
 
@@ -64,7 +65,7 @@ class World:
         self.clock = VirtualClock()
         self.authority = FakeAuthority(self.clock)
         self.storage = Storage(folder, "https://ca.test/dir")
-        self.storage.open()
+        self.storage.open(NOW)
         self.metrics = Metrics()
         self.told = []
         self.changes = 0

@@ -24,6 +24,7 @@ from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from support.clock import VirtualClock
 
+NOW = 1_750_000_000.0
 CHALLENGE = Challenge("a.test", "http-01", "token", "token.thumbprint")
 
 
@@ -63,8 +64,8 @@ class World:
         self.own, self.theirs = FakeAnswers(), FakeAnswers()
         self.storage = Storage(folder / "den", "https://ca.test/")
         self.copy = Storage(folder / "bom", "https://ca.test/")
-        self.storage.open()
-        self.copy.open()
+        self.storage.open(NOW)
+        self.copy.open(NOW)
         self.sharing = Sharing(self.own, self.storage, lambda: self.live, self.clock)
         self.served = {}
         self.sharing.served = lambda: self.served

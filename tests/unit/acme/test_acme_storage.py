@@ -11,11 +11,13 @@ from onetrip.acme import storage as module
 from onetrip.acme.storage import MAX_FILE_SIZE, Storage
 from onetrip.errors import AcmeError, ConfigError
 
+NOW = 1_750_000_000.0
+
 
 @pytest.fixture
 def kept(tmp_path):
     found = Storage(tmp_path / "acme", "https://ca.test:8443/dir")
-    found.open()
+    found.open(NOW)
     return found
 
 
@@ -66,7 +68,11 @@ def test_crash_at_any_step_leaves_the_old_pair(kept, step, monkeypatch):
             kept.save("a.test", b"new", check)
     assert kept.load("a.test") == b"old"
     assert len(names(kept)) == 2
-    kept.open()
+    [partial] = kept.folder.glob(".partial-*")
+    os.utime(partial, (NOW, NOW))
+    kept.open(NOW + 30)
+    assert len(names(kept)) == 2  # another process may be writing it
+    kept.open(NOW + 61)
     assert names(kept) == ["a.test.pem"]
 
 
@@ -92,7 +98,7 @@ def test_each_directory_has_a_folder_of_its_own(tmp_path):
 def test_folder_that_cannot_be_made_is_told_by_name(tmp_path):
     (tmp_path / "acme").write_text("a file")
     with pytest.raises(AcmeError, match=r"acme/ca.test-\w+ cannot be made: Not a directory"):
-        Storage(tmp_path / "acme", "https://ca.test/dir").open()
+        Storage(tmp_path / "acme", "https://ca.test/dir").open(NOW)
 
 
 def test_file_is_read_up_to_a_limit(kept):
