@@ -68,6 +68,7 @@ def test_reading_commands_print_tables(api: str) -> None:
     assert "shop.example" in ok("project", "show", "shop", ONETRIP_API=api)
     assert "control" in ok("latencies", "shop", ONETRIP_API=api)
     assert "place.moved" in ok("events", "--limit", "5", ONETRIP_API=api)
+    assert "shop.test +1  valid" in ok("certificates", ONETRIP_API=api)
 
 
 def test_explain_prints_terms_and_saving(api: str) -> None:
@@ -96,6 +97,7 @@ def test_whatif_tells_what_the_toggle_would_do(api: str) -> None:
         ("whatif shop", "totals"),
         ("latencies", "latencies"),
         ("events", "events"),
+        ("certificates", "certificates"),
     ],
 )
 def test_json_is_the_reply_itself(api: str, command: str, key: str) -> None:

@@ -35,7 +35,7 @@ CHECK_INTERVAL = 10.0
 """Time between two looks at what has to be ordered, s."""
 
 FOLLOW_INTERVAL = 1.0
-"""Time between two questions to the node that orders, s; an order waits for two of them."""
+"""Most time between two questions to the node that orders, s; an order waits for two of them."""
 
 GRACE = 10.0
 """Time after the start in which a peer that was not heard yet counts as alive, s."""
@@ -123,7 +123,8 @@ class Certificates:
         """Order what is missing, and renew from now on."""
         if self._source is not None:
             is_ours = self._is_ours(self._settings.acme)
-            interval = CHECK_INTERVAL if is_ours else FOLLOW_INTERVAL
+            follow = min(FOLLOW_INTERVAL, self._settings.sync_interval)
+            interval = CHECK_INTERVAL if is_ours else follow
             self._tasks.every(interval, self._source.check, "acme", self._clock, self._rng)
 
     async def apply(self, settings: Settings) -> list[str]:

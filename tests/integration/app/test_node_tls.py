@@ -231,6 +231,17 @@ class TestExpiryWatch:
         await watch.check()
         assert told == [("a.pem", "13.0 days left")]
 
+    async def test_ordered_certificate_has_a_notice_of_its_own(self):
+        clock, told = VirtualClock(), []
+        watch = ExpiryWatch(Metrics(), clock, lambda file, detail: told.append((file, detail)))
+        end = clock.wall() + 3 * DAY
+        watch.watch([Certificate("a.pem", Names(["a"]), end, notice=DAY)])
+        await watch.check()
+        assert told == []
+        clock.step(2.5 * DAY)
+        await watch.check()
+        assert told == [("a.pem", "0.5 days left")]
+
     def test_metric_of_a_certificate_no_longer_used_is_dropped(self):
         metrics, clock = Metrics(), VirtualClock()
         watch = ExpiryWatch(metrics, clock, lambda file, detail: None)
