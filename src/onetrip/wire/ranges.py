@@ -59,9 +59,9 @@ def part_starts(spans: list[Span], size: int, media_type: bytes, boundary: bytes
 
     The last one is the end of the body, so there is one more than spans.
     """
+    kind = b"Content-Type: %b\r\n" % media_type if media_type else b""
     starts = [
-        b"\r\n--%b\r\nContent-Type: %b\r\nContent-Range: %b\r\n\r\n"
-        % (boundary, media_type, content_range(span, size))
+        b"\r\n--%b\r\n%bContent-Range: %b\r\n\r\n" % (boundary, kind, content_range(span, size))
         for span in spans
     ]
     return [*starts, b"\r\n--%b--\r\n" % boundary]
