@@ -11,6 +11,7 @@ import pytest
 
 from onetrip.errors import ApiError
 from onetrip.model.catalog import Mode
+from onetrip.model.edge import Purge
 from onetrip.model.status import PolicyChange
 from support.admin_server import admin_server
 from support.fake_view import FakeView
@@ -234,6 +235,48 @@ async def test_unexpected_failure_tells_nothing_of_itself(
     async with api.get("/v1/events") as reply:
         assert reply.status == 500
         assert "secret-detail" not in await reply.text()
+
+
+@pytest.mark.parametrize(
+    ("body", "order"),
+    [
+        (b"", Purge("shop")),
+        (b"{}", Purge("shop")),
+        (
+            b'{"url": "https://Shop.test/a?b"}',
+            Purge("shop", b"https", b"shop.test", b"/a?b"),
+        ),
+        (
+            b'{"prefix": "http://shop.test:81"}',
+            Purge("shop", b"http", b"shop.test:81", b"/", is_prefix=True),
+        ),
+    ],
+)
+async def test_purge_names_what_is_forgotten(
+    view: FakeView, api: aiohttp.ClientSession, body: bytes, order: Purge
+) -> None:
+    async with api.post("/v1/projects/shop/purge", data=body, headers=JSON) as reply:
+        assert (reply.status, await reply.json()) == (200, {"region": "den", "purged": 3})
+    assert view.purges == [order]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("nope", b"{}", 404),
+        ("shop", b'{"url": "shop.test/a"}', 400),
+        ("shop", b'{"url": "https://shop.test/a b"}', 400),
+        ("shop", b'{"url": "https://u@/"}{', 400),
+        ("shop", b'{"url": "https://a.test/", "prefix": "https://a.test/"}', 400),
+        ("shop", b'{"path": "/a"}', 400),
+    ],
+)
+async def test_purge_of_what_is_no_url_is_refused(
+    view: FakeView, api: aiohttp.ClientSession, path: str, body: bytes, status: int
+) -> None:
+    async with api.post(f"/v1/projects/{path}/purge", data=body, headers=JSON) as reply:
+        assert reply.status == status
+    assert not view.purges
 
 
 async def test_drain_is_told_and_listed(api: aiohttp.ClientSession) -> None:

@@ -18,6 +18,7 @@ from onetrip.cli.client import Client, UnreachableError
 from onetrip.control.schemas import StatusBody
 from onetrip.errors import ApiError, ConfigError, Kind
 from onetrip.model.catalog import Mode
+from onetrip.model.edge import Purge
 from onetrip.model.status import PolicyChange
 from support.admin_server import admin_thread
 from support.fake_view import FakeView
@@ -122,6 +123,12 @@ def test_drain_is_ordered_and_ended(view: FakeView, api: str) -> None:
     assert "this node, draining" in ok("regions", ONETRIP_API=api)
     assert ok("drain", "--off", ONETRIP_API=api) == "den takes requests\n"
     assert not view.draining
+
+
+def test_purge_is_ordered(view: FakeView, api: str) -> None:
+    found = ok("project", "purge", "shop", "--url", "https://shop.test/a", ONETRIP_API=api)
+    assert found == "3 responses forgotten in den\n"
+    assert view.purges == [Purge("shop", b"https", b"shop.test", b"/a")]
 
 
 def test_refusals_are_one_line_and_exit_1(api: str) -> None:

@@ -24,6 +24,7 @@ from onetrip.model.catalog import (
     Policy,
     Project,
 )
+from onetrip.model.edge import Purge
 from onetrip.model.measure import (
     Arm,
     EstimateState,
@@ -142,6 +143,7 @@ class FakeView:
             version=3,
         )
         self._events = _first_events(self.toggled_at)
+        self.purges: list[Purge] = []
         self.flips: list[FlipReport] = []
         self._draining: frozenset[RegionId] = frozenset()
 
@@ -171,6 +173,11 @@ class FakeView:
     async def set_draining(self, is_draining: bool) -> None:
         """Remember the drain of the own region."""
         self._draining = frozenset([self.region] if is_draining else [])
+
+    async def purge(self, order: Purge) -> int:
+        """Remember the order."""
+        self.purges.append(order)
+        return 3
 
     def take_flips(self, report: FlipReport) -> None:
         """Remember a relay's report."""

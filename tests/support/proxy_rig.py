@@ -23,14 +23,13 @@ from onetrip.model.catalog import (
     Project,
     RouteRule,
 )
-from onetrip.model.edge import Assets
+from onetrip.model.edge import Assets, CachePolicy
 from onetrip.model.measure import Observation, Target
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.net.dial import Dial, TcpDialer
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.ejection import Verdict
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import MonotonicClock
@@ -48,6 +47,7 @@ def make_catalog(
     rules: tuple[RouteRule, ...] = (),
     capacity: int | None = None,
     assets: Assets | None = None,
+    cache: CachePolicy | None = None,
 ) -> Catalog:
     """Return a catalog with one project, `shop`, whose instances are given by region."""
     environment = Environment(
@@ -58,6 +58,7 @@ def make_catalog(
         rules,
         capacity=capacity,
         assets=assets,
+        cache=cache,
     )
     project = Project("shop", policy or Policy(), {"production": environment})
     return Catalog({"shop": project}, {}, 1)
@@ -86,7 +87,6 @@ class ProxyRig:
     Attributes:
         down: targets that are not ready.
         refusals: (address, reason, detail) of peers that it did not take for such.
-        verdicts: what it told about instances ejected and back.
         observations, lines: what it reported.
     """
 
@@ -106,7 +106,6 @@ class ProxyRig:
         self._contexts = contexts
         self.tls_port = self.forward_port = 0
         self.refusals: list[tuple[str, str, str]] = []
-        self.verdicts: list[Verdict] = []
         tcp = TcpDialer()
         tcp.peer_tls = contexts.client if contexts is not None else None
         self.down: set[Target] = set()
@@ -127,7 +126,6 @@ class ProxyRig:
             on_observation=self.observations.append,
             is_ready=lambda target: target not in self.down,
             on_peer_refused=lambda *refusal: self.refusals.append(refusal),
-            on_verdict=self.verdicts.append,
         )
         self.server.update(catalog, topology)
 

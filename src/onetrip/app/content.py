@@ -1,4 +1,4 @@
-"""What edges answer by themselves, as configured: the files of a deployment."""
+"""What edges answer by themselves, as configured: files of a deployment, responses they keep."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from onetrip.app.schema import AssetsEntry, File
+from onetrip.app.schema import AssetsEntry, CacheEntry, File
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Project
-from onetrip.model.edge import Assets, CacheControlRule
+from onetrip.model.edge import Assets, CacheControlRule, CachePolicy
 
 MAX_WILDCARDS = 8
 """Stars of one glob: the time of matching grows with their number."""
@@ -32,7 +32,11 @@ def with_content(
     """
     found = dict(projects)
     for name, entry in file.projects.items():
-        environments = dict(projects[name].environments)
+        cache = _cache(entry.cache, f"projects.{name}.cache")
+        environments = {
+            label: replace(environment, cache=cache)
+            for label, environment in projects[name].environments.items()
+        }
         for label, each in entry.environments.items():
             if each.assets is not None:
                 key = f"projects.{name}.environments.{label}.assets"
@@ -40,6 +44,16 @@ def with_content(
                 environments[label] = replace(environments[label], assets=assets)
         found[name] = replace(projects[name], environments=environments)
     return found
+
+
+def _cache(entry: CacheEntry, key: str) -> CachePolicy | None:
+    if entry.max_object > entry.max_size:
+        raise ConfigError(
+            f"{key}.max_object: {entry.max_object} bytes is above max_size of {entry.max_size}"
+        )
+    if not entry.enabled:
+        return None
+    return CachePolicy(entry.max_size, entry.max_object, entry.heuristic, entry.cookies, entry.wait)
 
 
 def _assets(entry: AssetsEntry, path_prefix: str, folder: Path, key: str) -> Assets:

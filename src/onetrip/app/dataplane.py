@@ -13,6 +13,7 @@ from typing import IO, Protocol
 from onetrip.app.config import Settings
 from onetrip.app.listeners import Listeners, binding
 from onetrip.model.catalog import Catalog
+from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, Target
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import Topology
@@ -26,7 +27,6 @@ from onetrip.net.tls import (
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
-from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
 
 
@@ -78,6 +78,9 @@ class DataPlane(Protocol):
     def answer_tls(self, name: str, pair: bytes | None) -> None:
         """Answer its handshakes for `name` with key and certificate, PEM; None ends that."""
 
+    async def purge(self, order: Purge) -> int:
+        """Forget kept responses; return how many there were."""
+
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """Stop accepting, and wait at most `timeout` s for what is in progress.
 
@@ -97,13 +100,11 @@ class Hooks:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
-        on_verdict: told about every instance that is ejected or returns.
     """
 
     on_observation: Callable[[Observation], None]
     is_ready: Callable[[Target], bool]
     on_peer_refused: OnRefused
-    on_verdict: OnVerdict
 
 
 class LocalPlane:
@@ -140,7 +141,6 @@ class LocalPlane:
             on_observation=hooks.on_observation,
             is_ready=hooks.is_ready,
             on_peer_refused=hooks.on_peer_refused,
-            on_verdict=hooks.on_verdict,
         )
 
     async def start(self, settings: Settings, listeners: Listeners) -> None:
@@ -188,6 +188,10 @@ class LocalPlane:
     def answer_tls(self, name: str, pair: bytes | None) -> None:
         """See `DataPlane`."""
         self.server.challenges.answer_tls(name, pair)
+
+    async def purge(self, order: Purge) -> int:
+        """See `DataPlane`."""
+        return self.server.purge(order)
 
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """See `DataPlane`."""

@@ -10,6 +10,7 @@ from onetrip.app.succession import Successor
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Policy
+from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
@@ -72,6 +73,7 @@ class LiveView:
         drain: Callable[[bool], Awaitable[None]],
         certificates: Callable[[], list[CertificateStatus]],
         upgrade: Callable[[], Awaitable[Successor]],
+        purge: Callable[[Purge], Awaitable[int]],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -85,6 +87,7 @@ class LiveView:
         self._drain = drain
         self._certificates = certificates
         self._upgrade = upgrade
+        self._purge = purge
         self._started_at = clock.wall()
 
     @property
@@ -176,6 +179,10 @@ class LiveView:
     async def reload(self) -> str:
         """See `NodeView`."""
         return await self._reload()
+
+    async def purge(self, order: Purge) -> int:
+        """See `NodeView`."""
+        return await self._purge(order)
 
     async def upgrade(self) -> tuple[int, str]:
         """See `NodeView`."""

@@ -18,7 +18,7 @@ import typer
 import onetrip
 from onetrip.cli import operate
 from onetrip.cli.client import DEFAULT_API, UnreachableError
-from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
+from onetrip.cli.options import Api, AsJson, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
 from onetrip.errors import ConfigError, OnetripError
 
@@ -36,7 +36,6 @@ app.add_typer(project, name="project")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
 RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
-ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
 
 
 class Switch(StrEnum):
@@ -247,6 +246,7 @@ def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson 
 
 for command in (relay, operate.drain, operate.reload, operate.upgrade):
     app.command()(command)
+project.command()(operate.purge)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that operate a running node: drain, reload, upgrade."""
+"""Commands that operate a running node: drain, reload, upgrade, purge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from onetrip.cli.client import DEFAULT_API, UPGRADE_TIMEOUT
-from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
+from onetrip.cli.options import Api, AsJson, ProjectName, TokenFile, make_client, show
 
 
 def drain(
@@ -30,6 +30,25 @@ def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson
 
     body = make_client(api, token_file).post(("reload",), ReloadBody)
     show(body, lambda found: found.detail, as_json)
+
+
+def purge(
+    name: ProjectName,
+    url: Annotated[str | None, typer.Option("--url", help="Only this URL.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Only URLs that begin like this.")
+    ] = None,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget responses that a node keeps of a project; nodes of other regions keep theirs."""
+    from onetrip.control.purging import PurgeBody
+
+    wanted = {"url": url, "prefix": prefix}
+    order = {key: value for key, value in wanted.items() if value is not None}
+    body = make_client(api, token_file).post(("projects", name, "purge"), PurgeBody, order)
+    show(body, lambda found: f"{found.purged} responses forgotten in {found.region}", as_json)
 
 
 def upgrade(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:

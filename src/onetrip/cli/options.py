@@ -18,6 +18,7 @@ Api = Annotated[str, typer.Option("--api", envvar="ONETRIP_API", help="Admin API
 TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="File with the token (else ONETRIP_TOKEN).")
 ]
+ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]
 
 

@@ -18,6 +18,7 @@ import onetrip
 from onetrip.control import certificates, convert, relays, requests, schemas
 from onetrip.control.problems import RefusedError
 from onetrip.control.processes import UpgradeBody
+from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
 from onetrip.errors import ApiError, Kind
@@ -63,6 +64,7 @@ class Handlers:
             web.get("/v1/certificates", self.certificates),
             web.get("/v1/relays", self.relays),
             web.post("/v1/flips", self.take_flips),
+            web.post("/v1/projects/{name}/purge", self.purge),
             web.post("/v1/drain", self.drain),
             web.post("/v1/reload", self.reload),
             web.post("/v1/upgrade", self.upgrade),
@@ -229,6 +231,12 @@ class Handlers:
         requests.query_of(request.query.items(), ())
         self._view.take_flips(relays.report_of(await _body(request), self._view.catalog))
         return web.Response(status=204)
+
+    async def purge(self, request: web.Request) -> web.Response:
+        """Forget kept responses of a project at this node."""
+        requests.query_of(request.query.items(), ())
+        order = purge_of(await _body(request), self._find(request).name)
+        return _reply(PurgeBody(self._view.region, await self._view.purge(order)))
 
     async def drain(self, request: web.Request) -> web.Response:
         """Drain the node's own region, or end its drain."""

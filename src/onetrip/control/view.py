@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from onetrip.model.catalog import Catalog, Policy
+from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
@@ -93,6 +94,9 @@ class NodeView(Protocol):
         Raises:
             ConfigError: it cannot be used; the old one keeps running.
         """
+
+    async def purge(self, order: Purge) -> int:
+        """Forget responses that this node keeps; return how many there were."""
 
     async def upgrade(self) -> tuple[int, str]:
         """Start a successor and hand over to it; return its process id and version.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from onetrip.model.edge import Assets
+from onetrip.model.edge import Assets, CachePolicy
 from onetrip.model.topology import Endpoint, RegionId
 
 
@@ -132,7 +132,6 @@ class Environment:
         bindings: binding name to backend name.
         deployment: label of the deployment that runs now, "" when not told.
         health_path: path that probes of its instances request.
-        needs_healthy_answer: only a 2xx answer to it counts; else anything below 500.
     """
 
     id: EnvironmentId
@@ -142,18 +141,19 @@ class Environment:
     rules: tuple[RouteRule, ...] = ()
     deployment: str = ""
     health_path: str = "/"
-    needs_healthy_answer: bool = False
     path_prefix: str = "/"
     """Requests below this path belong to the environment; lets projects share a host."""
     capacity: int | None = None
     """Requests that one instance runs at once before others spill over; None: no limit."""
     assets: Assets | None = None
     """Files that every edge serves itself."""
+    cache: CachePolicy | None = None
+    """How responses are kept at the edge; None keeps none. The same for the whole project."""
 
     @property
     def asks_edge(self) -> bool:
         """Tell whether an edge may answer some of its requests without an instance."""
-        return self.assets is not None
+        return self.assets is not None or self.cache is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,3 +53,48 @@ class Assets:
     not_found: str = ""
     is_spa: bool = False
     rules: tuple[CacheControlRule, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How responses of one project are kept.
+
+    Attributes:
+        max_size: of all of them at one node, bytes.
+        max_object: largest body kept, bytes.
+        heuristic: share of the time since Last-Modified that counts as fresh when the response
+            tells nothing; 0 keeps only what tells.
+        keeps_cookies: responses with Set-Cookie may be kept.
+        wait: longest wait for another request's response to the same question, s.
+    """
+
+    max_size: int = 64 * 1024 * 1024
+    max_object: int = 1024 * 1024
+    heuristic: float = 0.0
+    keeps_cookies: bool = False
+    wait: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Which kept responses of a project to forget.
+
+    Attributes:
+        scheme, authority: of their URLs; b"" for any.
+        target: path and query, b"" for any.
+        is_prefix: `target` is only what they begin with.
+    """
+
+    project: str
+    scheme: bytes = b""
+    authority: bytes = b""
+    target: bytes = b""
+    is_prefix: bool = False
+
+    def covers(self, scheme: bytes, authority: bytes, target: bytes) -> bool:
+        """Tell whether a response is meant."""
+        if self.scheme not in (b"", scheme) or self.authority not in (b"", authority):
+            return False
+        if self.is_prefix or not self.target:
+            return target.startswith(self.target)
+        return target == self.target

@@ -52,21 +52,6 @@ class Metrics:
         self.retries = Counter(
             "onetrip_proxy_retries_total", "Attempts repeated after a connect failure.", registry=r
         )
-        self.ejections = Counter(
-            "onetrip_proxy_ejections_total",
-            "Instances that take no requests for a while, by what they did.",
-            ["reason"],
-            registry=r,
-        )
-        self.ejections_kept = Counter(
-            "onetrip_proxy_ejections_kept_total",
-            "Ejections left out because too few instances would have stayed.",
-            ["reason"],
-            registry=r,
-        )
-        self.ejected = Gauge(
-            "onetrip_proxy_ejected_instances", "Instances ejected now.", registry=r
-        )
         self.body = Counter(
             "onetrip_proxy_body_bytes_total",
             "Body bytes relayed, by receiving side.",
@@ -80,6 +65,23 @@ class Metrics:
             "onetrip_proxy_assets_total",
             "Requests answered with files at the edge, by outcome.",
             ["outcome"],
+            registry=r,
+        )
+        self.cache_requests = Counter(
+            "onetrip_proxy_cache_requests_total",
+            "Requests of projects that keep responses, by what the cache did.",
+            ["outcome"],
+            registry=r,
+        )
+        self.cache_size = Gauge(
+            "onetrip_proxy_cache_size_bytes", "Size of kept responses.", ["project"], registry=r
+        )
+        self.cache_objects = Gauge(
+            "onetrip_proxy_cache_objects", "Number of kept responses.", ["project"], registry=r
+        )
+        self.cache_evictions = Counter(
+            "onetrip_proxy_cache_evictions_total",
+            "Kept responses that had to go for others.",
             registry=r,
         )
         self.access_log_dropped = Gauge(

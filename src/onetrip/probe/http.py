@@ -46,8 +46,7 @@ class HttpProbe:
             except BaseException:
                 self.close()
                 raise
-        limit = 300 if self._spec.needs_success else 500
-        if self._spec.is_health_check and head.status >= limit:
+        if self._spec.is_health_check and head.status >= 500:
             raise ProbeError(
                 f"probe of {self._spec.target}: answered {head.status}", kind=Kind.UNHEALTHY
             )

@@ -90,7 +90,7 @@ def file_reply(
     reply = (
         _whole(asset, file.size, status)
         if spans is None
-        else _ranges(spans, file.size, asset.media_type, boundary)
+        else range_reply(spans, file.size, asset.media_type, boundary)
     )
     return Reply(reply.status, block + reply.block, coding, () if is_head else reply.body)
 
@@ -111,6 +111,30 @@ def folder_reply(target: bytes, now: float) -> Reply:
     return Reply(301, block % (format_date(now), path, mark, query))
 
 
+def range_reply(spans: list[Span], size: int, media_type: bytes, boundary: bytes) -> Reply:
+    """Return the reply for ranges of a body; none of them is within it when there are none.
+
+    Args:
+        media_type: of the whole; may be empty.
+        boundary: for several ranges; must not occur in the body.
+    """
+    if not spans:
+        return Reply(416, b"Content-Range: bytes */%d\r\nContent-Length: 0\r\n" % size)
+    if len(spans) == 1:
+        span = spans[0]
+        block = b"Content-Type: %b\r\n" % media_type if media_type else b""
+        block += b"Content-Range: %b\r\nContent-Length: %d\r\n" % (
+            content_range(span, size),
+            span[1] - span[0],
+        )
+        return Reply(206, block, body=(span,))
+    *starts, end = part_starts(spans, size, media_type, boundary)
+    body = [piece for pair in zip(starts, spans, strict=True) for piece in pair]
+    length = sum(map(len, starts)) + len(end) + sum(stop - start for start, stop in spans)
+    block = b"Content-Type: multipart/byteranges; boundary=%b\r\nContent-Length: %d\r\n"
+    return Reply(206, block % (boundary, length), body=(*body, end))
+
+
 def _common(asset: Asset, current: Validators, now: float, varies: bytes) -> bytes:
     """Return what a 304 has as well (RFC 9110 section 15.4.5)."""
     vary = [b"Accept-Encoding"] if len(asset.files) > 1 else []
@@ -127,20 +151,3 @@ def _common(asset: Asset, current: Validators, now: float, varies: bytes) -> byt
 def _whole(asset: Asset, size: int, status: int) -> Reply:
     block = b"Content-Type: %b\r\nContent-Length: %d\r\n" % (asset.media_type, size)
     return Reply(status, block, body=((0, size),) if size else ())
-
-
-def _ranges(spans: list[Span], size: int, media_type: bytes, boundary: bytes) -> Reply:
-    if not spans:
-        return Reply(416, b"Content-Range: bytes */%d\r\nContent-Length: 0\r\n" % size)
-    if len(spans) == 1:
-        span = spans[0]
-        block = b"Content-Type: %b\r\nContent-Range: %b\r\nContent-Length: %d\r\n"
-        size_of_part = span[1] - span[0]
-        return Reply(
-            206, block % (media_type, content_range(span, size), size_of_part), body=(span,)
-        )
-    *starts, end = part_starts(spans, size, media_type, boundary)
-    body = [piece for pair in zip(starts, spans, strict=True) for piece in pair]
-    length = sum(map(len, starts)) + len(end) + sum(stop - start for start, stop in spans)
-    block = b"Content-Type: multipart/byteranges; boundary=%b\r\nContent-Length: %d\r\n"
-    return Reply(206, block % (boundary, length), body=(*body, end))

@@ -21,19 +21,16 @@ from onetrip.proxy.asset_reply import (
     method_reply,
 )
 from onetrip.proxy.asset_store import Asset, AssetStore
-from onetrip.proxy.channel import JOIN_SIZE
-from onetrip.proxy.file_sender import FileSender
+from onetrip.proxy.file_sender import FileSender, send_all
 
 if TYPE_CHECKING:
     from onetrip.model.catalog import EnvironmentId
     from onetrip.model.edge import Assets
     from onetrip.observe.metrics import Metrics
-    from onetrip.proxy.downstream import ClientChannel
-    from onetrip.proxy.edge import Begin
     from onetrip.proxy.ledger import Record
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
-    from onetrip.wire.http1_head import RequestHead
+    from onetrip.proxy.visit import Visit
 
 THREADS = 4
 """Threads that may wait for the disk at once; they start when they are needed."""
@@ -77,53 +74,49 @@ class AssetServer:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(
-        self, down: ClientChannel, head: RequestHead, match: Match, record: Record, begin: Begin
-    ) -> bool:
+    async def answer(self, visit: Visit) -> bool:
         """Answer with a file, if there is one for the request; True then.
 
         Raises:
             OnetripError: the response was begun and cannot be finished.
         """
-        store = self._stores.get(match.environment.id)
-        path = asset_path(head.target, store.assets.prefix) if store is not None else None
+        store = self._stores.get(visit.match.environment.id)
+        path = asset_path(visit.head.target, store.assets.prefix) if store is not None else None
         if store is None or path is None:
             return False
         # A large file may be replaced after it was looked up: then once more.
         for is_fresh in (False, True):
-            reply, asset = await self._decide(store, path, head, match, is_fresh=is_fresh)
+            reply, asset = await self._decide(store, path, visit, is_fresh=is_fresh)
             if reply is None:
                 return False
             file = asset.files[reply.coding] if asset is not None and reply.body else None
             if asset is None or file is None or file.content is not None:
-                self._note(record, reply)
-                start = begin(reply.status, reply.block)
-                _write(down, start, reply, b"" if file is None else file.content or b"", record)
+                content = b"" if file is None else file.content or b""
+                await self._send_content(visit, reply, content)
                 return True
             fd = await store.open(asset, reply.coding)
             if fd is not None:
                 try:
-                    self._note(record, reply)
-                    await self._send(down, begin(reply.status, reply.block), reply, fd, record)
+                    await self._send_file(visit, reply, fd)
                 finally:
                     os.close(fd)
                 return True
         return False
 
     async def _decide(
-        self, store: AssetStore, path: AssetPath, head: RequestHead, match: Match, *, is_fresh: bool
+        self, store: AssetStore, path: AssetPath, visit: Visit, *, is_fresh: bool
     ) -> tuple[Reply | None, Asset | None]:
         """Return what to answer and the asset it is of; no reply: the instance answers."""
-        services, is_read = self._services, head.method in _READS
+        services, head = self._services, visit.head
         fields = asked_fields(head.meta.fields)
         found = await store.find(path, is_fresh=is_fresh)
         status, varies, now = 200, b"", services.clock.wall()
-        if not is_read:
+        if head.method not in _READS:
             # Forms are often sent to the address of an index: that is for the application.
             is_file = isinstance(found, Asset) and not path.is_folder and path.parts
             return (method_reply(now) if is_file else None), None
         if found is None:
-            found, status, varies = await _stand_in(store, fields, match)
+            found, status, varies = await _stand_in(store, fields, visit.match)
         if found is None:
             return None, None
         if not isinstance(found, Asset):
@@ -139,12 +132,19 @@ class AssetServer:
         )
         return reply, found
 
-    async def _send(
-        self, down: ClientChannel, start: bytes, reply: Reply, fd: int, record: Record
-    ) -> None:
-        services = self._services
+    async def _send_content(self, visit: Visit, reply: Reply, content: bytes) -> None:
+        services, record = self._services, visit.record
+        self._note(record, reply)
+        start = visit.begin(reply.status, reply.block)
+        body = [p if isinstance(p, bytes) else content[p[0] : p[1]] for p in reply.body]
+        await send_all(visit.down, [start, *body], services.clock, services.settings)
+        record.bytes_out = sum(map(len, body))
+
+    async def _send_file(self, visit: Visit, reply: Reply, fd: int) -> None:
+        services, down, record = self._services, visit.down, visit.record
+        self._note(record, reply)
         sender = FileSender(down, fd, self._pool, services.clock, services.settings)
-        down.write(start)
+        down.write(visit.begin(reply.status, reply.block))
         try:
             for piece in reply.body:
                 if isinstance(piece, bytes):
@@ -185,14 +185,3 @@ async def _stand_in(
     place = plain_path("/" + assets.not_found) if assets.not_found else None
     found = await store.find(place) if place is not None else None
     return (found, 404, b"") if isinstance(found, Asset) else (None, 0, b"")
-
-
-def _write(down: ClientChannel, start: bytes, reply: Reply, content: bytes, record: Record) -> None:
-    body = [p if isinstance(p, bytes) else content[p[0] : p[1]] for p in reply.body]
-    record.bytes_out = sum(map(len, body))
-    if record.bytes_out <= JOIN_SIZE:
-        down.write(start + b"".join(body))
-        return
-    down.write(start)
-    for piece in body:
-        down.write(piece)

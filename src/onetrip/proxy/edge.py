@@ -1,49 +1,69 @@
 """What an edge answers without an instance: the phase between routing and forwarding.
 
-Loaded only where an environment wants it. It reads no placement and tells none of what it answers
-to the learning of service times: nothing here has touched a database.
+Loaded only where an environment wants it. It reads no placement, and what it answers by itself
+tells nothing to the learning of service times: no database was touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-from onetrip.proxy.asset_server import AssetServer
 
 if TYPE_CHECKING:
     from onetrip.model.catalog import Catalog
     from onetrip.observe.metrics import Metrics
-    from onetrip.proxy.downstream import ClientChannel
-    from onetrip.proxy.ledger import Record
-    from onetrip.proxy.router import Match
+    from onetrip.proxy.asset_server import AssetServer
+    from onetrip.proxy.cache_server import CacheServer
     from onetrip.proxy.services import Services
-    from onetrip.wire.http1_head import RequestHead
-
-Begin = Callable[[int, bytes], bytes]
-"""Makes a response head of a status and field lines, and notes that the response has begun."""
+    from onetrip.proxy.visit import Visit
 
 
 class Edge:
-    """Answers for the environments of one node."""
+    """Answers for the environments of one node.
+
+    Attributes:
+        cache: None while no project keeps responses.
+    """
 
     def __init__(self, services: Services, metrics: Metrics) -> None:
-        self._assets = AssetServer(services, metrics)
+        self._services = services
+        self._metrics = metrics
+        self._assets: AssetServer | None = None
+        self.cache: CacheServer | None = None
 
     def update(self, catalog: Catalog) -> None:
-        """Follow another catalog; what is known of unchanged folders is kept."""
-        self._assets.update({e.id: e.assets for e in catalog.environments() if e.assets})
+        """Follow another catalog; what is known of unchanged environments is kept."""
+        assets = {e.id: e.assets for e in catalog.environments() if e.assets is not None}
+        caches = {e.id.project: e.cache for e in catalog.environments() if e.cache is not None}
+        if assets and self._assets is None:
+            from onetrip.proxy.asset_server import AssetServer
 
-    def close(self) -> None:
-        """End its threads."""
-        self._assets.close()
+            self._assets = AssetServer(self._services, self._metrics)
+        if caches and self.cache is None:
+            from onetrip.proxy.cache_server import CacheServer
 
-    async def answer(
-        self, down: ClientChannel, head: RequestHead, match: Match, record: Record, begin: Begin
-    ) -> bool:
-        """Answer a request without an instance; False when one has to.
+            self.cache = CacheServer(self._services, self._metrics)
+        if self._assets is not None:
+            self._assets.update(assets)
+        if self.cache is not None:
+            self.cache.update(caches)
+
+    async def close(self) -> None:
+        """End its threads and tasks."""
+        if self._assets is not None:
+            self._assets.close()
+        if self.cache is not None:
+            await self.cache.close()
+
+    async def answer(self, visit: Visit) -> bool:
+        """Answer a request; False when it has to be forwarded as usual.
 
         Raises:
-            OnetripError: the response was begun and cannot be finished.
+            OnetripError: it cannot be answered, or the response was begun and not finished.
         """
-        return await self._assets.answer(down, head, match, record, begin)
+        environment = visit.match.environment
+        if environment.assets is not None and self._assets is not None:
+            if await self._assets.answer(visit):
+                return True
+        if environment.cache is not None and self.cache is not None:
+            return await self.cache.answer(visit)
+        return False

@@ -15,15 +15,13 @@ from onetrip.errors import (
     DownstreamError,
     Kind,
     OnetripError,
-    ProtocolError,
     UpstreamError,
 )
 from onetrip.proxy.admission import check_peer, find_hop, prepare_fields
 from onetrip.proxy.channel import JOIN_SIZE
 from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.headers import (
-    MAX_HOPS,
-    check_length,
+    check_limits,
     https_url,
     is_https,
     response_block,
@@ -31,9 +29,10 @@ from onetrip.proxy.headers import (
 )
 from onetrip.proxy.hop import REFUSED_HEADER, Hop
 from onetrip.proxy.ledger import Record
-from onetrip.proxy.relay import Pump, join
+from onetrip.proxy.relay import Pump, carry, join
 from onetrip.proxy.replies import error_reply, own_failure, reason_of, redirect_reply, status_of
 from onetrip.proxy.retry import is_refusal
+from onetrip.proxy.visit import Visit
 from onetrip.wire.http1_body import is_bodiless, response_decoder
 from onetrip.wire.trace_context import new_trace_id
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
     from onetrip.proxy.upstream import Upstream
+    from onetrip.proxy.visit import MakePump, Tee
     from onetrip.wire.http1_head import RequestHead, ResponseHead
 
 
@@ -66,6 +66,7 @@ class Exchange:
         "_hop",
         "_is_answered",
         "_is_last",
+        "_notes",
         "_response",
         "_services",
         "keeps",
@@ -83,6 +84,7 @@ class Exchange:
         self._response: ResponseHead | None = None
         self._asks_edge = False  # the edge may answer by itself, and has not been asked
         self._is_answered = False  # bytes of the final response have been written
+        self._notes = b""  # further field lines of the response
         self._hop: Hop | None = None
         self._dispatch: Dispatch | None = None
         self.record = Record(services.clock.now(), downstream.client.address)
@@ -162,11 +164,7 @@ class Exchange:
         record.edge = services.region if self._hop is None else self._hop.edge
         record.from_peer = prepared.from_peer
         self._dispatch = Dispatch(self._down, head, prepared, self._hop, record, services)
-        if prepared.hops >= MAX_HOPS:
-            raise DownstreamError(
-                f"request passed {prepared.hops} nodes, limit is {MAX_HOPS}", kind=Kind.LOOP
-            )
-        check_length(head, services.settings.body_limit)
+        check_limits(head, prepared.hops, services.settings.body_limit)
         return self._dispatch
 
     def _match(self) -> Match:
@@ -205,11 +203,13 @@ class Exchange:
 
     async def _answer_here(self, dispatch: Dispatch) -> bool:
         """Let the edge answer without an instance, if it can; True then."""
-        edge, match = self._services.edge, self.record.match
+        edge, match, begin = self._services.edge, self.record.match, self._begin_here
         assert match is not None
         # What a peer forwards, its edge has looked at already.
         if edge is not None and self._hop is None and not dispatch.prepared.upgrades:
-            if await edge.answer(self._down, self._head, match, self.record, self._begin_here):
+            relay, record = self._relay_kept, self.record
+            visit = Visit(self._down, self._head, match, record, dispatch, begin, relay)
+            if await edge.answer(visit):
                 return True
         self._asks_edge = False
         dispatch.begin(match)
@@ -218,34 +218,31 @@ class Exchange:
     def _begin_here(self, status: int, block: bytes) -> bytes:
         """Return the head of a response made here; `block` tells its length."""
         record = self.record
-        record.status, record.first_byte_at = status, self._services.clock.now()
+        record.status = status
+        record.first_byte_at = record.first_byte_at or self._services.clock.now()
         self.keeps, self._is_answered = self._may_keep(), True
         ends = self._connection_line() + self._placement_line()
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason_of(status), block, ends)
 
-    async def _relay(self, dispatch: Dispatch, response: ResponseHead) -> None:
+    async def _relay_kept(
+        self, dispatch: Dispatch, response: ResponseHead, notes: bytes, tee: Tee | None
+    ) -> None:
+        """Relay the final response with further field lines, and its body to `tee` as well."""
+        self._notes = notes
+        if tee is not None or not self._relay_whole(dispatch, response):
+            await self._relay(dispatch, response, Pump if tee is None else tee.pump)
+
+    async def _relay(
+        self, dispatch: Dispatch, response: ResponseHead, make_pump: MakePump = Pump
+    ) -> None:
         """Relay the final response, and what is left of the request beside it."""
         up = dispatch.up
         assert up is not None
         start, is_chunked = self._response_start(up, response)
         decoder = response_decoder(response, self._head.method, self._services.settings.limits)
-        dispatch.response = Pump(up, decoder, is_chunked)
-        await self._pump(dispatch, dispatch.response, start)
+        dispatch.response = make_pump(up, decoder, is_chunked)
+        await carry(dispatch, self._down, dispatch.response, start)
         dispatch.release(response)
-
-    async def _pump(self, dispatch: Dispatch, pump: Pump, start: bytes) -> None:
-        down = self._down
-        try:
-            pump.move(down, start)
-            while not pump.is_done:
-                if down.is_lost:
-                    raise DownstreamError("client closed the connection", kind=Kind.RESET)
-                if not dispatch.is_request_done:
-                    dispatch.move_request()
-                await dispatch.wait()
-                pump.move(down)
-        except ProtocolError as error:
-            raise UpstreamError(f"response: {error}", kind=error.kind) from error
 
     async def _tunnel(self, dispatch: Dispatch, response: ResponseHead) -> None:
         """Join both connections after 101 until they end (RFC 9110 section 7.8)."""
@@ -281,7 +278,7 @@ class Exchange:
             memo[2],
             b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
             self._connection_line(),
-            self._placement_line(),
+            self._placement_line() + self._notes,
         )
         return start, is_chunked
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from onetrip.errors import DownstreamError, Kind, OnetripError
+from onetrip.proxy.channel import JOIN_SIZE
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock
 
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 CHUNK = 256 * 1024
 """Bytes read at once; in memory twice at most, in the thread and in the transport."""
+
+PIECE = 64 * 1024
+"""Bytes in memory handed to a client at once; one that reads slowly holds no more than that."""
 
 LEAST_SENDFILE = 256 * 1024
 """Smaller spans are copied: waiting for an empty transport costs more than copying them."""
@@ -125,22 +129,7 @@ class FileSender:
             loop.remove_writer(fd)
 
     async def _wait_while(self, is_true: Callable[[], bool]) -> None:
-        """Wait for the client to take something.
-
-        Raises:
-            DownstreamError: it went away, or took nothing in time.
-        """
-        down, deadline = self._down, self._clock.now() + self._timeout
-        while is_true() and not down.is_lost:
-            unsent = down.unsent
-            if not await down.wait_until(deadline):
-                if down.unsent >= unsent and is_true():
-                    raise DownstreamError(
-                        f"client took nothing for {self._timeout:g} s", kind=Kind.TIMEOUT
-                    )
-                deadline = self._clock.now() + self._timeout
-        if down.is_lost:
-            raise DownstreamError("client closed the connection", kind=Kind.RESET)
+        await wait_while(self._down, is_true, self._clock, self._timeout)
 
     async def _run(self, work: Callable[[], T]) -> T:
         working = asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -161,3 +150,39 @@ class FileSender:
         if not count:
             raise OnetripError("file became shorter while it was sent")
         self.size += count
+
+
+async def send_all(
+    down: ClientChannel, pieces: Sequence[bytes], clock: Clock, settings: ProxySettings
+) -> None:
+    """Send bytes that are in memory, as fast as the client takes them.
+
+    Raises:
+        DownstreamError: the client went away, or does not read.
+    """
+    if sum(map(len, pieces)) <= JOIN_SIZE:
+        down.write(b"".join(pieces))
+        return
+    for piece in pieces:
+        for at in range(0, len(piece), PIECE):
+            await wait_while(down, lambda: down.is_write_paused, clock, settings.write_timeout)
+            down.write(piece[at : at + PIECE])
+
+
+async def wait_while(
+    down: ClientChannel, is_true: Callable[[], bool], clock: Clock, timeout: float
+) -> None:
+    """Wait for the client to take something.
+
+    Raises:
+        DownstreamError: it went away, or took nothing for `timeout` s.
+    """
+    deadline = clock.now() + timeout
+    while is_true() and not down.is_lost:
+        unsent = down.unsent
+        if not await down.wait_until(deadline):
+            if down.unsent >= unsent and is_true():
+                raise DownstreamError(f"client took nothing for {timeout:g} s", kind=Kind.TIMEOUT)
+            deadline = clock.now() + timeout
+    if down.is_lost:
+        raise DownstreamError("client closed the connection", kind=Kind.RESET)

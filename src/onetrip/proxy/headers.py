@@ -202,20 +202,25 @@ def wants_upgrade(meta: MessageMeta, minor: int) -> bool:
     return b"h2c" not in protocols and b"h2" not in protocols and b"http" not in protocols
 
 
-def check_length(head: RequestHead, limit: int | None) -> None:
-    """Refuse a request whose body has no known end, or is told to be too large.
+def check_limits(head: RequestHead, hops: int, body_limit: int | None) -> None:
+    """Refuse a request that went in circles, whose body has no known end, or is too large.
+
+    Args:
+        hops: times it passed through a node before.
 
     Raises:
-        DownstreamError: kind LENGTH_REQUIRED or BODY_TOO_LARGE.
+        DownstreamError: kind LOOP, LENGTH_REQUIRED or BODY_TOO_LARGE.
     """
+    if hops >= MAX_HOPS:
+        raise DownstreamError(f"request passed {hops} nodes, limit is {MAX_HOPS}", kind=Kind.LOOP)
     size = head.meta.content_length
     if size is None and head.minor == 0 and head.method in _BODY10:
         raise DownstreamError(
             "HTTP/1.0 request with a body needs Content-Length", kind=Kind.LENGTH_REQUIRED
         )
-    if limit is not None and size is not None and size > limit:
+    if body_limit is not None and size is not None and size > body_limit:
         raise DownstreamError(
-            f"body of {size} bytes exceeds limit of {limit}", kind=Kind.BODY_TOO_LARGE
+            f"body of {size} bytes exceeds limit of {body_limit}", kind=Kind.BODY_TOO_LARGE
         )
 
 

@@ -103,6 +103,12 @@ class Ledger:
         if self._access_log is not None:
             self._access_log.write(self._line(record, now))
 
+    def note_refresh(self, record: Record, settled: Callable[[Match, int], RouteKey]) -> None:
+        """Book an exchange that no client asked for: where it ran, and what it tells of that."""
+        if record.match is not None and record.region is not None:
+            self._count_forwarded(record, record.region)
+            self._observe(record, settled(record.match, record.status), self._clock.now())
+
     def publish(self, downstreams: int, upstreams: int) -> None:
         """Bring the metrics up to date, with the number of open connections on each side."""
         for tally in self._tallies:

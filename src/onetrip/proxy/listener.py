@@ -11,6 +11,7 @@ from typing import Protocol
 
 from onetrip.errors import Kind, OnetripError
 from onetrip.model.catalog import Catalog
+from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.topology import RegionId, Topology
@@ -20,15 +21,13 @@ from onetrip.net.listening import bind
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.balance import Balancer
+from onetrip.proxy.balance import Balancer, IsReady
 from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream
 from onetrip.proxy.gates import Gates
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
-from onetrip.proxy.outliers import OnVerdict, Outliers
-from onetrip.proxy.pick import IsReady
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.replies import error_reply
 from onetrip.proxy.retry import RetryBudget
@@ -56,6 +55,10 @@ class Connection(Protocol):
         """End now."""
 
 
+def _ignore(address: str, reason: str, detail: str) -> None:
+    pass
+
+
 class ProxyServer:
     """An HTTP/1.1 reverse proxy that runs each request in the region the snapshot says.
 
@@ -68,7 +71,6 @@ class ProxyServer:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick, it is asked on every request.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
-        on_verdict: told about instances that are ejected or return.
         shares_sockets: other processes accept from the same sockets.
     """
 
@@ -86,8 +88,7 @@ class ProxyServer:
         secret: bytes | None,
         on_observation: Callable[[Observation], None],
         is_ready: IsReady,
-        on_peer_refused: OnRefused = lambda *_: None,
-        on_verdict: OnVerdict = lambda _: None,
+        on_peer_refused: OnRefused = _ignore,
         shares_sockets: bool = False,
     ) -> None:
         self._clock = clock
@@ -102,7 +103,6 @@ class ProxyServer:
         self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
-        outliers = Outliers(settings.ejection, is_ready, clock, metrics, on_verdict)
         self._services = Services(
             settings=settings,
             region=region,
@@ -111,8 +111,7 @@ class ProxyServer:
             log=log,
             ledger=Ledger(metrics, access_log, on_observation, clock),
             hops=HopSigner(secret, clock),
-            balancer=Balancer(region, self._pool, outliers, clock, rng, settings),
-            outliers=outliers,
+            balancer=Balancer(region, self._pool, is_ready, clock, rng, settings.fail_time),
             outbox=outbox,
             budget=RetryBudget(settings.retry_ratio, settings.retry_reserve, clock),
             routing=Routing.build(self.catalog),
@@ -138,6 +137,10 @@ class ProxyServer:
     @snapshot.setter
     def snapshot(self, snapshot: PlacementSnapshot) -> None:
         self._services.snapshot = snapshot
+
+    def purge(self, order: Purge) -> int:
+        """Forget kept responses; return how many there were."""
+        return self._services.purge(order)
 
     @property
     def connections(self) -> int:
@@ -241,7 +244,7 @@ class ProxyServer:
             connection.abort()
         self._pool.close()
         if self._services.edge is not None:
-            self._services.edge.close()
+            await self._services.edge.close()
         # Transports report their end in the next rounds of the loop.
         for _ in range(3):
             await asyncio.sleep(0)
@@ -280,8 +283,9 @@ class ProxyServer:
             for connection in list(self._connections):
                 if connection.deadline <= now:
                     connection.expire()
-            self._services.tick(now)
+            self._services.swept_at = now
             self._pool.sweep(now)
+            self._services.budget.age()
             self._services.ledger.publish(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:

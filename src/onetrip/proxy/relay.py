@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrip.errors import Kind, LimitError, ProtocolError
+from onetrip.errors import DownstreamError, Kind, LimitError, ProtocolError, UpstreamError
 from onetrip.proxy.channel import JOIN_SIZE, Channel
 from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk, request_decoder
 
 if TYPE_CHECKING:
+    from onetrip.proxy.dispatch import Dispatch
     from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.settings import ProxySettings
     from onetrip.timing import Clock
@@ -178,3 +179,23 @@ async def join(down: ClientChannel, up: Channel, clock: Clock, timeout: float) -
             moved_at, sizes = clock.now(), list(tunnel.sizes)
         if not await down.wait_until(moved_at + timeout):
             return tunnel
+
+
+async def carry(dispatch: Dispatch, down: ClientChannel, pump: Pump, start: bytes) -> None:
+    """Relay a response's body after `start`, and what is left of its request beside it.
+
+    Raises:
+        DownstreamError: the client went away, took nothing or sent something malformed.
+        UpstreamError: the response broke off, or breaks its framing.
+    """
+    try:
+        pump.move(down, start)
+        while not pump.is_done:
+            if down.is_lost:
+                raise DownstreamError("client closed the connection", kind=Kind.RESET)
+            if not dispatch.is_request_done:
+                dispatch.move_request()
+            await dispatch.wait()
+            pump.move(down)
+    except ProtocolError as error:
+        raise UpstreamError(f"response: {error}", kind=error.kind) from error

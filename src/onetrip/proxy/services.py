@@ -15,7 +15,6 @@ from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
-from onetrip.proxy.outliers import Outliers
 from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
 from onetrip.proxy.settings import ProxySettings
@@ -23,6 +22,7 @@ from onetrip.timing import Clock
 
 if TYPE_CHECKING:
     from onetrip.model.catalog import Catalog
+    from onetrip.model.edge import Purge
     from onetrip.observe.metrics import Metrics
     from onetrip.proxy.edge import Edge
 
@@ -52,7 +52,6 @@ class Services:
     ledger: Ledger
     hops: HopSigner
     balancer: Balancer
-    outliers: Outliers
     outbox: Outbox
     budget: RetryBudget
     routing: Routing
@@ -66,12 +65,6 @@ class Services:
     https_port: int | None = None
     has_node_listener: bool = False
 
-    def tick(self, now: float) -> None:
-        """Let time pass; called at each sweep."""
-        self.swept_at = now
-        self.outliers.tick()
-        self.budget.age()
-
     def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
         """Answer at the edge what environments of `catalog` want answered there."""
         if self.edge is None and any(e.asks_edge for e in catalog.environments()):
@@ -80,3 +73,8 @@ class Services:
             self.edge = Edge(self, metrics)
         if self.edge is not None:
             self.edge.update(catalog)
+
+    def purge(self, order: Purge) -> int:
+        """Forget kept responses; return how many there were."""
+        cache = self.edge.cache if self.edge is not None else None
+        return 0 if cache is None else cache.purge(order)

@@ -9,7 +9,7 @@ import yaml
 
 from onetrip.app.config import load_settings
 from onetrip.errors import ConfigError
-from onetrip.model.edge import Assets, CacheControlRule
+from onetrip.model.edge import Assets, CacheControlRule, CachePolicy
 
 FILE = {
     "regions": {"den": {}},
@@ -96,6 +96,52 @@ def test_bad_value_is_one_line(tmp_path: Path, key: str, value: object, reason: 
         load(tmp_path, **{key: value})
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def load_cache(tmp_path: Path, **cache: object) -> CachePolicy | None:
+    data = yaml.safe_load(yaml.safe_dump(FILE))
+    project = data["projects"]["shop"]
+    del project["environments"]["production"]["assets"]
+    project["cache"] = cache
+    path = tmp_path / "onetrip.yaml"
+    path.write_text(yaml.safe_dump(data))
+    environment = load_settings(path).catalog.projects["shop"].environments["production"]
+    assert environment.asks_edge is (environment.cache is not None)
+    return environment.cache
+
+
+def test_cache_is_off_unless_it_is_enabled(tmp_path: Path) -> None:
+    assert load_cache(tmp_path) is None
+    assert load_cache(tmp_path, max_size=1 << 20) is None
+    assert load_cache(tmp_path, enabled=True) == CachePolicy()
+
+
+def test_every_key_of_the_cache(tmp_path: Path) -> None:
+    found = load_cache(
+        tmp_path,
+        enabled=True,
+        max_size=1 << 20,
+        max_object=1 << 10,
+        heuristic=0.1,
+        cookies=True,
+        wait=0,
+    )
+    assert found == CachePolicy(1 << 20, 1 << 10, 0.1, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("max_object", 1 << 27, "projects.shop.cache.max_object: 134217728 bytes is above"),
+        ("heuristic", 0.6, "projects.shop.cache.heuristic"),
+        ("wait", -1, "projects.shop.cache.wait"),
+        ("max_age", 5, "unknown key `max_age`"),
+    ],
+)
+def test_bad_cache_is_one_line(tmp_path: Path, key: str, value: object, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_cache(tmp_path, enabled=True, **{key: value})
+    assert reason in str(caught.value)
 
 
 def test_application_page_needs_an_index(tmp_path: Path) -> None:
