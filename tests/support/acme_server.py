@@ -30,6 +30,7 @@ from support.acme_checks import (
     check_http,
     check_tls,
     decode64,
+    encode64,
     thumbprint,
     verify_binding,
     verify_es256,
@@ -48,6 +49,7 @@ class Order:
     proof: str = "pending"
     problem: dict[str, str] | None = None
     chain: str = ""
+    replaces: str | None = None
 
 
 @dataclass(slots=True)
@@ -226,6 +228,9 @@ class AcmeServer:
         if identifier["type"] != "dns":
             raise ProblemError("unsupportedIdentifier")
         order = Order(account, identifier["value"], secrets.token_urlsafe(24))
+        order.replaces = wanted.get("replaces")
+        if order.replaces is not None:
+            self._check_replaced(order)
         self.orders.append(order)
         place = {"Location": f"{self.base}/order/{len(self.orders) - 1}"}
         return web.json_response(self._order_body(order), status=201, headers=place)
@@ -249,6 +254,16 @@ class AcmeServer:
             "challenges": found,
         }
         return web.json_response(body, headers={"Retry-After": self.pace} if is_late else {})
+
+    def _check_replaced(self, order: Order) -> None:
+        """RFC 9773 section 5: known, of this account and name, and not replaced before."""
+        if self.window is None:
+            raise ProblemError("malformed", "replaces without renewal information")
+        known = [each for each in self.orders if each.chain and id_of(each) == order.replaces]
+        if not known or (known[0].account, known[0].domain) != (order.account, order.domain):
+            raise ProblemError("malformed", "replaces nothing that you have")
+        if any(each.replaces == order.replaces for each in self.orders):
+            raise ProblemError("alreadyReplaced", status=409)
 
     def _is_late(self) -> bool:
         self.patience -= 1
@@ -346,6 +361,17 @@ class AcmeServer:
         return "".join(
             each.public_bytes(serialization.Encoding.PEM).decode() for each in (leaf, root)
         )
+
+
+def id_of(order: Order) -> str:
+    """Return how the certificate of an order is called (RFC 9773 section 4.1)."""
+    leaf = x509.load_pem_x509_certificate(order.chain.encode())
+    found = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    assert found.value.key_identifier is not None
+    text = f"{leaf.serial_number:x}"
+    text = text.zfill(len(text) + len(text) % 2)
+    serial = bytes.fromhex("00" * (text[0] in "89abcdef") + text)
+    return f"{encode64(found.value.key_identifier)}.{encode64(serial)}"
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from base64 import urlsafe_b64encode
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -117,6 +118,24 @@ def make_proof(challenge: Challenge, now: float) -> bytes:
         .sign(key, hashes.SHA256())
     )
     return encode_key(key) + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def renewal_id(pair: bytes) -> str | None:
+    """Return how an authority calls the first certificate of a PEM text (RFC 9773 section 4.1).
+
+    None when it cannot be told: the text holds none, or one without an issuer's key identifier.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificates(pair)[0]
+        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except (ValueError, IndexError, x509.ExtensionNotFound):
+        return None
+    key, serial = found.value.key_identifier, certificate.serial_number
+    if key is None:
+        return None
+    # As in DER: big-endian with room for the sign bit.
+    number = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+    return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in (key, number))
 
 
 def _names_of(certificate: x509.Certificate) -> list[str]:

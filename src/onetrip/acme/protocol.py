@@ -11,6 +11,7 @@ import re
 
 import requests
 from acme import challenges, client, messages
+from josepy.json_util import field
 
 from onetrip.acme import keys
 from onetrip.acme.session import MALFORMED, AccountSession, explain, in_thread, plain
@@ -50,10 +51,10 @@ class AcmeAuthority:
         self._clock = clock
         self._session = AccountSession(settings, storage, clock, agent)
 
-    async def order(self, domain: str) -> bytes:
+    async def order(self, domain: str, replaced: bytes | None = None) -> bytes:
         """See `Authority`."""
         try:
-            return await self._order(await self._session.connect(), domain)
+            return await self._order(await self._session.connect(), domain, replaced)
         except AcmeError:
             self._session.forget()
             raise
@@ -69,10 +70,10 @@ class AcmeAuthority:
             at.timestamp() if at is not None else None, min(max(ask_after, LEAST_ASK), MOST_ASK)
         )
 
-    async def _order(self, found: client.ClientV2, domain: str) -> bytes:
+    async def _order(self, found: client.ClientV2, domain: str, replaced: bytes | None) -> bytes:
         key = await in_thread(lambda: keys.new_key(self._settings.key_type))
         request = keys.make_request(key, domain)
-        order = await self._session.call(lambda: found.new_order(request))
+        order = await self._begin(found, domain, request, replaced)
         deadline = Deadline.after(ORDER_TIMEOUT, self._clock)
         for authorization in order.authorizations:
             if authorization.body.status != messages.STATUS_VALID:
@@ -80,6 +81,39 @@ class AcmeAuthority:
         body = (await self._session.call(lambda: found.begin_finalization(order))).body
         chain = await self._wait_for_chain(found, order.uri, body, deadline)
         return keys.encode_key(key) + keys.check_chain(chain, key, domain)
+
+    async def _begin(
+        self, found: client.ClientV2, domain: str, request: bytes, replaced: bytes | None
+    ) -> messages.OrderResource:
+        known = keys.renewal_id(replaced) if replaced is not None else None
+        if known is not None and getattr(found.directory, "renewalInfo", None) is not None:
+            try:
+                return await self._replace(found, domain, request, known)
+            except AcmeError as error:
+                # Replaced already, or issued to another account: then it is an order like any.
+                if error.reason not in ("refused", "malformed"):
+                    raise
+        return await self._session.call(lambda: found.new_order(request))
+
+    async def _replace(
+        self, found: client.ClientV2, domain: str, request: bytes, known: str
+    ) -> messages.OrderResource:
+        """Order what is to replace a known certificate; the library's own order cannot say so."""
+        name = messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=domain)
+        wanted = _Replacement(identifiers=[name], replaces=known)
+        reply = await self._session.post(found, found.directory["newOrder"], wanted)
+        body = messages.Order.from_json(reply.json())
+        authorizations = []
+        for url in body.authorizations:
+            read = await self._session.post(found, url, None)
+            proof = messages.Authorization.from_json(read.json())
+            authorizations.append(messages.AuthorizationResource(body=proof, uri=url))
+        return messages.OrderResource(
+            body=body,
+            uri=reply.headers["Location"],
+            authorizations=authorizations,
+            csr_pem=request,
+        )
 
     async def _prove(
         self,
@@ -161,6 +195,12 @@ class AcmeAuthority:
             raise AcmeError(f"{late} within {ORDER_TIMEOUT:g} s", reason="timeout")
         await self._clock.sleep(wait)
         return min(2 * pause, LAST_POLL)
+
+
+class _Replacement(messages.NewOrder):
+    """A new order that names the certificate it replaces (RFC 9773 section 5)."""
+
+    replaces: str = field("replaces")
 
 
 def _unproven(found: messages.AuthorizationResource, domain: str) -> AcmeError:

@@ -140,7 +140,10 @@ class Renewer:
         if self._clock.now() < self._closed_until or self._held.get(held.domain) is not held:
             return
         try:
-            pair = await self._authority.order(held.domain)
+            old = None
+            if held.context is not None:
+                old = await asyncio.to_thread(self._storage.load, held.domain)
+            pair = await self._authority.order(held.domain, old)
             context = await asyncio.to_thread(self._storage.save, held.domain, pair, self._load)
         except OnetripError as error:
             self._failed(held, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -36,6 +35,7 @@ class AcmeSettings:
         renew_ratio: a certificate is renewed when this share of its lifetime is left.
         ca_file: who vouches for the authority's own server, or None for the public ones.
         region: whose node orders; the others take part in what it gets.
+        left_out: hosts of projects that no certificate can be ordered for.
     """
 
     directory: str
@@ -47,6 +47,7 @@ class AcmeSettings:
     ca_file: Path | None
     external_account: ExternalAccount | None
     region: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,11 @@ class Answers(Protocol):
 class Authority(Protocol):
     """Who issues certificates."""
 
-    async def order(self, domain: str) -> bytes:
+    async def order(self, domain: str, replaced: bytes | None = None) -> bytes:
         """Return a new private key and the chain for it, PEM, in this order.
+
+        Args:
+            replaced: the chain that it is to replace; renewals can be exempt from rate limits.
 
         Raises:
             AcmeError: none was issued.
@@ -102,7 +106,3 @@ class Suggestion:
 
     renew_at: float | None
     ask_after: float
-
-
-Chains = Mapping[str, bytes]
-"""Key and chain by domain, PEM."""

@@ -47,17 +47,25 @@ def build_acme(
         )
     if file.data_dir is None:
         raise ConfigError("tls.acme: needs data_dir, or every restart would order anew")
-    names = [name for each in files.all for name in each.names.hosts] if files is not None else []
+    configured = Names([n for c in files.all for n in c.names.hosts] if files is not None else [])
+    hosts = [
+        host
+        for project in catalog.projects.values()
+        for environment in project.environments.values()
+        for host in environment.hosts
+    ]
+    domains = _domains(entry, hosts, configured)
     return AcmeSettings(
         directory=entry.directory,
         email=entry.email,
-        domains=_domains(entry, catalog, Names(names)),
+        domains=domains,
         challenge=entry.challenge,
         key_type=entry.key_type,
         renew_ratio=entry.renew_before,
         ca_file=_authority_file(entry.ca_file, folder),
         external_account=_external_account(entry.eab, folder),
         region=_ordering_region(entry, file, region),
+        left_out=tuple(h for h in hosts if h not in domains and not configured.cover(h)),
     )
 
 
@@ -76,31 +84,27 @@ def _ordering_region(entry: AcmeEntry, file: File, own: str) -> str:
     return entry.region
 
 
-def _domains(entry: AcmeEntry, catalog: Catalog, configured: Names) -> tuple[str, ...]:
+def _domains(entry: AcmeEntry, hosts: list[str], configured: Names) -> tuple[str, ...]:
     if entry.domains is None:
-        found = [
-            host
-            for project in catalog.projects.values()
-            for environment in project.environments.values()
-            for host in environment.hosts
-            if _DOMAIN.fullmatch(host) and not configured.cover(host)
-        ]
+        found = [h for h in hosts if _DOMAIN.fullmatch(h) and not configured.cover(h)]
     else:
         found = [d.lower().rstrip(".") for d in entry.domains]
         for number, domain in enumerate(found):
-            if _DOMAIN.fullmatch(domain) is None:
-                raise ConfigError(
-                    f"tls.acme.domains[{number}]: {domain!r} is not a public host name; "
-                    f"{entry.challenge} proves neither wildcards nor addresses"
-                )
-            if configured.cover(domain):
-                raise ConfigError(
-                    f"tls.acme.domains[{number}]: {domain!r} has a certificate in tls.certificates"
-                )
+            _check_domain(domain, f"tls.acme.domains[{number}]", entry.challenge, configured)
     domains = tuple(dict.fromkeys(found))
     if len(domains) > MAX_DOMAINS:
         raise ConfigError(f"tls.acme.domains: {len(domains)} domains exceed limit of {MAX_DOMAINS}")
     return domains
+
+
+def _check_domain(domain: str, key: str, challenge: str, configured: Names) -> None:
+    if _DOMAIN.fullmatch(domain) is None:
+        raise ConfigError(
+            f"{key}: {domain!r} is not a public host name; "
+            f"{challenge} proves neither wildcards nor addresses"
+        )
+    if configured.cover(domain):
+        raise ConfigError(f"{key}: {domain!r} has a certificate in tls.certificates")
 
 
 def _authority_file(text: str | None, folder: Path) -> Path | None:

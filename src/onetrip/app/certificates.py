@@ -40,6 +40,9 @@ FOLLOW_INTERVAL = 1.0
 GRACE = 10.0
 """Time after the start in which a peer that was not heard yet counts as alive, s."""
 
+MAX_TOLD = 20
+"""Hosts without a certificate that a log line names."""
+
 FOLDER = "acme"
 """Under the node's own folder of `data_dir`."""
 
@@ -112,6 +115,7 @@ class Certificates:
         """
         acme = self._settings.acme
         if acme is not None:
+            self._warn(acme)
             try:
                 self._source = await asyncio.to_thread(self._build, acme)
             except AcmeError as error:
@@ -133,6 +137,8 @@ class Certificates:
         self._settings = settings
         if before is None or after is None or self._source is None:
             return ["tls.acme"] if before != after else []
+        if before.left_out != after.left_out:
+            self._warn(after)
         await self._source.update(after.domains)
         self._tasks.spawn(self._source.check(), "acme")
         is_fixed = _fixed(before) != _fixed(after) or terms != settings.tls_terms
@@ -153,6 +159,11 @@ class Certificates:
             issuer=certificate.issuer,
             expires_at=certificate.expires_at,
         )
+
+    def _warn(self, acme: AcmeSettings) -> None:
+        if acme.left_out:
+            hosts = ", ".join(acme.left_out[:MAX_TOLD])
+            self._log.warning("acme.hosts_left_out", count=len(acme.left_out), hosts=hosts)
 
     def _is_ours(self, acme: AcmeSettings | None) -> bool:
         return acme is not None and acme.region == self._settings.region

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
+from onetrip.acme.keys import new_key, renewal_id
 from onetrip.acme.protocol import MAX_POLL, ORDER_TIMEOUT, AcmeAuthority
 from onetrip.acme.session import MAX_NONCES, MAX_REPLY_SIZE
 from onetrip.acme.settings import AcmeSettings
 from onetrip.acme.storage import Storage
 from onetrip.errors import AcmeError
 from support.acme_checks import ProblemError
-from support.acme_server import running_acme
+from support.acme_server import id_of, running_acme
 
 
 class JumpingClock:
@@ -101,6 +105,45 @@ async def test_second_order_needs_neither_directory_nor_account_again(tmp_path):
         world.server.seen.clear()
         await world.authority.order("a.test")
         assert not {"directory", "account"} & set(world.server.seen)
+
+
+async def test_renewal_names_what_it_replaces(tmp_path):
+    async with world_of(tmp_path, window=(1.8e9, 1.9e9)) as world:
+        first = await world.authority.order("a.test")
+        await world.authority.order("a.test", first)
+        assert world.server.orders[1].replaces == id_of(world.server.orders[0])
+        # It has been replaced already (409): an order like any other.
+        await world.authority.order("a.test", first)
+        # Somebody else's, or no certificate at all.
+        await world.authority.order("b.test", first)
+        await world.authority.order("b.test", b"damaged")
+        assert [o.replaces for o in world.server.orders[2:]] == [None] * 3
+
+
+async def test_authority_without_renewal_information_hears_nothing_of_it(tmp_path):
+    async with world_of(tmp_path) as world:
+        first = await world.authority.order("a.test")
+        await world.authority.order("a.test", first)
+        assert world.server.orders[1].replaces is None
+        assert world.server.seen.count("order") == 2 + 2
+
+
+def test_name_of_a_certificate_is_that_of_the_standard():
+    # Appendix A of RFC 9773 describes this certificate; its serial number needs a sign byte.
+    key = bytes.fromhex("69885B6B87464041E1B37B847BA0AE2CDE01C8D4")
+    secret = new_key()
+    name = x509.Name([])
+    start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, secret.public_key(), 0x87654321, start, start + dt.timedelta(days=90)
+        )
+        .add_extension(x509.AuthorityKeyIdentifier(key, None, None), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    assert renewal_id(pem) == "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
+    assert renewal_id(b"none") is None
 
 
 @pytest.mark.parametrize(

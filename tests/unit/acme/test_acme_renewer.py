@@ -31,12 +31,14 @@ class FakeAuthority:
         self.clock = clock
         self.failures = {}
         self.orders = []
+        self.replaced = []
         self.suggestion = Suggestion(None, 6 * HOUR)
         self.asked = 0
         self.gate = None
 
-    async def order(self, domain):
+    async def order(self, domain, replaced=None):
         self.orders.append((domain, self.clock.now()))
+        self.replaced.append(replaced)
         if self.gate is not None:
             await self.gate.wait()
         error = self.failures.get(domain) or self.failures.get("*")
@@ -140,6 +142,9 @@ async def test_renewal_comes_when_a_third_of_the_lifetime_is_left(world):
     await world.pass_time(8 * DAY, step=HOUR)
     assert len(world.times("a.test")) == 2
     assert 57 * DAY <= world.times("a.test")[1] - first <= 63 * DAY + HOUR
+    first, second = world.authority.replaced
+    assert first is None
+    assert second.startswith(b"a.test ")
 
 
 async def test_domains_are_not_renewed_all_at_once(world):
@@ -244,7 +249,7 @@ async def test_restart_serves_what_is_on_disk(world, tmp_path):
 async def test_certificate_that_is_due_at_once_does_not_make_a_circle(world):
     issue = world.authority.order
 
-    async def stale(domain):
+    async def stale(domain, replaced):
         await issue(domain)
         return f"{domain} {world.clock.wall() - 80 * DAY}".encode()
 
@@ -268,7 +273,7 @@ async def test_unusable_answer_leaves_the_file_as_it_was(world):
     await world.check()
     before = world.storage.load("a.test")
 
-    async def order(domain):
+    async def order(domain, replaced):
         return b"damaged"
 
     world.authority.order = order

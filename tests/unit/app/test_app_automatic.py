@@ -29,6 +29,7 @@ def test_defaults_are_lets_encrypt_and_the_hosts_of_the_projects(tmp_path):
     acme = load(tmp_path, {}, hosts=hosts).acme
     assert acme.directory == "https://acme-v02.api.letsencrypt.org/directory"
     assert acme.domains == ("shop.test", "www.shop.test")
+    assert acme.left_out == ("*.shop.test", "10.0.0.1", "localhost")
     assert (acme.challenge, acme.key_type) == ("http-01", "p256")
     assert acme.renew_ratio == pytest.approx(1 / 3)
 
@@ -36,6 +37,7 @@ def test_defaults_are_lets_encrypt_and_the_hosts_of_the_projects(tmp_path):
 def test_listed_domains_are_taken_instead(tmp_path):
     acme = load(tmp_path, {"domains": ["B.test.", "a.test", "b.test"]}).acme
     assert acme.domains == ("b.test", "a.test")
+    assert acme.left_out == ("shop.test",)
 
 
 def test_without_the_key_nothing_is_ordered(tmp_path):
