@@ -54,6 +54,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    WorkerStatus,
 )
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -130,6 +131,7 @@ class FakeView:
     region: RegionId = DENVER
     reload_error: str = ""
     upgrade_error: str = ""
+    worker_rows: list[WorkerStatus] = field(default_factory=list)
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -275,6 +277,10 @@ class FakeView:
         detail = f"placement {policy.mode.value}"
         self._events.insert(0, Event(self.now, "app.policy_changed", project, detail))
         return policy
+
+    def workers(self) -> list[WorkerStatus]:
+        """Return the workers that were set."""
+        return self.worker_rows
 
     async def upgrade(self) -> tuple[int, str]:
         """Return a successor, or fail as told."""

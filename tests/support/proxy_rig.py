@@ -121,7 +121,7 @@ class ProxyRig:
             Random(7),
             self.metrics,
             silent_log(),
-            self.access,  # type: ignore[arg-type]
+            self.access,
             secret=secret,
             on_observation=self.observations.append,
             is_ready=lambda target: target not in self.down,

@@ -177,6 +177,13 @@ class Load:
             writer.close()
 
 
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
 async def until(claim: Callable[[], bool], told: Callable[[], str] = lambda: "") -> None:
     """Wait until `claim` holds; `told` says what else was seen when it does not."""
     deadline = time.monotonic() + BOUND

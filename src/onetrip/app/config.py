@@ -33,6 +33,7 @@ from onetrip.app.security import (
     tls_listener,
     tls_terms,
 )
+from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
@@ -52,6 +53,7 @@ class Settings:
         admin_token, cluster_secret: never logged; None when not configured.
         data_dir: folder for SQLite, or None to keep nothing.
         source_address: local address of outgoing connections, or None.
+        workers: processes that serve requests; 1 serves them in the node's own.
         https_port: requests in clear are sent to this port, or None.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     peer_contexts: PeerContexts | None
     source_address: str | None
     data_dir: Path | None
+    workers: int
     admin_token: str | None
     cluster_secret: bytes | None
     sync_interval: float
@@ -236,6 +239,7 @@ class _Builder:
             peer_contexts=build_peer_contexts(file.cluster, self._path.parent, region),
             source_address=self._source_address(node.source_address or file.source_address),
             data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
+            workers=worker_count(file.workers),
             admin_token=token,
             cluster_secret=secret.encode() if secret else None,
             sync_interval=file.cluster.sync_interval,

@@ -1,6 +1,6 @@
 """The data plane as the rest of a node sees it: what it is told, and what it tells.
 
-`LocalPlane` serves inside the node's own process.
+`LocalPlane` serves inside the node's own process, `app/workers` in several others.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, Target
 from onetrip.model.placement import PlacementSnapshot
+from onetrip.model.status import WorkerStatus
 from onetrip.model.topology import Topology
 from onetrip.net.accept import OnRefused
 from onetrip.net.dial import Dial
@@ -81,6 +82,9 @@ class DataPlane(Protocol):
     async def purge(self, order: Purge) -> int:
         """Forget kept responses; return how many there were."""
 
+    def workers(self) -> list[WorkerStatus]:
+        """Return the processes that serve, where they are not this one."""
+
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """Stop accepting, and wait at most `timeout` s for what is in progress.
 
@@ -100,11 +104,15 @@ class Hooks:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+        failing: returns the targets that cannot serve; may be slow.
+        tell: makes an event, of a name, a subject and a detail.
     """
 
     on_observation: Callable[[Observation], None]
     is_ready: Callable[[Target], bool]
     on_peer_refused: OnRefused
+    failing: Callable[[], frozenset[Target]]
+    tell: Callable[[str, str, str], None]
 
 
 class LocalPlane:
@@ -193,6 +201,10 @@ class LocalPlane:
         """See `DataPlane`."""
         return self.server.purge(order)
 
+    def workers(self) -> list[WorkerStatus]:
+        """See `DataPlane`."""
+        return []
+
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """See `DataPlane`."""
         await self.server.drain(timeout, is_patient=is_patient)
@@ -202,3 +214,33 @@ class LocalPlane:
         await self.server.stop()
         if self._access_log is not None:
             self._access_log.close()
+
+
+def build_plane(
+    settings: Settings,
+    hooks: Hooks,
+    *,
+    dial: Dial,
+    clock: Clock,
+    rng: Random,
+    metrics: Metrics,
+    log: Log,
+    access: IO[bytes] | None,
+) -> DataPlane:
+    """Return the data plane that the settings ask for."""
+    if settings.workers > 1:
+        from onetrip.app.workers import WorkerPlane  # a node without workers does without it
+
+        return WorkerPlane(
+            settings, hooks, clock=clock, rng=rng, metrics=metrics, log=log, access=access
+        )
+    return LocalPlane(
+        settings,
+        hooks,
+        dial=dial,
+        clock=clock,
+        rng=rng,
+        metrics=metrics,
+        log=log,
+        access=access,
+    )

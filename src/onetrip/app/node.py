@@ -20,7 +20,7 @@ import onetrip
 from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
-from onetrip.app.dataplane import Hooks, LocalPlane
+from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.listeners import Listeners, binding
@@ -139,9 +139,15 @@ class Node:
             self._probe_failed,
             knock=TcpKnock(clock, settings.source_address),
         )
-        self.plane = LocalPlane(
+        self.plane = build_plane(
             settings,
-            Hooks(self.scorer.observe, self._is_ready, self._refusals.note),
+            Hooks(
+                self.scorer.observe,
+                self._is_ready,
+                self._refusals.note,
+                failing=self._failing,
+                tell=self._tell,
+            ),
             dial=dial,
             clock=clock,
             rng=rng,
@@ -185,6 +191,7 @@ class Node:
             certificates=self._certificates.statuses,
             upgrade=self.upgrade,
             purge=self.plane.purge,
+            workers=self.plane.workers,
         )
         reports = ReportMaker(
             region,
@@ -204,7 +211,8 @@ class Node:
 
     @property
     def proxy(self) -> ProxyServer:
-        """The proxy of the data plane."""
+        """The proxy, where it runs in this process."""
+        assert isinstance(self.plane, LocalPlane)
         return self.plane.server
 
     @property
@@ -347,7 +355,7 @@ class Node:
             raise
         fixed = [
             key
-            for key in (*LISTEN_KEYS, "source_address", "data_dir", "proxy")
+            for key in (*LISTEN_KEYS, "workers", "source_address", "data_dir", "proxy")
             if getattr(settings, key) != getattr(self.settings, key)
         ]
         self.settings = settings
@@ -390,6 +398,10 @@ class Node:
     def _is_ready(self, target: Target) -> bool:
         estimate = self.scorer.rows.get(self.region, {}).get(target)
         return estimate is None or estimate.state is not EstimateState.FAILING
+
+    def _failing(self) -> frozenset[Target]:
+        row = self.scorer.rows.get(self.region, {})
+        return frozenset(t for t, e in row.items() if e.state is EstimateState.FAILING)
 
     def _moved(self, move: Move) -> None:
         target = move.target or f"{self.region} (default)"

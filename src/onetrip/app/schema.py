@@ -258,6 +258,7 @@ class File(Strict):
     listen: Text = "127.0.0.1:8080"
     source_address: Text | None = None
     data_dir: Text | None = None
+    workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     score_interval: Interval = 0.5
     tls: TlsEntry = field(default_factory=TlsEntry)
     admin: AdminEntry = field(default_factory=AdminEntry)

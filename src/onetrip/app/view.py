@@ -21,6 +21,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -74,6 +75,7 @@ class LiveView:
         certificates: Callable[[], list[CertificateStatus]],
         upgrade: Callable[[], Awaitable[Successor]],
         purge: Callable[[Purge], Awaitable[int]],
+        workers: Callable[[], list[WorkerStatus]],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -88,6 +90,7 @@ class LiveView:
         self._certificates = certificates
         self._upgrade = upgrade
         self._purge = purge
+        self._workers = workers
         self._started_at = clock.wall()
 
     @property
@@ -183,6 +186,10 @@ class LiveView:
     async def purge(self, order: Purge) -> int:
         """See `NodeView`."""
         return await self._purge(order)
+
+    def workers(self) -> list[WorkerStatus]:
+        """See `NodeView`."""
+        return self._workers()
 
     async def upgrade(self) -> tuple[int, str]:
         """See `NodeView`."""

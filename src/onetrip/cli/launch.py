@@ -1,5 +1,7 @@
 """Starts a node: `python -m onetrip.cli.launch CONFIG [REGION]`, what `onetrip run` becomes.
 
+A node starts its workers by it, too: `python -m onetrip.cli.launch --worker DESCRIPTOR`.
+
 A process of its own image, because the command-line framework would otherwise stay in the node's
 memory for as long as it runs (about 9 MB of the 60 MB that an idle node may take).
 """
@@ -13,12 +15,15 @@ from onetrip.errors import ConfigError, OnetripError
 
 
 def main(arguments: list[str]) -> int:
-    """Run a node until it is told to stop; return its exit code."""
-    from onetrip.app.process import run
-
-    region = arguments[1] if len(arguments) > 1 else None
+    """Run a node, or one of its workers, until it is told to stop; return its exit code."""
     try:
-        return int(run(Path(arguments[0]), region))
+        if arguments[0] == "--worker":
+            from onetrip.app.worker import run as run_worker
+
+            return run_worker(int(arguments[1]))
+        from onetrip.app.process import run
+
+        return run(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None)
     except KeyboardInterrupt:
         return 130
     except (OnetripError, OSError) as error:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from onetrip.control import schemas
+from onetrip.control.processes import WorkerRow
 
 DASH = "-"
 """Shown for what is not known."""
@@ -53,7 +54,18 @@ def status(body: schemas.StatusBody) -> str:
         f"routes    {plain(routes) or 'none seen yet'}",
         f"saving    {_saving(body.saving_ms)}",
     ]
+    lines += [_worker(row) for row in body.workers]
     return "\n".join(lines + [f"problem   {plain(text)}" for text in body.problems])
+
+
+def _worker(row: WorkerRow) -> str:
+    if not row.is_serving:
+        return f"worker {row.index}  down, ended {row.ends} times"
+    ends = f", ended {row.ends} times before" if row.ends else ""
+    return (
+        f"worker {row.index}  process {row.pid}, up {duration(row.uptime)}, "
+        f"{row.connections} connections{ends}"
+    )
 
 
 def regions(body: schemas.RegionsBody) -> str:

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import onetrip
 from onetrip.control import certificates, convert, relays, requests, schemas
 from onetrip.control.problems import RefusedError
-from onetrip.control.processes import UpgradeBody
+from onetrip.control.processes import UpgradeBody, worker_rows
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
@@ -76,7 +76,7 @@ class Handlers:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Export the metrics in the Prometheus text format."""
-        body = generate_latest(self._view.metrics.registry)
+        body = generate_latest(self._view.metrics.exported)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def status(self, request: web.Request) -> web.Response:
@@ -85,6 +85,8 @@ class Handlers:
         view, decisions, now = self._view, self._view.decisions(None), self._wall()
         peers = view.peers()
         problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
+        workers = worker_rows(view.workers())
+        problems += [f"worker {w.index} does not serve" for w in workers if not w.is_serving]
         routes = convert.status_counts(decisions)
         if lost := routes.get("unreachable"):
             problems.append(f"{lost} routes have no ready instance")
@@ -103,6 +105,7 @@ class Handlers:
             projects=len(view.catalog.projects),
             routes=routes,
             saving_ms=convert.mean_saving(decisions),
+            workers=workers,
         )
         return _reply(body)
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
+
+from onetrip.model.status import WorkerStatus
+
+
+class WorkerRow(Struct, frozen=True):
+    """One worker process; see `model.status.WorkerStatus`."""
+
+    index: int
+    pid: int
+    is_serving: bool
+    uptime: float
+    connections: int
+    placements: int
+    ends: int
 
 
 class UpgradeBody(Struct, frozen=True):
@@ -10,3 +26,19 @@ class UpgradeBody(Struct, frozen=True):
 
     pid: int
     version: str
+
+
+def worker_rows(workers: Iterable[WorkerStatus]) -> list[WorkerRow]:
+    """Describe the workers."""
+    return [
+        WorkerRow(
+            index=worker.index,
+            pid=worker.pid,
+            is_serving=worker.is_serving,
+            uptime=round(worker.uptime, 3),
+            connections=worker.connections,
+            placements=worker.placements,
+            ends=worker.ends,
+        )
+        for worker in workers
+    ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from onetrip.control.processes import WorkerRow
+
 
 class Position(Struct, frozen=True):
     """Where a region is drawn, degrees."""
@@ -24,6 +26,7 @@ class StatusBody(Struct, frozen=True):
         state: "ok", or "degraded" when `problems` is not empty.
         uptime: s.
         saving_ms: request-weighted mean of the measured savings of all placed routes.
+        workers: processes that serve requests; none where the node's own does.
     """
 
     version: str
@@ -39,6 +42,7 @@ class StatusBody(Struct, frozen=True):
     projects: int
     routes: dict[str, int]
     saving_ms: float | None
+    workers: list[WorkerRow] = []
 
 
 class RegionRow(Struct, frozen=True):

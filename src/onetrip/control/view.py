@@ -21,6 +21,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.metrics import Metrics
@@ -97,6 +98,9 @@ class NodeView(Protocol):
 
     async def purge(self, order: Purge) -> int:
         """Forget responses that this node keeps; return how many there were."""
+
+    def workers(self) -> list[WorkerStatus]:
+        """Return the processes that serve requests, where they are not this one."""
 
     async def upgrade(self) -> tuple[int, str]:
         """Start a successor and hand over to it; return its process id and version.

@@ -107,3 +107,25 @@ class CertificateStatus:
     retry_at: float | None = None
     failures: int = 0
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker process.
+
+    Attributes:
+        pid: 0 while none runs.
+        is_serving: it accepts connections.
+        uptime: s since its process started.
+        connections: clients it serves.
+        placements: version of the placement snapshot it uses.
+        ends: how often it ended without being told to.
+    """
+
+    index: int
+    pid: int
+    is_serving: bool
+    uptime: float
+    connections: int
+    placements: int
+    ends: int

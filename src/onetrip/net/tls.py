@@ -79,9 +79,14 @@ class Certificate:
 
 
 class ServerContext(ssl.SSLContext):
-    """A server context that knows its certificate."""
+    """A server context that knows its certificate.
+
+    Attributes:
+        pem: what it was made of: chain and key; between nodes the authority first.
+    """
 
     certificate: Certificate
+    pem: tuple[bytes, ...]
 
 
 class CertificateSet:
@@ -188,7 +193,7 @@ def load_certificate(
     """
     context = _server_context(ServerContext, min_version)
     context.set_alpn_protocols(list(protocols))
-    _load_pair(context, cert, key)
+    context.pem = _load_pair(context, cert, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     # The certificate itself is the trust anchor: who issued it is the client's business.
@@ -222,8 +227,8 @@ def load_peer_contexts(ca: Path, cert: Path, key: Path, region: str) -> PeerCont
     for context in (server, client):
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["http/1.1"])
-        _load_pair(context, cert, key)
-        _load_authority(context, ca, "ca")
+        pair = _load_pair(context, cert, key)
+        server.pem = (_load_authority(context, ca, "ca"), *pair)
     said = _shake_hands(server, client, node_name(region), cert)
     server.certificate = Certificate(
         str(cert), Names(tuple(_names_of(said))), _instant(said, "notAfter")
@@ -240,9 +245,11 @@ def _server_context(kind: type[_Context], min_version: str) -> _Context:
     return context
 
 
-def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    _check_pem(cert, "cert", b"BEGIN CERTIFICATE")
-    _check_pem(key, "key", b"PRIVATE KEY")
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> tuple[bytes, bytes]:
+    pair = (
+        _read_pem(cert, "cert", b"BEGIN CERTIFICATE"),
+        _read_pem(key, "key", b"PRIVATE KEY"),
+    )
     try:
         context.load_cert_chain(cert, key, password=_refuse_password)
     except _EncryptedError as error:
@@ -253,17 +260,19 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         raise ConfigError(f"cert: {cert} with key {key}: {_reason(error)}") from error
     except OSError as error:  # changed since the check
         raise ConfigError(f"cert: {cert} cannot be read: {error.strerror}") from error
+    return pair
 
 
-def _load_authority(context: ssl.SSLContext, file: Path, key: str) -> None:
-    _check_pem(file, key, b"BEGIN CERTIFICATE")
+def _load_authority(context: ssl.SSLContext, file: Path, key: str) -> bytes:
+    data = _read_pem(file, key, b"BEGIN CERTIFICATE")
     try:
         context.load_verify_locations(file)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"{key}: {file}: {_reason(error)}") from error
+    return data
 
 
-def _check_pem(file: Path, key: str, mark: bytes) -> None:
+def _read_pem(file: Path, key: str, mark: bytes) -> bytes:
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_PEM_SIZE + 1)
@@ -273,6 +282,7 @@ def _check_pem(file: Path, key: str, mark: bytes) -> None:
         raise ConfigError(f"{key}: {file} exceeds limit of {MAX_PEM_SIZE} bytes")
     if mark not in data:
         raise ConfigError(f"{key}: {file} holds no '{mark.decode()}' line")
+    return data
 
 
 class _EncryptedError(Exception):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import IO, Any, Protocol
 
 import msgspec
 
@@ -84,6 +85,19 @@ def silent_log() -> Log:
     return Log(None, "error", lambda: 0.0)
 
 
+class AccessSink(Protocol):
+    """Takes the records of finished exchanges.
+
+    Attributes:
+        dropped: lines lost because they could not be taken.
+    """
+
+    dropped: int
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Take one record; never blocks."""
+
+
 class AccessLog:
     """Writes access lines on a thread of its own; bounded, so a stuck sink drops lines.
 
@@ -110,6 +124,13 @@ class AccessLog:
         self._lines.append(self._encoder.encode(record))
         if not self._wake.is_set():
             self._wake.set()
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue lines that are encoded already; never blocks."""
+        room = max(0, self._limit - len(self._lines))
+        self.dropped += max(0, len(lines) - room)
+        self._lines.extend(lines[:room])
+        self._wake.set()
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued and stop, waiting at most `timeout` s."""

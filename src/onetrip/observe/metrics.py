@@ -17,6 +17,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = r = registry or CollectorRegistry()
+        self.exported = r
+        """What is told to whoever asks; with workers, the sum over them all."""
         self.build = Gauge(
             "onetrip_build_info", "Version of onetrip; always 1.", ["version"], registry=r
         )
@@ -212,6 +214,19 @@ class Metrics:
             "onetrip_app_config_reloads_total",
             "Configuration reloads, by outcome.",
             ["outcome"],
+            registry=r,
+        )
+        self.workers = Gauge(
+            "onetrip_app_workers", "Worker processes that serve; 0 without workers.", registry=r
+        )
+        self.worker_ends = Counter(
+            "onetrip_app_worker_ends_total",
+            "Worker processes that ended without being told to.",
+            registry=r,
+        )
+        self.observations_dropped = Counter(
+            "onetrip_app_observations_dropped_total",
+            "Exchanges that were not learned from, because a worker could not tell about them.",
             registry=r,
         )
         self.successions = Counter(

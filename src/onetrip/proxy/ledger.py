@@ -14,7 +14,7 @@ from typing import Any
 from onetrip.errors import OnetripError, Side
 from onetrip.model.measure import Arm, Observation, RouteKey, Timing
 from onetrip.model.topology import RegionId
-from onetrip.observe.logs import AccessLog
+from onetrip.observe.logs import AccessSink
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Match
 from onetrip.timing import Clock
@@ -71,7 +71,7 @@ class Ledger:
     def __init__(
         self,
         metrics: Metrics,
-        access_log: AccessLog | None,
+        access_log: AccessSink | None,
         on_observation: Callable[[Observation], None],
         clock: Clock,
     ) -> None:

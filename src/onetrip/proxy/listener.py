@@ -19,7 +19,7 @@ from onetrip.net.accept import OnRefused
 from onetrip.net.dial import Dial
 from onetrip.net.listening import bind
 from onetrip.net.tls import CertificateSet, PeerContexts
-from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.logs import AccessSink, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer, IsReady
 from onetrip.proxy.challenges import Challenges
@@ -83,7 +83,7 @@ class ProxyServer:
         rng: Random,
         metrics: Metrics,
         log: Log,
-        access_log: AccessLog | None,
+        access_log: AccessSink | None,
         *,
         secret: bytes | None,
         on_observation: Callable[[Observation], None],

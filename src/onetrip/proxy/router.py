@@ -14,7 +14,7 @@ or dots, empty segments, backslashes) never matches an `is_local` rule.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -109,6 +109,29 @@ class Routing:
             for route in known.get(site.environment.id, ()):
                 site.admit(route)
 
+    @property
+    def classes(self) -> list[tuple[EnvironmentId, list[str]]]:
+        """The route classes that are established, by environment."""
+        found = {s.environment.id: sorted(s.classes) for s in self._all_sites() if s.classes}
+        return list(found.items())
+
+    def establish(self, environment: EnvironmentId, routes: Iterable[str]) -> None:
+        """Establish route classes that are known from elsewhere."""
+        site = self._find_site(environment)
+        for route in routes if site is not None else ():
+            assert site is not None
+            site.admit(route)
+
+    def admit(self, key: RouteKey) -> RouteKey:
+        """Return the key to file what another process settled under; establishes its class.
+
+        Several processes may know more classes together than one node allows.
+        """
+        site = self._find_site(key.environment)
+        if site is None or site.knows(key.route) or site.admit(key.route):
+            return key
+        return RouteKey(key.environment, OTHER, key.method)
+
     def match(self, method: bytes, authority: bytes, target: bytes) -> Match | None:
         """Return what the request is, or None when no environment takes it.
 
@@ -196,6 +219,10 @@ class _Site:
         if len(self.classes) >= MAX_CLASSES:
             return self._matches(OTHER, None, False)
         return self._matches(route, None, True)
+
+    def knows(self, route: str) -> bool:
+        is_declared = any(rule.pattern == route for _, rule in self._rules)
+        return route == OTHER or route in self.classes or is_declared
 
     def admit(self, route: str) -> bool:
         if route not in self.classes:

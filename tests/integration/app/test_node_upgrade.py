@@ -13,15 +13,9 @@ from pathlib import Path
 import pytest
 
 from support.fake_upstream import FakeUpstream
-from support.served_node import BOUND, Load, ServedNode, until
+from support.served_node import BOUND, Load, ServedNode, is_alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    return False
 
 
 async def test_upgrade_under_load_fails_no_request_and_keeps_what_was_changed(
