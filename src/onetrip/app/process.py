@@ -120,8 +120,8 @@ def _access_sink(settings: Settings) -> IO[bytes] | None:
     if where == "off":
         return None
     if where == "stderr":
-        return os.fdopen(os.dup(2), "wb")
+        return os.fdopen(os.dup(2), "wb", buffering=0)
     try:
-        return Path(where).open("ab")
+        return Path(where).open("ab", buffering=0)
     except OSError as error:
         raise ConfigError(f"log.access: {where} cannot be opened: {error.strerror}") from error

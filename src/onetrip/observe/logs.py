@@ -101,13 +101,21 @@ class AccessSink(Protocol):
 class AccessLog:
     """Writes access lines on a thread of its own; bounded, so a stuck sink drops lines.
 
+    Args:
+        sink: unbuffered, or what could not be written would be tried again and again.
+        log: told when the sink starts to fail, and when it works again.
+
     Attributes:
         dropped: lines lost because the sink was too slow or failed.
     """
 
-    def __init__(self, sink: IO[bytes], limit: int = MAX_PENDING_LINES) -> None:
+    def __init__(
+        self, sink: IO[bytes], log: Log | None = None, limit: int = MAX_PENDING_LINES
+    ) -> None:
         self.dropped = 0
         self._sink = sink
+        self._log = log or silent_log()
+        self._is_failing = False
         self._limit = limit
         self._lines: deque[bytes] = deque()
         self._encoder = msgspec.json.Encoder()
@@ -150,8 +158,21 @@ class AccessLog:
             batch.append(self._lines.popleft())
         if not batch:
             return
+        # After a failure a line may end in the middle: what follows starts a new one.
+        data = memoryview((b"\n" if self._is_failing else b"") + b"\n".join(batch) + b"\n")
         try:
-            self._sink.write(b"\n".join(batch) + b"\n")
+            while data:
+                written = self._sink.write(data)
+                if written is None:  # a pipe that does not wait, and is full
+                    raise BlockingIOError("sink takes nothing now")
+                data = data[written:]
             self._sink.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self.dropped += len(batch)
+            if not self._is_failing:
+                self._is_failing = True
+                self._log.error("app.access_log_failed", reason=str(error))
+            return
+        if self._is_failing:
+            self._is_failing = False
+            self._log.info("app.access_log_recovered", dropped=self.dropped)
