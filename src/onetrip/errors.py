@@ -46,6 +46,8 @@ class Kind(Enum):
     UNHEALTHY = "unhealthy"
     """It answers, and says itself that it cannot serve (5xx to a health probe)."""
     OVERLOADED = "overloaded"
+    EXHAUSTED = "exhausted"
+    """This machine ran out of file descriptors, ports or memory for sockets."""
     DENIED = "denied"
     CONFIG = "config"
     CONFLICT = "conflict"
@@ -86,6 +88,13 @@ class UpstreamError(OnetripError):
 
     side = Side.UPSTREAM
     kind = Kind.RESET
+
+
+class ExhaustedError(UpstreamError):
+    """This machine is out of what a connection needs: not the fault of the next hop."""
+
+    side = Side.OURS
+    kind = Kind.EXHAUSTED
 
 
 class ProtocolError(OnetripError):

@@ -94,12 +94,14 @@ async def running_node_process(
     hosts: tuple[str, ...] = ("shop.test", "127.0.0.1"),
     config: Mapping[str, Any] | None = None,
     prefix: tuple[str, ...] = (),
+    events: str | None = None,
 ) -> AsyncIterator[NodeProcess]:
     """Run a node with one project whose instance is at a port or address.
 
     Args:
         config: keys that replace those at the top of the configuration.
         prefix: a command to run it by, such as one that sets a limit.
+        events: a file for its standard error that cannot be read again, such as /dev/full.
     """
     ports = free_ports(2)
     address = upstream if isinstance(upstream, str) else f"127.0.0.1:{upstream}"
@@ -115,13 +117,13 @@ async def running_node_process(
     path = folder / "onetrip.yaml"
     path.write_text(yaml.safe_dump(settings))
     command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
-    with (folder / "events").open("wb") as log:
+    with Path(events or folder / "events").open("wb") as log:  # noqa: ASYNC230
         process = await asyncio.create_subprocess_exec(*command, stderr=log)
     node = NodeProcess(process, folder, ports)
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            while "app.started" not in node.log:
-                assert process.returncode is None, node.log
+            while not (await _is_open(ports) if events else "app.started" in node.log):
+                assert process.returncode is None, events or node.log
                 await asyncio.sleep(0.02)
         yield node
     finally:
@@ -132,3 +134,14 @@ async def running_node_process(
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+async def _is_open(ports: list[int]) -> bool:
+    """Tell whether something listens on all of them."""
+    try:
+        for port in ports:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+    except OSError:
+        return False
+    return True

@@ -32,7 +32,7 @@ from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
-from onetrip.timing import MonotonicClock
+from onetrip.timing import Clock, MonotonicClock
 
 SHOP = EnvironmentId("shop", "production")
 DEN, FRA = RegionId("den"), RegionId("fra")
@@ -99,6 +99,7 @@ class ProxyRig:
         region: RegionId = DEN,
         secret: bytes | None = SECRET,
         dial: Dial | None = None,
+        clock: Clock | None = None,
         certificates: CertificateSet | None = None,
         contexts: PeerContexts | None = None,
     ) -> None:
@@ -117,7 +118,7 @@ class ProxyRig:
             settings or ProxySettings(),
             region,
             dial or tcp,
-            MonotonicClock(),
+            clock or MonotonicClock(),
             Random(7),
             self.metrics,
             silent_log(),
@@ -187,7 +188,7 @@ class ProxyRig:
 
 def one_region(endpoint: Endpoint, **options: Any) -> ProxyRig:
     """Return a rig whose only region runs one instance at `endpoint`."""
-    rig_options = {k: options.pop(k) for k in ("settings", "certificates") if k in options}
+    rig_options = {k: options.pop(k) for k in ("settings", "certificates", "clock") if k in options}
     catalog = make_catalog({DEN: [endpoint]}, **options)
     return ProxyRig(catalog, make_topology({DEN: None}), **rig_options)
 

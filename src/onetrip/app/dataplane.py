@@ -11,6 +11,7 @@ from random import Random
 from typing import IO, Protocol
 
 from onetrip.app.config import Settings
+from onetrip.app.descriptors import within_limit
 from onetrip.app.listeners import Listeners, binding
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
@@ -135,9 +136,9 @@ class LocalPlane:
         access: IO[bytes] | None,
     ) -> None:
         self.ports = Ports()
-        self._access_log = AccessLog(access) if access is not None else None
+        self._access_log = AccessLog(access, log) if access is not None else None
         self.server = ProxyServer(
-            settings.proxy,
+            within_limit(settings.proxy, log),
             settings.region,
             dial,
             clock,

@@ -143,8 +143,9 @@ class Acceptor:
                 sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:
+            except OSError as error:
                 # Out of descriptors: the listener stays readable, so leave it for a while.
+                self._on_refused("", "exhausted", error.strerror or "")
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(listener)
                 loop.call_later(RETRY_DELAY, self._resume, listener)

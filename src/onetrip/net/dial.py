@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from onetrip.errors import Kind, UpstreamError
+from onetrip.errors import ExhaustedError, Kind, UpstreamError
 from onetrip.net.tls import NODE_DOMAIN
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Error numbers that tell about this machine, not about the next hop: descriptors, buffers and
+memory (socket(2)); EADDRNOTAVAIL, no local port (connect(2)), is another one."""
 
 
 class Dial(Protocol):
@@ -41,6 +47,7 @@ class Dial(Protocol):
 
         Raises:
             UpstreamError: kind CONNECT or TIMEOUT; always retryable, nothing was sent.
+            ExhaustedError: this machine cannot open a connection at all.
         """
 
 
@@ -92,10 +99,7 @@ class TcpDialer:
                 retryable=True,
             ) from error
         except (OSError, ssl.SSLError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise UpstreamError(
-                f"connect to {host}:{port} failed: {reason}", kind=Kind.CONNECT, retryable=True
-            ) from error
+            raise connect_failure(f"{host}:{port}", error, self._local is not None) from error
         _disable_nagle(transport)
         return protocol
 
@@ -106,6 +110,26 @@ class TcpDialer:
             return self.peer_tls
         self._tls = self._tls or ssl.create_default_context()
         return self._tls
+
+
+def connect_failure(where: str, error: OSError, has_source: bool) -> UpstreamError:
+    """Return the error for a connection to `where` that the system could not open.
+
+    Args:
+        has_source: a local address was asked for; that it is not to be had may mean that it is
+            not this machine's.
+    """
+    # asyncio replaces the system's text with one that repeats the address.
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        reason = os.strerror(error.errno)
+    else:
+        reason = error.strerror or type(error).__name__
+    text = f"connect to {where} failed: {reason}"
+    if isinstance(error, ssl.SSLError | socket.gaierror):
+        pass  # numbers of their own
+    elif error.errno in EXHAUSTED or (error.errno == errno.EADDRNOTAVAIL and not has_source):
+        return ExhaustedError(text, retryable=True)
+    return UpstreamError(text, kind=Kind.CONNECT, retryable=True)
 
 
 def _disable_nagle(transport: asyncio.BaseTransport) -> None:

@@ -17,12 +17,12 @@ Where the option does not exist this is a plain connect that ends in a reset.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
 from typing import Protocol
 
 from onetrip.errors import Kind, UpstreamError
+from onetrip.net.dial import connect_failure
 from onetrip.timing import Clock
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -60,7 +60,7 @@ class TcpKnock:
         try:
             sock = self._socket(address)
         except OSError as error:
-            raise _failed(address, port, error) from error
+            raise self._failure(address, port, error) from error
         try:
             async with asyncio.timeout(timeout):
                 started_at = self._clock.now()
@@ -73,9 +73,12 @@ class TcpKnock:
                 retryable=True,
             ) from error
         except OSError as error:
-            raise _failed(address, port, error) from error
+            raise self._failure(address, port, error) from error
         finally:
             sock.close()
+
+    def _failure(self, address: str, port: int, error: OSError) -> UpstreamError:
+        return connect_failure(f"{address}:{port}", error, self._source_address is not None)
 
     def _socket(self, address: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -91,11 +94,3 @@ class TcpKnock:
             sock.close()
             raise
         return sock
-
-
-def _failed(address: str, port: int, error: OSError) -> UpstreamError:
-    # asyncio replaces the system's text with one that repeats the address.
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    return UpstreamError(
-        f"connect to {address}:{port} failed: {reason}", kind=Kind.CONNECT, retryable=True
-    )

@@ -159,6 +159,16 @@ def note_failure(
     return schedule.failures
 
 
+def note_untried(
+    state: PlanState, target: Target, now: float, rng: Random, settings: ProbeSettings
+) -> None:
+    """Note that a probe could not even be sent, which tells nothing about its target."""
+    schedule = state.schedules.get(target)
+    if schedule is not None:
+        schedule.is_running = False
+        schedule.due_at = max(now, schedule.started_at + next_wait(0, rng, settings))
+
+
 def next_wait(failures: int, rng: Random, settings: ProbeSettings) -> float:
     """Return the time from one probe's start to the next one's, s.
 

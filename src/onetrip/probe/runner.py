@@ -28,6 +28,7 @@ from onetrip.probe.plan import (
     note_failure,
     note_success,
     note_suspicion,
+    note_untried,
     plan_probes,
     set_targets,
     timeout_of,
@@ -177,8 +178,11 @@ class ProbeRunner:
         target = entry.spec.target
         if self._entries.get(target) is not entry:
             return
-        failures = note_failure(self._state, target, self._clock.now(), self._rng, self._settings)
         self._metrics.probe_failures.labels(kind=target.kind.value, failure=error.kind.value).inc()
+        if error.kind is Kind.EXHAUSTED:
+            note_untried(self._state, target, self._clock.now(), self._rng, self._settings)
+            return
+        failures = note_failure(self._state, target, self._clock.now(), self._rng, self._settings)
         self._log_failure(target, error, failures)
         self._on_failure(target, error)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
-from onetrip.errors import Kind, OnetripError
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation
@@ -26,10 +25,10 @@ from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream
 from onetrip.proxy.gates import Gates
+from onetrip.proxy.headcount import Headcount
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.pool import Pool
-from onetrip.proxy.replies import error_reply
 from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
 from onetrip.proxy.services import Services
@@ -98,6 +97,7 @@ class ProxyServer:
         self._pool = Pool(settings, dial, clock, outbox)
         self._tasks = Tasks(self._task_failed)
         self._connections: set[Connection] = set()
+        self._headcount = Headcount(settings.max_connections, clock, metrics, log)
         self.certificates: CertificateSet | None = None
         self.peer_contexts: PeerContexts | None = None
         self.challenges = Challenges()
@@ -259,14 +259,12 @@ class ProxyServer:
         if self.admit(connection):
             self._tasks.spawn(connection.serve(), "proxy.connection")
             return
-        limit = self._services.settings.max_connections
-        error = OnetripError(f"more than {limit} connections", kind=Kind.OVERLOADED)
-        connection.write(error_reply(error, b"", keep_alive=False))
+        connection.write(self._headcount.reply())
         connection.close()
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection; False when there are too many."""
-        if len(self._connections) >= self._services.settings.max_connections:
+        if not self._headcount.admits(len(self._connections)):
             return False
         self._connections.add(connection)
         return True

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from onetrip.errors import Kind, UpstreamError
+from onetrip.errors import ExhaustedError, Kind, UpstreamError
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint
 from onetrip.net.dial import Dial
@@ -111,6 +111,8 @@ class EndpointPool:
             upstream = made
             upstream.is_counted = True
             return upstream
+        except ExhaustedError:
+            raise  # the endpoint may be well
         except UpstreamError:
             self.avoid_until = self._clock.now() + settings.fail_time
             raise

@@ -38,6 +38,11 @@ _UPSTREAM_MESSAGES = {
     Kind.CONNECT: "the application could not be reached",
     Kind.RESET: "the application closed the connection before its response was complete",
     Kind.MALFORMED: "the application's response is not valid HTTP",
+    Kind.HEAD_TOO_LARGE: "the application's response head is too large",
+}
+_OUR_MESSAGES = {
+    Kind.OVERLOADED: "this node serves as many clients as it can",
+    Kind.EXHAUSTED: "this node is out of resources",
 }
 """What clients read: the error's own text names addresses, which are for the access log."""
 
@@ -48,7 +53,7 @@ def status_of(error: OnetripError) -> int:
         return _UPSTREAM.get(error.kind, 502)
     if error.side is Side.DOWNSTREAM:
         return _DOWNSTREAM.get(error.kind, 400)
-    return 503 if error.kind in (Kind.OVERLOADED, Kind.UNAVAILABLE) else 500
+    return 503 if error.kind in (Kind.OVERLOADED, Kind.EXHAUSTED, Kind.UNAVAILABLE) else 500
 
 
 def reason_of(status: int) -> bytes:
@@ -116,4 +121,6 @@ def own_failure(error: Exception, log: Log) -> OnetripError:
 def _message(error: OnetripError) -> str:
     if error.side is Side.UPSTREAM:
         return _UPSTREAM_MESSAGES.get(error.kind, "the application failed")
-    return str(error) if error.side is Side.DOWNSTREAM else "internal error"
+    if error.side is Side.OURS:
+        return _OUR_MESSAGES.get(error.kind, "internal error")
+    return str(error)

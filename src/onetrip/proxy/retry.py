@@ -7,7 +7,7 @@ budget keeps repeats a share of traffic: without one, retries multiply an outage
 
 from __future__ import annotations
 
-from onetrip.errors import Kind, OnetripError, Side, UpstreamError
+from onetrip.errors import Kind, OnetripError, UpstreamError
 from onetrip.timing import Clock
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -68,6 +68,6 @@ def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resen
 
 def is_refusal(error: OnetripError) -> bool:
     """Tell whether nothing was sent to an instance, so that the edge may go elsewhere."""
-    return error.side is Side.UPSTREAM and (
+    return isinstance(error, UpstreamError) and (
         error.retryable or error.kind in (Kind.UNAVAILABLE, Kind.CONNECT)
     )

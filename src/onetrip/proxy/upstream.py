@@ -65,7 +65,8 @@ class Upstream(Channel):
         """Return the next response head, or None while it is incomplete.
 
         Raises:
-            UpstreamError: kind MALFORMED; the bytes are no HTTP/1 response head.
+            UpstreamError: kind MALFORMED, the bytes are no HTTP/1 response head; or
+                HEAD_TOO_LARGE.
         """
         received = self.received
         if not received:
@@ -76,7 +77,7 @@ class Upstream(Channel):
                 return None
             head = self._reader.response(received[:end])
         except LimitError as error:
-            raise UpstreamError(f"response: {error}", kind=Kind.MALFORMED) from error
+            raise UpstreamError(f"response: {error}", kind=error.kind) from error
         except ProtocolError as error:
             raise UpstreamError(f"response: {error}", kind=Kind.MALFORMED) from error
         self.take()

@@ -219,7 +219,6 @@ class TestBrokenUpstreams:
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
             b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
-            b"HTTP/1.1 200 OK\r\nA: " + b"b" * 2000 + b"\r\n\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
             b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20,
             b"\x00\x01\x02\r\n\r\n",
@@ -241,6 +240,17 @@ class TestBrokenUpstreams:
                 pass
             assert response.status == 502
             assert len(upstream.connections) == 2
+
+    async def test_head_over_the_limit_is_502_of_its_own_kind(self):
+        answer = b"HTTP/1.1 200 OK\r\nA: " + b"b" * 2000 + b"\r\n\r\n"
+        async with (
+            FakeUpstream(always(answer)) as upstream,
+            one_region(upstream.endpoint, settings=SMALL) as rig,
+        ):
+            response = await rig.ask(GET)
+            error = json.loads(response.body)["error"]
+            assert (response.status, error["kind"]) == (502, "head_too_large")
+            assert "head is too large" in error["message"]
 
     @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"])
     async def test_close_before_a_response_is_502(self, sent):

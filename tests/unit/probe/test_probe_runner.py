@@ -221,3 +221,19 @@ async def test_hanging_probe_holds_up_nobody_else() -> None:
     await bench.clock.advance(10.0)
     await bench.runner.stop()
     assert bench.count("b") >= 8
+
+
+async def test_a_node_out_of_descriptors_blames_no_target() -> None:
+    bench = Bench()
+    bench.outcomes["a"] = ProbeError("out of descriptors", kind=Kind.EXHAUSTED)
+    bench.runner.set_specs([spec("a")])
+    bench.runner.start()
+    await bench.clock.advance(20.0)
+    bench.outcomes["a"] = 0.1
+    await bench.clock.advance(3.0)
+    await bench.runner.stop()
+    assert bench.failures == []
+    failed = bench.metrics.probe_failures.labels(kind="backend", failure="exhausted")
+    assert failed._value.get() >= 10
+    assert bench.events() == []
+    assert bench.count("a") > 0
