@@ -20,6 +20,9 @@ from support.ports import free_ports
 START_TIMEOUT = 30.0
 """Time for a node to come up, s."""
 
+ATTEMPTS = 5
+"""Starts on other ports: the kernel may give a port that was free to a client's connection."""
+
 
 class NodeProcess:
     """A running node.
@@ -81,6 +84,17 @@ class NodeProcess:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    async def stop(self) -> None:
+        """End it, politely at first; safe to call when it has ended."""
+        if self.process.returncode is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), 40)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
     def _fetch(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as reply:
             return str(reply.read().decode())
@@ -103,37 +117,46 @@ async def running_node_process(
         prefix: a command to run it by, such as one that sets a limit.
         events: a file for its standard error that cannot be read again, such as /dev/full.
     """
-    ports = free_ports(2)
     address = upstream if isinstance(upstream, str) else f"127.0.0.1:{upstream}"
     environment = {"hosts": list(hosts), "instances": {"here": [address]}}
+    projects = {"shop": {"environments": {"production": environment}}}
     settings = {
-        "listen": f"127.0.0.1:{ports[0]}",
-        "admin": {"listen": f"127.0.0.1:{ports[1]}"},
         "log": {"level": "info", "access": str(folder / "access")},
         "regions": {"here": {}},
-        "projects": {"shop": {"environments": {"production": environment}}},
+        "projects": projects,
         **(config or {}),
     }
-    path = folder / "onetrip.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
-    with Path(events or folder / "events").open("wb") as log:  # noqa: ASYNC230
-        process = await asyncio.create_subprocess_exec(*command, stderr=log)
-    node = NodeProcess(process, folder, ports)
+    node = await _start(folder, settings, prefix, events)
     try:
-        async with asyncio.timeout(START_TIMEOUT):
-            while not (await _is_open(ports) if events else "app.started" in node.log):
-                assert process.returncode is None, events or node.log
-                await asyncio.sleep(0.02)
         yield node
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), 40)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await node.stop()
+
+
+async def _start(
+    folder: Path, settings: Mapping[str, Any], prefix: tuple[str, ...], events: str | None
+) -> NodeProcess:
+    path = folder / "onetrip.yaml"
+    command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
+    for _ in range(ATTEMPTS):
+        ports = free_ports(2)
+        listen = {"listen": f"127.0.0.1:{ports[0]}", "admin": {"listen": f"127.0.0.1:{ports[1]}"}}
+        path.write_text(yaml.safe_dump({**listen, **settings}))
+        with Path(events or folder / "events").open("wb") as log:  # noqa: ASYNC230
+            process = await asyncio.create_subprocess_exec(*command, stderr=log)
+        node = NodeProcess(process, folder, ports)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while process.returncode is None:
+                    if await _is_open(ports) if events else "app.started" in node.log:
+                        return node
+                    await asyncio.sleep(0.02)
+        except BaseException:
+            await node.stop()
+            raise
+        if "Address already in use" not in node.log:
+            break
+    raise AssertionError(events or node.log)
 
 
 async def _is_open(ports: list[int]) -> bool:
