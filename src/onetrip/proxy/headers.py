@@ -30,6 +30,9 @@ HTTPS_PORT = 443
 
 MAX_REQUEST_ID = 128
 
+MAX_FORWARDS_DIGITS = 9
+"""Longest number of Max-Forwards that is understood."""
+
 _HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -60,6 +63,7 @@ _CLIENT_FACTS = frozenset(
 )
 _EXTENDED_FACTS = frozenset((b"forwarded", b"x-forwarded-for"))
 _RESPONSE_REMOVED = _HOP_BY_HOP | {b"content-length", b"via"}
+_FOR_HOPS = frozenset((b"OPTIONS", b"TRACE"))
 _PROTECTED = frozenset((b"host", b"content-length", b"cookie", b"authorization", b"via"))
 _OURS = b"onetrip-"
 _BODY10 = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -181,6 +185,12 @@ def https_url(head: RequestHead, port: int) -> bytes:
     return b"https://%b%b" % (authority, b"" if head.target == b"*" else head.target)
 
 
+def forwards_left(value: bytes) -> int | None:
+    """Return how often a request may still be forwarded, by its Max-Forwards; None if it is odd."""
+    digits = value.strip(b" \t")
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_FORWARDS_DIGITS else None
+
+
 def count_hops(fields: Fields) -> int:
     """Return how often a request passed through a node, by its Via."""
     members = b",".join(find_all(fields, b"via")).split(b",")
@@ -209,8 +219,15 @@ def check_limits(head: RequestHead, hops: int, body_limit: int | None) -> None:
         hops: times it passed through a node before.
 
     Raises:
-        DownstreamError: kind LOOP, LENGTH_REQUIRED or BODY_TOO_LARGE.
+        DownstreamError: kind LOOP, LENGTH_REQUIRED, BODY_TOO_LARGE, or UNSUPPORTED for a request
+            that may go no further and asks about this node itself (RFC 9110 section 7.6.2).
     """
+    if head.method in _FOR_HOPS and any(
+        forwards_left(value) == 0 for value in find_all(head.meta.fields, b"max-forwards")
+    ):
+        raise DownstreamError(
+            "this node answers no such request about itself", kind=Kind.UNSUPPORTED
+        )
     if hops >= MAX_HOPS:
         raise DownstreamError(f"request passed {hops} nodes, limit is {MAX_HOPS}", kind=Kind.LOOP)
     size = head.meta.content_length
@@ -238,7 +255,9 @@ def _request_block(head: RequestHead, client: Client, from_peer: bool, is_believ
         key = field[0].lower()
         if b"_" in key and _imitates(key.replace(b"_", b"-"), removed):
             continue
-        if key not in removed and not key.startswith(_OURS):
+        if key == b"max-forwards" and (left := forwards_left(field[1])):
+            lines.append(b"%b: %d\r\n" % (field[0], left - 1))
+        elif key not in removed and not key.startswith(_OURS):
             lines.append(b"%b: %b\r\n" % field)
     lines.append(_via(meta.fields, b"2.0" if client.is_http2 else b"1.%d" % head.minor))
     if not from_peer:
