@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench bars docs clean
+.PHONY: demo test lint bench bars conformance docs clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -23,10 +23,15 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_http1_parser.py
 	$(BIN)/python tests/benchmark/bench_proxy.py
 	$(BIN)/python tests/benchmark/bench_relay.py
+	$(BIN)/python tests/benchmark/bench_idle.py
 
 # The placement bars over every matrix and trace: about twenty minutes on two cores.
 bars: $(VENV)/.ready-test
 	$(BIN)/python scripts/bars.py $(ARGS)
+
+# Suites that are not on the machine are skipped; CONTRIBUTING.md says how they are found.
+conformance: $(VENV)/.ready-test
+	$(BIN)/python scripts/conformance.py
 
 docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md

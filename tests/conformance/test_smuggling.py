@@ -157,7 +157,7 @@ async def test_nothing_is_smuggled():
         "tests/support/mutations.py; read back by " + ", ".join(sorted(referees)),
         len(cases),
         wrong,
-        note=f"{len(cases) - len(read)} refused, {len(read)} read alike by all",
+        note=f"{len(cases) - len(read):,} refused, {len(read)} read alike by all",
     )
     assert wrong == []
     assert sorted(forwarded) == sorted(booked)

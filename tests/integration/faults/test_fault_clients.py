@@ -1,6 +1,6 @@
 """Clients that vanish, and clocks that jump.
 
-The first line of each test is a row of docs/reliability.md: fault | what a client sees | sign.
+The first line of each test is a row of docs/conformance.md: fault | what a client sees | sign.
 """
 
 from __future__ import annotations
