@@ -25,7 +25,7 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_relay.py
 	$(BIN)/python tests/benchmark/bench_idle.py
 
-# The placement bars over every matrix and trace: about twenty minutes on two cores.
+# The placement bars over every matrix and trace: about half an hour on two cores.
 bars: $(VENV)/.ready-test
 	$(BIN)/python scripts/bars.py $(ARGS)
 

@@ -37,6 +37,8 @@ class Kind(Enum):
     MISDIRECTED = "misdirected"
     """A host that the connection's certificate does not cover (421)."""
     TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    """The whole request took too long."""
     CONNECT = "connect"
     """The connection could not be opened: the next hop cannot have acted."""
     RESET = "reset"

@@ -30,21 +30,24 @@ def test_base_and_srtt_stay_within_their_samples(samples: list[float]) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.one_of(rtts, st.none()), max_size=60), st.integers(1, 10))
-def test_state_depends_on_the_failures_since_the_last_success(
-    outcomes: list[float | None], failing_after: int
+@given(st.lists(st.one_of(rtts, st.none()), max_size=60), st.integers(1, 10), st.integers(1, 5))
+def test_state_depends_on_the_rows_of_failures_and_successes(
+    outcomes: list[float | None], failing_after: int, recovered_after: int
 ) -> None:
-    known = RttFilter(PEER, FilterSettings(failing_after=failing_after))
-    row = 0
+    known = RttFilter(
+        PEER, FilterSettings(failing_after=failing_after, recovered_after=recovered_after)
+    )
+    failed = succeeded = 0
+    is_down = False
     for number, outcome in enumerate(outcomes):
         if outcome is None:
             known.fail(float(number))
-            row += 1
+            failed, succeeded = failed + 1, 0
         else:
             known.record(outcome, float(number))
-            row = 0
-    state = known.estimate(float(len(outcomes))).state
-    assert (state is EstimateState.FAILING) == (row >= failing_after)
+            failed, succeeded = 0, succeeded + 1
+        is_down = failed >= failing_after or (is_down and succeeded < recovered_after)
+        assert (known.estimate(float(number)).state is EstimateState.FAILING) == is_down
 
 
 @settings(deadline=None)

@@ -159,6 +159,15 @@ def test_one_backend_that_moves_is_followed() -> None:
 
 
 def test_new_code_is_learned() -> None:
+    # Seen where the route runs now, and then learned anew at every edge.
+    world = home_world(events=(Deploy(100.0, "/orders", {"db": 0}),))
+    _, result = play(world, duration=400.0, count=12_000)
+    rows = [row for row in result.routes if row.route == "/orders"]
+    assert all(row.is_right and row.replaced <= 80 for row in rows)
+    assert any(row.replaced > 0 for row in rows)
+
+
+def test_new_code_that_changes_little_where_it_runs_is_left_to_the_control_group() -> None:
     world = home_world(events=(Deploy(100.0, "/list", {"db": 0}),))
     _, result = play(world, duration=400.0, count=12_000)
     assert all(row.is_right for row in result.routes if row.route == "/list")

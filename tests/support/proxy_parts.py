@@ -10,8 +10,11 @@ from onetrip.model.catalog import Policy, RouteRule
 from onetrip.model.measure import MethodClass, RouteKey, Target
 from onetrip.model.topology import Endpoint, RegionId
 from onetrip.net.dial import P
+from onetrip.observe.metrics import Metrics
 from onetrip.proxy.balance import Balancer
 from onetrip.proxy.channel import Channel, Outbox
+from onetrip.proxy.ejection import Verdict
+from onetrip.proxy.outliers import Outliers
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.router import Match
 from onetrip.proxy.settings import ProxySettings
@@ -118,6 +121,7 @@ class BalanceRig:
 
     Attributes:
         down: targets that are not ready.
+        verdicts: what was told about ejections.
     """
 
     def __init__(
@@ -128,14 +132,22 @@ class BalanceRig:
         policy: Policy | None = None,
         can_hop: bool = True,
         capacity: int | None = None,
+        settings: ProxySettings | None = None,
     ) -> None:
         self.clock = VirtualClock()
         self.down: set[Target] = set()
-        settings = ProxySettings()
+        settings = settings or ProxySettings()
         self.pool = Pool(settings, FakeDial(), self.clock, AT_ONCE)
-        self.balancer = Balancer(
-            DEN, self.pool, lambda t: t not in self.down, self.clock, Random(3), settings.fail_time
+        self.metrics = Metrics()
+        self.verdicts: list[Verdict] = []
+
+        def is_ready(target: Target) -> bool:
+            return target not in self.down
+
+        self.outliers = Outliers(
+            settings.ejection, is_ready, self.clock, self.metrics, self.verdicts.append
         )
+        self.balancer = Balancer(DEN, self.pool, self.outliers, self.clock, Random(3), settings)
         self.catalog = make_catalog(instances, policy=policy, capacity=capacity)
         topology = make_topology(proxies or dict.fromkeys(instances))
         self.balancer.update(self.catalog, topology, can_hop)

@@ -30,6 +30,7 @@ from onetrip.net.dial import Dial, TcpDialer
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
+from onetrip.proxy.ejection import Verdict
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock, MonotonicClock
@@ -87,6 +88,7 @@ class ProxyRig:
     Attributes:
         down: targets that are not ready.
         refusals: (address, reason, detail) of peers that it did not take for such.
+        verdicts: what it told about instances ejected and back.
         observations, lines: what it reported.
     """
 
@@ -107,6 +109,7 @@ class ProxyRig:
         self._contexts = contexts
         self.tls_port = self.forward_port = 0
         self.refusals: list[tuple[str, str, str]] = []
+        self.verdicts: list[Verdict] = []
         tcp = TcpDialer()
         tcp.peer_tls = contexts.client if contexts is not None else None
         self.down: set[Target] = set()
@@ -127,6 +130,7 @@ class ProxyRig:
             on_observation=self.observations.append,
             is_ready=lambda target: target not in self.down,
             on_peer_refused=lambda *refusal: self.refusals.append(refusal),
+            on_verdict=self.verdicts.append,
         )
         self.server.update(catalog, topology)
 

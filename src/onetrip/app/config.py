@@ -19,6 +19,7 @@ import yaml
 
 from onetrip.acme.settings import AcmeSettings
 from onetrip.app.automatic import build_acme
+from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
@@ -245,8 +246,8 @@ class _Builder:
             sync_interval=file.cluster.sync_interval,
             score_interval=file.score_interval,
             log=file.log,
-            probe=self._probe(),
-            proxy=self._proxy(),
+            probe=build_probe(file.probe),
+            proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,
             topology=topology,
             catalog=catalog,
@@ -314,25 +315,3 @@ class _Builder:
 
     def _secret(self, file: str | None, env: str | None, key: str) -> str | None:
         return read_secret(self._path.parent, file, env, key)
-
-    def _proxy(self) -> ProxySettings:
-        entry = msgspec.structs.asdict(self._file.proxy)
-        del entry["drain_timeout"]
-        networks = []
-        for number, cidr in enumerate(entry.pop("trusted_proxies")):
-            try:
-                networks.append(ipaddress.ip_network(cidr))
-            except ValueError:
-                raise ConfigError(
-                    f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
-                ) from None
-        needs_header = entry.pop("proxy_protocol") == "required"
-        return ProxySettings(
-            **entry, needs_proxy_header=needs_header, trusted_proxies=tuple(networks)
-        )
-
-    def _probe(self) -> ProbeSettings:
-        entry = self._file.probe
-        return ProbeSettings(
-            interval=entry.interval, timeout=entry.timeout, max_rate=entry.max_rate
-        )

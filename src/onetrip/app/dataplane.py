@@ -29,6 +29,7 @@ from onetrip.net.tls import (
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
+from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
 
 
@@ -107,6 +108,7 @@ class Hooks:
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
         failing: returns the targets that cannot serve; may be slow.
         tell: makes an event, of a name, a subject and a detail.
+        on_verdict: told about every instance that is ejected or returns.
     """
 
     on_observation: Callable[[Observation], None]
@@ -114,6 +116,7 @@ class Hooks:
     on_peer_refused: OnRefused
     failing: Callable[[], frozenset[Target]]
     tell: Callable[[str, str, str], None]
+    on_verdict: OnVerdict
 
 
 class LocalPlane:
@@ -150,6 +153,7 @@ class LocalPlane:
             on_observation=hooks.on_observation,
             is_ready=hooks.is_ready,
             on_peer_refused=hooks.on_peer_refused,
+            on_verdict=hooks.on_verdict,
         )
 
     async def start(self, settings: Settings, listeners: Listeners) -> None:

@@ -21,8 +21,10 @@ from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
+from onetrip.app.ejections import EjectionLog
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
+from onetrip.app.limits import build_filters
 from onetrip.app.listeners import Listeners, binding
 from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
@@ -37,7 +39,7 @@ from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
 from onetrip.control.api import build_admin
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
-from onetrip.estimate.filters import FilterSettings, RttBook
+from onetrip.estimate.filters import RttBook
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Policy
 from onetrip.model.measure import Drift, EstimateState, Sample, Target
@@ -107,7 +109,7 @@ class Node:
         dial = self._dial = TcpDialer(settings.source_address)
         self._has_peer_tls = settings.peer_contexts is not None
         self._refusals = RefusalLog(clock, self._peer_refused)
-        self._rtts = RttBook(FilterSettings(max_age=max(30.0, 6 * settings.probe.interval)))
+        self._rtts = RttBook(build_filters(settings.probe))
         self._traffic = TrafficBook(region, SHIFT_PROBES * settings.probe.interval)
         self._cluster = ClusterState(
             region,
@@ -139,6 +141,7 @@ class Node:
             self._probe_failed,
             knock=TcpKnock(clock, settings.source_address),
         )
+        ejections = EjectionLog(self._tell, self._log)
         self.plane = build_plane(
             settings,
             Hooks(
@@ -147,6 +150,7 @@ class Node:
                 self._refusals.note,
                 failing=self._failing,
                 tell=self._tell,
+                on_verdict=ejections.note,
             ),
             dial=dial,
             clock=clock,
@@ -201,6 +205,7 @@ class Node:
             scorer=self.scorer,
             cluster=self._cluster,
             clock=clock,
+            ejections=ejections,
         )
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)

@@ -106,7 +106,8 @@ def _environment(
             _rule(rule, entry.bindings, f"{key}.routes[{n}]") for n, rule in enumerate(entry.routes)
         ),
         deployment=entry.deployment,
-        health_path=entry.health_path,
+        health_path=entry.health_path or "/",
+        needs_healthy_answer=entry.health_path is not None,
         path_prefix=entry.path_prefix,
         capacity=entry.capacity,
     )

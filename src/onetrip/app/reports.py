@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onetrip.app.ejections import EjectionLog
 from onetrip.app.scoring import Scorer
-from onetrip.cluster.messages import Report, ServiceRow
+from onetrip.cluster.messages import CodeChange, Report, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.traffic import TrafficBook
@@ -36,6 +37,7 @@ class ReportMaker:
         scorer: Scorer,
         cluster: ClusterState,
         clock: Clock,
+        ejections: EjectionLog,
     ) -> None:
         self._region = region
         self._boot = boot
@@ -44,13 +46,14 @@ class ReportMaker:
         self._scorer = scorer
         self._cluster = cluster
         self._clock = clock
+        self._ejections = ejections
         self._seq = 0
 
     def make(self) -> Report:
         """Return the report of this moment."""
         now = self._clock.now()
         self._seq += 1
-        rows = self._rtts.estimates(now).values()
+        rows = self._ejections.as_failing(self._rtts.estimates(now).values())
         services = self._traffic.services(now).items()
         durations, evidence = self._scorer.shared(now)
         busiest = self._scorer.placer.busiest(REPORTED_ROUTES)
@@ -63,6 +66,9 @@ class ReportMaker:
             services=[ServiceRow(key, s) for key, found in services for s in found],
             durations=durations,
             evidence=evidence,
+            code_changes=[
+                CodeChange(key, now - at) for key, at in self._traffic.code_changes(now).items()
+            ],
             decisions=self._scorer.placer.decisions(busiest),
             what_if=self._scorer.placer.what_if(busiest),
             latencies=self._traffic.latencies(now, busiest),

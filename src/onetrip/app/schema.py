@@ -113,6 +113,23 @@ class ProbeEntry(Strict):
     timeout: Timeout = 2.0
     max_rate: Annotated[float, Meta(gt=0, le=10_000)] = 50.0
     """Probes a second, over all targets."""
+    unhealthy_after: Annotated[int, Meta(ge=1, le=100)] = 3
+    healthy_after: Annotated[int, Meta(ge=1, le=100)] = 1
+
+
+class EjectionEntry(Strict):
+    """`proxy.ejection`: when instances are ejected (`proxy.ejection.EjectionSettings`)."""
+
+    errors: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    gateway_errors: Annotated[int, Meta(ge=0, le=10_000)] = 5
+    connect_errors: Annotated[int, Meta(ge=0, le=10_000)] = 3
+    interval: Interval = 10.0
+    least_requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
+    failure_ratio: Ratio = 0.85
+    deviation: Annotated[float, Meta(ge=0, le=10)] = 1.9
+    base_time: Interval = 30.0
+    max_time: Timeout = 300.0
+    max_share: Ratio = 0.5
 
 
 class ProxyEntry(Strict):
@@ -140,6 +157,9 @@ class ProxyEntry(Strict):
     pool_idle_timeout: Timeout = 30.0
     pool_connections: Count = 1024
     pool_queue: Annotated[int, Meta(ge=0)] = 1024
+    slow_start: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    slow_start_aggression: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
+    ejection: EjectionEntry = field(default_factory=EjectionEntry)
     extra_attempts: Annotated[int, Meta(ge=0, le=10)] = 2
     retry_ratio: Ratio = 0.2
     proxy_protocol: Literal["off", "required"] = "off"
@@ -211,7 +231,7 @@ class EnvironmentEntry(Strict):
     bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
     routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
     deployment: Text = ""
-    health_path: Path = "/"
+    health_path: Path | None = None
     path_prefix: Path = "/"
     capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     assets: AssetsEntry | None = None

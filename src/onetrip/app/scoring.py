@@ -19,33 +19,27 @@ from onetrip.estimate.anycast import find_anycast
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
-from onetrip.estimate.sequential import compare
 from onetrip.estimate.timings import TimingBook, timing_evidence
-from onetrip.estimate.traffic import RouteTraffic, TrafficBook
+from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
-    Arm,
     Drift,
-    DriftKind,
     Observation,
     RouteKey,
-    ServiceSummary,
     Target,
     TargetKind,
     TripEvidence,
 )
-from onetrip.model.placement import PlacementSnapshot, Saving, Status
+from onetrip.model.placement import PlacementSnapshot, Status
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
+from onetrip.place.inputs import InputMaker
 from onetrip.place.placer import Move, Placer, RouteInput
 from onetrip.timing import Clock
 
 INLINE_ROUTES = 50
 """Routes up to which a round is so short that a thread would cost more than it saves."""
-
-RATE_SMOOTHING = 0.2
-"""Weight of the newest run in a route's request rate."""
 
 
 class Scorer:
@@ -82,7 +76,7 @@ class Scorer:
         self._publish = publish
         self._on_move = on_move
         self._on_drift = on_drift
-        self._rates: dict[RouteKey, tuple[int, float]] = {}
+        self._inputs = InputMaker()
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
         self._names: dict[EnvironmentId, dict[str, str]] = {}
         self._timings = TimingBook()
@@ -105,6 +99,7 @@ class Scorer:
         gone = {e.id for e in self.catalog.environments()}
         gone -= {e.id for e in catalog.environments()}
         self._traffic.forget(gone)
+        self._try_anew({e.id for e in self.catalog.environments()} - gone, catalog)
         self.topology, self.catalog = topology, catalog
         self._backends = {
             e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
@@ -115,6 +110,15 @@ class Scorer:
             e.id: {b: b for b in e.bindings.values()} | dict(e.bindings)
             for e in catalog.environments()
         }
+
+    def _try_anew(self, kept: set[EnvironmentId], catalog: Catalog) -> None:
+        # A new deployment may have changed any route: its savings are to be proven again, by all
+        # of the control group.
+        old = {e.id: e.deployment for e in self.catalog.environments()}
+        fresh = {e.id for e in catalog.environments() if e.id in kept and e.deployment != old[e.id]}
+        for key in list(self._traffic.routes()) if fresh else ():
+            if key.environment in fresh:
+                self._traffic.begin_trial(key)
 
     # --- traffic ----------------------------------------------------------------------------
 
@@ -159,14 +163,13 @@ class Scorer:
                 moves, routes = await self._decide()
             self._publish(self.placer.snapshot)
             self._timings.keep(self._traffic.routes())
+            self._inputs.keep(self._traffic.routes())
             for key in self.placer.stale_trials:
                 self._traffic.begin_trial(key)
             for move in moves:
                 self._report_move(move)
             for drift in self._traffic.drifts():
                 self._report_drift(drift)
-                if drift.kind is DriftKind.CODE:
-                    self.flips.forget(drift.key)
             row, peers = self.rows.get(self._region, {}), self._cluster.peers(self._now)
             self._exporter.export(self.placer.snapshot, routes, row, peers)
 
@@ -194,6 +197,7 @@ class Scorer:
         self.anycast = frozenset(b for b, yes in zip(matrix.backends, found, strict=True) if yes)
 
     def _route_inputs(self, now: float, elapsed: float) -> list[RouteInput]:
+        self._relearn(now)
         services = self._traffic.services(now)
         for key, rows in self._cluster.services().items():
             services.setdefault(key, []).extend(rows)
@@ -206,12 +210,25 @@ class Scorer:
                 continue
             rule = rules[key.environment].get(key.route)
             inputs.append(
-                replace(
-                    self._route_input(key, route, rule, tuple(services.get(key, ())), now, elapsed),
-                    evidence=tuple(evidence.get(key, ())),
+                self._inputs.make(
+                    key,
+                    route,
+                    services=services.get(key, ()),
+                    evidence=evidence.get(key, ()),
+                    is_local=rule is not None and rule.is_local,
+                    declared=self._declared(key, rule),
+                    now=now,
+                    elapsed=elapsed,
                 )
             )
         return inputs
+
+    def _relearn(self, now: float) -> None:
+        for key, at in self._cluster.code_changes().items():
+            self._traffic.code_changed(key, at)
+        for key, at in self._traffic.relearn(now).items():
+            self._timings.forget(key, at)
+            self.flips.forget(key)
 
     def _evidence(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
         found = self._told(now)
@@ -230,30 +247,6 @@ class Scorer:
         for key, rows in self.flips.evidence(self._clock.wall()).items():
             found.setdefault(key, []).extend(rows)
         return found
-
-    def _route_input(
-        self,
-        key: RouteKey,
-        route: RouteTraffic,
-        rule: RouteRule | None,
-        services: tuple[ServiceSummary, ...],
-        now: float,
-        elapsed: float,
-    ) -> RouteInput:
-        before, rate = self._rates.get(key, (route.requests, 0.0))
-        rate += RATE_SMOOTHING * ((route.requests - before) / elapsed - rate)
-        self._rates[key] = (route.requests, rate)
-        return RouteInput(
-            key=key,
-            is_local=rule is not None and rule.is_local,
-            declared=self._declared(key, rule),
-            services=services,
-            saving=_saving(route),
-            requests=route.requests,
-            explored=route.explored,
-            upcoming=rate * elapsed,
-            age=now - route.first_at,
-        )
 
     def _declared(self, key: RouteKey, rule: RouteRule | None) -> dict[str, float] | None:
         if rule is None or rule.round_trips is None:
@@ -303,9 +296,3 @@ class Scorer:
 def _mean(rtts: Iterable[float]) -> float:
     known = [rtt for rtt in rtts if math.isfinite(rtt)]
     return sum(known) / len(known) if known else 0.0
-
-
-def _saving(route: RouteTraffic) -> Saving | None:
-    if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
-        return None
-    return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))

@@ -26,6 +26,9 @@ MAX_REPORT_SIZE = 32 * 1024 * 1024
 MAX_RTT = 60.0
 """Seconds; anything longer is not a round trip but a failure."""
 
+MAX_AGE = 86_400.0
+"""Oldest change of code told, s."""
+
 MAX_TRIPS = 100_000
 """Most round trips a request believed."""
 
@@ -71,6 +74,14 @@ class EvidenceRow:
     evidence: TripEvidence
 
 
+@dataclass(frozen=True, slots=True)
+class CodeChange:
+    """New code of a route, noticed by its service times `age` s ago."""
+
+    key: RouteKey
+    age: float
+
+
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node shares.
 
@@ -82,6 +93,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         services: service times it measured.
         durations: times spent on one backend, as told in Server-Timing.
         evidence: round trips told by other sources.
+        code_changes: routes whose code changed lately, as this node noticed.
         decisions: explain records of its own edge.
         what_if: what the toggle would do at its own edge.
         latencies: recent latencies at its own edge.
@@ -96,6 +108,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     services: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
     durations: Annotated[list[ServiceRow], Meta(max_length=400_000)] = field(default_factory=list)
     evidence: Annotated[list[EvidenceRow], Meta(max_length=400_000)] = field(default_factory=list)
+    code_changes: Annotated[list[CodeChange], Meta(max_length=1000)] = field(default_factory=list)
     decisions: Annotated[list[Decision], Meta(max_length=20_000)] = field(default_factory=list)
     what_if: Annotated[list[WhatIf], Meta(max_length=20_000)] = field(default_factory=list)
     latencies: Annotated[list[LatencySummary], Meta(max_length=100_000)] = field(
@@ -137,6 +150,9 @@ def decode_report(data: bytes) -> Report:
     for item in report.evidence:
         if not (0 <= item.evidence.trips <= MAX_TRIPS and item.evidence.error >= 0):
             raise PeerError(f"round trips of {item.key} are not in 0..{MAX_TRIPS}")
+    for change in report.code_changes:
+        if not 0 <= change.age <= MAX_AGE:
+            raise PeerError(f"age of the change of {change.key} is not in 0..{MAX_AGE:g} s")
     return report
 
 

@@ -102,6 +102,15 @@ class ClusterState:
         """Return the round trips that peers were told."""
         return [row for report in self._reports.values() for row in report.evidence]
 
+    def code_changes(self) -> dict[RouteKey, float]:
+        """Return when the code of routes changed, as peers noticed; the latest time counts."""
+        out: dict[RouteKey, float] = {}
+        for region, report in self._reports.items():
+            for row in report.code_changes:
+                at = self._heard_at[region] - row.age
+                out[row.key] = max(at, out.get(row.key, -math.inf))
+        return out
+
     def decisions(self) -> list[Decision]:
         """Return the peers' explain records."""
         return [d for report in self._reports.values() for d in report.decisions]

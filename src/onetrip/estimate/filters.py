@@ -23,6 +23,15 @@ from onetrip.model.measure import EstimateState, RttEstimate, Sample, Target
 MAX_RTT = 60.0
 """Largest sample taken, s; a longer one is a broken clock or a suspended machine."""
 
+RELATIVE_ERROR = 0.005
+"""Standard deviation of the mean RTT about the base RTT, as a ratio of it.
+
+How far pings average above their minimum, 68th percentile of the pairs over 20 ms: AWS 2020 0.13 %,
+multi-cloud 2022 0.19 %, WonderProxy 2020 0.59 %, GCP 2020 0.66 %. Base RTTs drift less: between
+two windows of fifteen four-minute pings of RIPE Atlas, 0.3 % in nine cases of ten (the tests take
+that from the traces in `tests/data`).
+"""
+
 _ALPHA = 1 / 8
 """Gain of SRTT (RFC 6298 section 2.3)."""
 
@@ -42,6 +51,7 @@ class FilterSettings:
         max_samples: most samples the minimum looks back.
         max_age: an estimate whose last success is older is stale.
         failing_after: failures in a row that make a target count as down.
+        recovered_after: successes in a row after which it counts as up again.
         shift: evidence for a level shift.
     """
 
@@ -49,6 +59,7 @@ class FilterSettings:
     max_samples: int = 64
     max_age: float = 30.0
     failing_after: int = 3
+    recovered_after: int = 1
     shift: ShiftSettings = field(default_factory=ShiftSettings)
 
     def __post_init__(self) -> None:
@@ -56,6 +67,7 @@ class FilterSettings:
         _check_range("max_samples", self.max_samples, 8, 4096)
         _check_range("max_age", self.max_age, 0.1, 86_400.0)
         _check_range("failing_after", self.failing_after, 1, 100)
+        _check_range("recovered_after", self.recovered_after, 1, 100)
 
 
 class WindowedMinimum:
@@ -98,6 +110,7 @@ class RttFilter:
     __slots__ = (
         "_detector",
         "_failures",
+        "_is_down",
         "_last_at",
         "_minimum",
         "_recent",
@@ -105,6 +118,7 @@ class RttFilter:
         "_samples",
         "_settings",
         "_srtt",
+        "_successes",
         "_suspect",
         "_target",
         "_updated_at",
@@ -118,7 +132,8 @@ class RttFilter:
         self._recent: deque[tuple[float, float]] = deque(maxlen=self._settings.max_samples)
         self._srtt = self._rttvar = math.nan
         self._suspect: tuple[float, float] | None = None
-        self._samples = self._failures = 0
+        self._samples = self._failures = self._successes = 0
+        self._is_down = False
         self._updated_at = 0.0
         self._last_at = -math.inf
 
@@ -133,6 +148,9 @@ class RttFilter:
         at = self._last_at = max(at, self._last_at)
         self._samples += 1
         self._failures = 0
+        self._successes += 1
+        if self._successes >= self._settings.recovered_after:
+            self._is_down = False
         self._updated_at = at
         if self._is_absurd(rtt):
             if self._suspect is None:
@@ -153,6 +171,9 @@ class RttFilter:
         """Take one failed probe."""
         self._last_at = max(at, self._last_at)
         self._failures += 1
+        self._successes = 0
+        if self._failures >= self._settings.failing_after:
+            self._is_down = True
 
     def estimate(self, now: float) -> RttEstimate:
         """Return the estimate as of `now`, s."""
@@ -168,7 +189,7 @@ class RttFilter:
         )
 
     def _state(self, now: float) -> EstimateState:
-        if self._failures >= self._settings.failing_after:
+        if self._is_down:
             return EstimateState.FAILING
         if not self._samples:
             return EstimateState.UNKNOWN

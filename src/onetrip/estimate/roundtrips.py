@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onetrip.estimate.filters import RELATIVE_ERROR
 from onetrip.model.measure import ServiceSummary, TripEvidence
 
 PRIOR_TRIPS = 50.0
@@ -29,10 +30,6 @@ PRIOR_COMPUTE = 5.0
 
 LEAST_ERROR = 0.0005
 """Floor of a region's standard error, s: RTT estimates are no better than that."""
-
-RELATIVE_ERROR = 0.01
-"""Further error of a region, as a ratio of its service time: RTTs drift by about 1 % within a
-window (IBM weekly interregion series: 0.25 % of steps exceed 10 %)."""
 
 PROBE_ERROR = 0.001
 """Error of the RTT to a backend, s: a probe's round trip includes the server's own time, which

@@ -82,6 +82,13 @@ class TimingBook:
                     out.setdefault(key, []).append(row)
         return out
 
+    def forget(self, key: RouteKey, before: float) -> None:
+        """Forget what was told about `key` before its code changed."""
+        for window in self._durations.get(key, {}).values():
+            window.drop_before(before)
+        for counts in self._counts.get(key, {}).values():
+            counts.drop_before(before)
+
     def keep(self, keys: Iterable[RouteKey]) -> None:
         """Forget every route that is not among `keys`."""
         kept = set(keys)

@@ -23,7 +23,7 @@ from onetrip.estimate.windows import (
     times_of,
 )
 from onetrip.model.catalog import EnvironmentId
-from onetrip.model.measure import Arm, Drift, Observation, RouteKey, ServiceSummary
+from onetrip.model.measure import Arm, Drift, DriftKind, Observation, RouteKey, ServiceSummary
 from onetrip.model.status import LatencyPoint, LatencySummary
 from onetrip.model.topology import RegionId
 
@@ -36,6 +36,13 @@ DEFAULT_LAG = 40.0
 
 MAX_DRIFTS = 1000
 """Drifts kept until they are read."""
+
+RELEARN_PAUSE = 600.0
+"""Least time between two times that one route is learned anew in every region, s: it costs each
+edge a few slow requests, and a database that is slow now and then looks like new code."""
+
+SHARED_CHANGE = 120.0
+"""How long peers are told of a change of code, s: far longer than a report takes."""
 
 SLICE = 5.0
 """Width of one history slice, s."""
@@ -73,6 +80,8 @@ class RouteTraffic:
     explored: int = 0
     seen_at: float = -math.inf
     first_at: float = math.inf
+    relearned_at: float = -math.inf
+    """When it was last learned anew in every region."""
 
     def moments(self, arm: Arm) -> RunningMoments:
         """Return the moments of `arm` since the last move."""
@@ -92,6 +101,8 @@ class TrafficBook:
         self._lag = lag
         self._routes: dict[RouteKey, RouteTraffic] = {}
         self._drifts: list[Drift] = []
+        self._noticed: dict[RouteKey, float] = {}
+        self._changed: dict[RouteKey, float] = {}
         self.refused = 0
         """Observations dropped because `MAX_ROUTES` other routes were in use."""
 
@@ -146,6 +157,36 @@ class TrafficBook:
         """Return the drifts noticed since the last call."""
         found, self._drifts = self._drifts, []
         return found
+
+    def code_changes(self, now: float) -> dict[RouteKey, float]:
+        """Return when the code of routes changed that this node noticed lately, for its peers."""
+        for key in [k for k, at in self._noticed.items() if now - at > self._lag + SHARED_CHANGE]:
+            del self._noticed[key]
+        return self._noticed
+
+    def code_changed(self, key: RouteKey, at: float) -> None:
+        """Note that new code of `key` runs since `at`, wherever that was noticed."""
+        route = self._routes.get(key)
+        if route is not None and at > max(route.relearned_at, self._changed.get(key, -math.inf)):
+            self._changed[key] = at
+
+    def relearn(self, now: float) -> dict[RouteKey, float]:
+        """Forget what older code did in every region; return since when new code runs, by route.
+
+        A placed route's default region is seen by a small control group alone. It would go on to
+        tell of the old code for as long as that group needs to notice.
+        """
+        done: dict[RouteKey, float] = {}
+        for key, at in list(self._changed.items()):
+            route = self._routes.get(key)
+            if route is not None and now - route.relearned_at < RELEARN_PAUSE:
+                continue
+            del self._changed[key]
+            if route is not None:
+                done[key] = at
+                route.relearned_at = now
+                _drop_before(route, at)
+        return done
 
     def begin_trial(self, key: RouteKey) -> None:
         """Forget the arms' comparison of `key`; called when it moves."""
@@ -220,8 +261,12 @@ class TrafficBook:
             return
         # The arms of before and after must not be compared with each other.
         route.trial.clear()
+        if cause.kind is DriftKind.CODE and len(self._noticed) < MAX_DRIFTS:
+            self._noticed[seen.key] = cause.since
+            self.code_changed(seen.key, cause.since)
         if len(self._drifts) < MAX_DRIFTS:
-            self._drifts.append(Drift(seen.key, seen.region, *cause, seen.at))
+            drift = Drift(seen.key, seen.region, cause.kind, cause.before, cause.after, seen.at)
+            self._drifts.append(drift)
 
     def _window_of(
         self, route: RouteTraffic, region: RegionId, backends: tuple[str, ...]
@@ -232,6 +277,13 @@ class TrafficBook:
             window = route.services[region] = ServiceWindow(backends, self._lag)
             route.watches.pop(region, None)
         return window
+
+
+def _drop_before(route: RouteTraffic, at: float) -> None:
+    for region, window in route.services.items():
+        if window.drop_before(at):
+            route.watches.pop(region, None)
+    route.trial.clear()
 
 
 def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> None:

@@ -33,8 +33,8 @@ KEPT_SAMPLES = 16
 by its small control group alone; were that evidence to age out, the route would lose its round
 trips, move back to learn them again, and do so every `MAX_AGE` for ever."""
 
-KEPT_AGE = 86_400.0
-"""Seconds after which even those are dropped."""
+KEPT_AGE = 7 * 86_400.0
+"""Seconds after which even those are dropped. New code does not wait for that: `estimate.drift`."""
 
 MIN_EPOCH = 4
 """Times a past epoch needs to be worth an equation of its own."""
@@ -92,7 +92,15 @@ class ServiceWindow:
         lag: how long the RTT filter takes to believe a shift, s.
     """
 
-    __slots__ = ("_lag", "_past", "_rows", "_suspects", "backends", "version")
+    __slots__ = (
+        "_lag",
+        "_past",
+        "_rows",
+        "_suspected_since",
+        "_suspects",
+        "backends",
+        "version",
+    )
 
     def __init__(self, backends: tuple[str, ...], lag: float = 0.0) -> None:
         self.backends = backends
@@ -102,6 +110,7 @@ class ServiceWindow:
         self._rows: deque[Row] = deque(maxlen=MAX_SAMPLES)
         self._past: deque[Row] = deque(maxlen=MAX_SAMPLES)
         self._suspects: deque[Row] | None = None
+        self._suspected_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._past)
@@ -116,7 +125,7 @@ class ServiceWindow:
         row = (at, service, rtts)
         moved = bool(self._rows) and rtts_moved(self._rows[-1][2], rtts)
         if moved:
-            self._suspects = None
+            self._suspects = self._suspected_since = None
             while self._rows and self._rows[-1][0] > at - self._lag:
                 self._rows.pop()
             if len(self._rows) >= MIN_EPOCH:
@@ -133,18 +142,21 @@ class ServiceWindow:
         self.version += 1
         newest = [self._rows.pop() for _ in range(min(count, len(self._rows)))]
         self._suspects = deque(reversed(newest), maxlen=MAX_SAMPLES)
+        # A busy route soon sets apart more than are kept: the first one's time must not be lost.
+        self._suspected_since = newest[-1][0] if newest else None
 
     def believe_suspects(self) -> None:
         """Forget what was measured before the change."""
         if self._suspects is not None:
             self.version += 1
             self._rows, self._suspects = self._suspects, None
+            self._suspected_since = None
             self._past.clear()
 
     @property
     def suspected_since(self) -> float | None:
-        """When the oldest time set apart was taken, or None."""
-        return self._suspects[0][0] if self._suspects else None
+        """When the first of the times set apart was taken, or None."""
+        return self._suspected_since
 
     def suspects(self) -> list[Row]:
         """Return the times set apart, oldest first."""
@@ -156,6 +168,24 @@ class ServiceWindow:
             while rows and rows[0][0] < now - (MAX_AGE if len(rows) > kept else KEPT_AGE):
                 self.version += 1
                 rows.popleft()
+
+    def drop_before(self, at: float) -> bool:
+        """Drop the times taken before new code ran, and tell whether there were any.
+
+        Times that were set apart since then are believed.
+        """
+        if self._suspects:
+            self.believe_suspects()
+            self.drop_before(at)
+            return True
+        before = len(self)
+        for rows in (self._past, self._rows):
+            while rows and rows[0][0] < at:
+                rows.popleft()
+        if len(self) == before:
+            return False
+        self.version += 1
+        return True
 
     def rows(self) -> list[Row]:
         """Return the rows of the current epoch, oldest first."""
@@ -203,6 +233,11 @@ class LatencyWindow:
     def add(self, at: float, latency: float) -> None:
         """Add one latency, s, taken at monotonic time `at`."""
         self._rows.append((at, latency))
+
+    def drop_before(self, at: float) -> None:
+        """Drop the latencies taken before `at`."""
+        while self._rows and self._rows[0][0] < at:
+            self._rows.popleft()
 
     def since(self, start: float) -> np.ndarray:
         """Return the latencies taken at or after `start`, shape (n,), s."""

@@ -132,6 +132,7 @@ class Environment:
         bindings: binding name to backend name.
         deployment: label of the deployment that runs now, "" when not told.
         health_path: path that probes of its instances request.
+        needs_healthy_answer: only a 2xx answer to it counts; else anything below 500.
     """
 
     id: EnvironmentId
@@ -141,6 +142,7 @@ class Environment:
     rules: tuple[RouteRule, ...] = ()
     deployment: str = ""
     health_path: str = "/"
+    needs_healthy_answer: bool = False
     path_prefix: str = "/"
     """Requests below this path belong to the environment; lets projects share a host."""
     capacity: int | None = None

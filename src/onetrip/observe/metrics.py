@@ -54,6 +54,21 @@ class Metrics:
         self.retries = Counter(
             "onetrip_proxy_retries_total", "Attempts repeated after a connect failure.", registry=r
         )
+        self.ejections = Counter(
+            "onetrip_proxy_ejections_total",
+            "Instances that take no requests for a while, by what they did.",
+            ["reason"],
+            registry=r,
+        )
+        self.ejections_kept = Counter(
+            "onetrip_proxy_ejections_kept_total",
+            "Ejections left out because too few instances would have stayed.",
+            ["reason"],
+            registry=r,
+        )
+        self.ejected = Gauge(
+            "onetrip_proxy_ejected_instances", "Instances ejected now.", registry=r
+        )
         self.body = Counter(
             "onetrip_proxy_body_bytes_total",
             "Body bytes relayed, by receiving side.",

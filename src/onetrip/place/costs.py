@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onetrip.estimate.filters import RELATIVE_ERROR
 from onetrip.estimate.roundtrips import Fit, fit
 from onetrip.model.measure import ServiceSummary, TripEvidence
 from onetrip.model.placement import TripEstimate
@@ -22,9 +23,9 @@ estimate, and a cap that is too low would hide a region worth exploring."""
 SETTLED_COUNT = 30
 """Requests from which on small changes of a summary are not worth a new fit."""
 
-SAME_COUNT, SAME_MEAN, SAME_RTT = 0.2, 0.25, 0.01
-"""Small: of the count, of the standard error of the mean, of the RTT (the fit itself takes 1 % of
-every service time as error)."""
+SAME_COUNT, SAME_MEAN, SAME_RTT = 0.2, 0.25, RELATIVE_ERROR
+"""Small: of the count, of the standard error of the mean, of the RTT (the fit itself takes as much
+of every service time as error)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

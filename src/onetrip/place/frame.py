@@ -19,9 +19,6 @@ from onetrip.model.topology import RegionId
 RTT_ERROR = 0.0003
 """Error of an RTT estimate, s: windowed minima of probes inside one host differ by about this."""
 
-RTT_RELATIVE_ERROR = 0.01
-"""Further error as a ratio: drift inside a window (IBM weekly series, median step below 1 %)."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Costs:

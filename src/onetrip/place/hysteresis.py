@@ -256,6 +256,8 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
         return _stay(view, Status.NOT_HELPING, _reverted(pause)), back
     if view.is_settling:
         return _away(view, state, SETTLING), state
+    if view.count < view.needed and view.policy.control_ratio > 0:
+        return _remeasuring(view, state), state
     settled = now - state.moved_at >= view.policy.dwell
     extra = view.best_gain - view.current_gain
     sure = extra - ONE_SIDED * view.ahead_error
@@ -270,6 +272,17 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
         reason = f"{state.region} no longer saves {view.policy.least_gain * 1e3:g} ms"
         return _stay(view, Status.AT_EDGE, reason), back
     return _away(view, state, _gain_text(view)), state
+
+
+def _remeasuring(view: RouteView, state: RouteState) -> Placement:
+    """Keep the place, with a control group that soon tells what the default costs now."""
+    lacking = view.needed - view.count
+    share = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
+    away = _away(view, state, "measuring the default anew")
+    ratio = max(away.control_ratio, share if view.default in view.ranked else 0.0)
+    noun = "request" if lacking == 1 else "requests"
+    missing = f"needs {lacking} more {noun} from {view.edge}"
+    return replace(away, control_ratio=ratio, missing=missing)
 
 
 def _reverted(pause: float) -> str:

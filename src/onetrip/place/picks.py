@@ -10,7 +10,7 @@ import numpy as np
 
 from onetrip.place.frame import Frame
 from onetrip.place.hysteresis import ONE_SIDED
-from onetrip.place.score import Scores
+from onetrip.place.score import Scores, difference_errors
 
 
 class Picks:
@@ -18,6 +18,7 @@ class Picks:
 
     Attributes:
         best: per key, index of the best usable region whose terms are fresh; -1 without one.
+        safest: per key, index of the one among them that saves most at least; -1 without one.
         possible: per key, index of the region that could still save most; -1 without one.
         reach: the most each region could save, s, shape (K, R); -inf where it is out.
         order: per key, region indices from the best score to the worst, unknown ones last.
@@ -29,15 +30,48 @@ class Picks:
         self._rows = np.arange(len(frame.keys))
         self._measured = ~np.isnan(frame.backend_rtt)
         known = frame.usable & ~np.isnan(scores.gain) & self._all_backends(self._measured)
-        self.best = _argmax(np.where(known & scores.fresh, scores.gain, -np.inf))
+        self._ready = known & scores.fresh
+        self.best = _argmax(np.where(self._ready, scores.gain, -np.inf))
         with np.errstate(invalid="ignore"):
-            optimistic = scores.gain + ONE_SIDED * scores.error
-            self.reach = np.where(known, np.fmin(scores.ceiling, optimistic), -np.inf)
+            margin = ONE_SIDED * scores.error
+            self.safest = _argmax(np.where(self._ready, scores.gain - margin, -np.inf))
+            self.reach = np.where(known, np.fmin(scores.ceiling, scores.gain + margin), -np.inf)
         # The default itself saves nothing; it is no candidate for exploring.
         self.reach[self._rows, np.maximum(frame.default, 0)] = -np.inf
         self.possible = _argmax(self.reach)
         filled = np.where(np.isnan(scores.total), 1e6 + frame.edge_rtt[None, :], scores.total)
         self.order = np.argsort(np.nan_to_num(filled, nan=2e6), axis=1, kind="stable").tolist()
+
+    def from_default(self, i: int, least_gain: float) -> int:
+        """Return the region that key `i` should leave its default for, or -1.
+
+        The best one; when that one is not sure to save `least_gain`, s, but another is, the other:
+        a certain saving now, and traffic there tells more about the rest.
+        """
+        best, safest = self.best[i], self.safest[i]
+        if best in (-1, safest):
+            return best
+        sure = self.scores.gain[i] - ONE_SIDED * self.scores.error[i]
+        return safest if sure[best] <= least_gain < sure[safest] else best
+
+    def from_placed(self, i: int, current: int, least_gain: float) -> tuple[int, float]:
+        """Return the region that key `i` should leave `current` for, or -1, and an error, s.
+
+        The error is the standard deviation of what is saved over `current`. Which region: as in
+        `from_default`, with `current` in place of the default.
+        """
+        best = self.best[i]
+        if best in (-1, current):
+            return best, 0.0
+        ahead = self.scores.gain[i] - self.scores.gain[i, current]
+        if not ahead[best] > least_gain:
+            # Nothing is sure to save that much: no other is ahead by more. Or nothing is known.
+            return best, 0.0
+        errors = difference_errors(self.frame, i, current)
+        sure = np.where(self._ready[i], ahead - ONE_SIDED * errors, -np.inf)
+        safest = int(np.argmax(sure))
+        chosen = safest if sure[best] <= least_gain < sure[safest] else best
+        return chosen, float(errors[chosen])
 
     def unknown(self, i: int) -> str:
         """Say which RTT keeps the costs of key `i` from being learned or compared, or ""."""

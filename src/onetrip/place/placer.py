@@ -29,7 +29,7 @@ from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
 from onetrip.place.picks import Picks
-from onetrip.place.score import Scores, changed_rtts, difference_error, rescore, score
+from onetrip.place.score import Scores, changed_rtts, rescore, score
 from onetrip.place.shifts import MATTERS, Shifts
 
 MOST_CHANGED = 0.1
@@ -239,9 +239,13 @@ class Placer:
     ) -> RouteView:
         state = self._states.get(route.key, RouteState())
         regions = picks.frame.regions
-        best, possible = picks.best[i], picks.possible[i]
+        possible = picks.possible[i]
         default = _index_name(regions, int(picks.frame.default[i]))
         current = regions.index(state.region) if state.region in regions else None
+        if current is None or state.region == default:
+            best, ahead_error = picks.from_default(i, env.policy.least_gain), 0.0
+        else:
+            best, ahead_error = picks.from_placed(i, current, env.policy.least_gain)
         return RouteView(
             edge=self._edge,
             policy=env.policy,
@@ -255,7 +259,7 @@ class Placer:
             best_gain=float(picks.scores.gain[i, best]) if best >= 0 else math.nan,
             best_error=float(picks.scores.error[i, best]) if best >= 0 else math.nan,
             current_gain=float(picks.scores.gain[i, current]) if current is not None else 0.0,
-            ahead_error=_ahead_error(picks.frame, i, current, best),
+            ahead_error=ahead_error,
             possible=_index_name(regions, possible),
             possible_gain=float(picks.reach[i, possible]) if possible >= 0 else 0.0,
             possible_count=costs.counts.get(regions[possible], 0) if possible >= 0 else 0,
@@ -316,12 +320,6 @@ class Placer:
 
 def _among(run: _Run, keys: Iterable[RouteKey] | None) -> Iterable[RouteKey]:
     return run.index if keys is None else [k for k in keys if k in run.index]
-
-
-def _ahead_error(frame: Frame, i: int, current: int | None, best: int) -> float:
-    if current is None or best in (-1, current):
-        return 0.0
-    return difference_error(frame, i, best, current)
 
 
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from onetrip.place.frame import RTT_ERROR, RTT_RELATIVE_ERROR, Frame
+from onetrip.estimate.filters import RELATIVE_ERROR
+from onetrip.place.frame import RTT_ERROR, Frame
 
 BLOCK = 256
 """Keys scored together: 256 x 330 regions x 8 backends of float64 is 5 MB."""
@@ -76,19 +77,19 @@ def rescore(frame: Frame, scores: Scores, changed: np.ndarray) -> None:
         _fill_blocks(frame, rows[~own], np.array([column]), scores)
 
 
-def difference_error(frame: Frame, key: int, one: int, other: int) -> float:
-    """Return the standard deviation of total(one) − total(other) for one key, s.
+def difference_errors(frame: Frame, key: int, other: int) -> np.ndarray:
+    """Return the standard deviation of total(X) − total(other) for one key, s, shape (R,).
 
     Between two regions that are alike it is much smaller than that of either one's gain over a
-    default far away: an error in the round trips shifts both totals together.
+    default far away: an error in the round trips shifts both totals together. NaN RTTs count as 0.
     """
     index, trips = frame.backend_index[key], frame.trips[key]
-    rtts = np.nan_to_num(frame.backend_rtt[np.ix_([one, other], index)])
-    difference = rtts[0] - rtts[1]
-    edge = _rtt_variance(frame.edge_rtt[[one, other]])
-    paths = trips * (RTT_ERROR + RTT_RELATIVE_ERROR * rtts)
-    shared = difference @ frame.covariance[key] @ difference
-    return float(np.sqrt(shared + edge.sum() + (paths**2).sum()))
+    rtts = np.nan_to_num(frame.backend_rtt[:, index])
+    difference = rtts - rtts[other]
+    edge = _rtt_variance(frame.edge_rtt)
+    paths = ((trips * (RTT_ERROR + RELATIVE_ERROR * rtts)) ** 2).sum(axis=1)
+    shared = ((difference @ frame.covariance[key]) * difference).sum(axis=1)
+    return np.asarray(np.sqrt(shared + edge + edge[other] + paths + paths[other]))
 
 
 def changed_rtts(old: Frame, new: Frame) -> np.ndarray | None:
@@ -167,12 +168,12 @@ def _trip_variance(covariance: np.ndarray, difference: np.ndarray) -> np.ndarray
 
 
 def _rtt_variance(edge_rtt: np.ndarray) -> np.ndarray:
-    spread = np.where(edge_rtt > 0, RTT_ERROR + RTT_RELATIVE_ERROR * np.nan_to_num(edge_rtt), 0.0)
+    spread = np.where(edge_rtt > 0, RTT_ERROR + RELATIVE_ERROR * np.nan_to_num(edge_rtt), 0.0)
     return np.asarray(spread**2)
 
 
 def _backend_variance(trips: np.ndarray, rtts: np.ndarray) -> np.ndarray:
-    spread = trips * (RTT_ERROR + RTT_RELATIVE_ERROR * np.nan_to_num(rtts))
+    spread = trips * (RTT_ERROR + RELATIVE_ERROR * np.nan_to_num(rtts))
     return np.asarray(np.einsum("kdr,kdr->kr", spread, spread))
 
 

@@ -33,6 +33,7 @@ class ProbeSpec:
         path: path requested by an HTTP probe.
         host_header: Host of an HTTP probe.
         is_health_check: a 5xx answer is a failure; otherwise any answer is a round trip.
+        needs_success: of a health check, an answer other than 2xx is a failure.
     """
 
     target: Target
@@ -41,6 +42,7 @@ class ProbeSpec:
     path: str = "/"
     host_header: str = ""
     is_health_check: bool = False
+    needs_success: bool = False
 
 
 class Probe(Protocol):

@@ -46,7 +46,8 @@ class HttpProbe:
             except BaseException:
                 self.close()
                 raise
-        if self._spec.is_health_check and head.status >= 500:
+        limit = 300 if self._spec.needs_success else 500
+        if self._spec.is_health_check and head.status >= limit:
             raise ProbeError(
                 f"probe of {self._spec.target}: answered {head.status}", kind=Kind.UNHEALTHY
             )

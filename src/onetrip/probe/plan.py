@@ -39,7 +39,8 @@ class ProbeSettings:
         timeout: of one probe; a target with a long RTT gets up to 4 × its SRTT.
         max_rate: probes a second over all targets.
         max_running: probes under way at once.
-        failing_after: failures in a row before probing backs off.
+        failing_after: failures in a row after which a target counts as down and probing backs off.
+        recovered_after: successes in a row after which it counts as up again.
         max_backoff: longest interval of a target that keeps failing; bounds how late its
             recovery is seen.
     """
@@ -50,6 +51,7 @@ class ProbeSettings:
     max_rate: float = 50.0
     max_running: int = 32
     failing_after: int = 3
+    recovered_after: int = 1
     max_backoff: float = 15.0
 
     def __post_init__(self) -> None:
@@ -66,18 +68,25 @@ _BOUNDS = (
     ("max_rate", 0.1, 10_000.0),
     ("max_running", 1, 1024),
     ("failing_after", 1, 100),
+    ("recovered_after", 1, 100),
     ("max_backoff", 0.05, 3600.0),
 )
 
 
 @dataclass(slots=True)
 class Schedule:
-    """When one target is probed next, and what is known of its probes so far."""
+    """When one target is probed next, and what is known of its probes so far.
+
+    Attributes:
+        failures: in a row; kept until as many successes as `recovered_after` have followed.
+        to_confirm: successes still missing before a target that is down counts as up.
+    """
 
     due_at: float
     started_at: float = 0.0
     is_running: bool = False
     failures: int = 0
+    to_confirm: int = 0
     srtt: float = math.nan
 
 
@@ -126,7 +135,9 @@ def note_success(state: PlanState, target: Target, rtt: float) -> None:
     if schedule is None:
         return
     schedule.is_running = False
-    schedule.failures = 0
+    schedule.to_confirm = max(0, schedule.to_confirm - 1)
+    if not schedule.to_confirm:
+        schedule.failures = 0
     is_first = math.isnan(schedule.srtt)
     schedule.srtt = rtt if is_first else schedule.srtt + _ALPHA * (rtt - schedule.srtt)
 
@@ -139,9 +150,17 @@ def note_suspicion(state: PlanState, target: Target, rng: Random, settings: Prob
         schedule.due_at = min(schedule.due_at, soon)
 
 
+def note_recovery(state: PlanState, target: Target, rng: Random, settings: ProbeSettings) -> None:
+    """Probe a target again soon that answers again but needs more successes to count as up."""
+    schedule = state.schedules.get(target)
+    if schedule is not None:
+        wait = _spread(settings.interval / 4, rng, settings)
+        schedule.due_at = min(schedule.due_at, schedule.started_at + wait)
+
+
 def suspicious_wait(rng: Random, settings: ProbeSettings) -> float:
     """Return the time between two probes of a target whose level may be shifting, s."""
-    return SUSPICIOUS_SHARE * settings.interval * (1 + settings.jitter * (2 * rng.random() - 1))
+    return _spread(SUSPICIOUS_SHARE * settings.interval, rng, settings)
 
 
 def note_failure(
@@ -153,6 +172,8 @@ def note_failure(
         return 0
     schedule.is_running = False
     schedule.failures += 1
+    if schedule.to_confirm or schedule.failures >= settings.failing_after:
+        schedule.to_confirm = settings.recovered_after
     wait = next_wait(schedule.failures, rng, settings)
     # A failure is a reason to look again soon, but never sooner than the pause after it.
     schedule.due_at = max(now, schedule.started_at + wait)
@@ -182,6 +203,10 @@ def next_wait(failures: int, rng: Random, settings: ProbeSettings) -> float:
         doublings = min(failures - settings.failing_after, 16)
         ceiling = max(settings.max_backoff, settings.interval)
         wait = min(settings.interval * 2.0**doublings, ceiling)
+    return _spread(wait, rng, settings)
+
+
+def _spread(wait: float, rng: Random, settings: ProbeSettings) -> float:
     return wait * (1 + settings.jitter * (2 * rng.random() - 1))
 
 

@@ -26,6 +26,7 @@ from onetrip.probe.plan import (
     PlanState,
     ProbeSettings,
     note_failure,
+    note_recovery,
     note_success,
     note_suspicion,
     note_untried,
@@ -168,9 +169,12 @@ class ProbeRunner:
         if self._entries.get(target) is not entry:
             return
         schedule = self._state.schedules[target]
-        if schedule.failures >= self._settings.failing_after:
-            self._log.info("probe.recovered", target=str(target), failures=schedule.failures)
+        was_down, failures = schedule.to_confirm > 0, schedule.failures
         note_success(self._state, target, sample.rtt)
+        if schedule.to_confirm:
+            note_recovery(self._state, target, self._rng, self._settings)
+        elif was_down:
+            self._log.info("probe.recovered", target=str(target), failures=failures)
         if self._on_sample(sample):
             note_suspicion(self._state, target, self._rng, self._settings)
 

@@ -69,4 +69,5 @@ def _instance_spec(environment: Environment, instance: Instance) -> ProbeSpec:
         # `*.name` matches any one label; a probe has to choose one.
         host_header=host.replace("*", "probe", 1),
         is_health_check=True,
+        needs_success=environment.needs_healthy_answer,
     )

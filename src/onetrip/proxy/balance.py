@@ -2,16 +2,14 @@
 
 The placement snapshot says which regions are wanted; readiness says which can serve. The choice
 never leaves the regions that the project's policy permits, whatever an older placement says.
-Inside this node's own region the endpoint is the less loaded of two random ones; a region whose
-instances are all at their capacity is passed over for the next-best one.
-
-Source: M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 2001.
+A region whose instances are all ejected or at their capacity is passed over for the next-best one;
+when no region is left, an ejected instance is better than none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -21,11 +19,12 @@ from onetrip.model.measure import Arm, Target, TargetKind
 from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId, Topology
 from onetrip.place.arms import assign
+from onetrip.proxy.outliers import Outliers
+from onetrip.proxy.pick import Picker
 from onetrip.proxy.pool import EndpointPool, Pool
 from onetrip.proxy.router import Match
+from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock
-
-IsReady = Callable[[Target], bool]
 
 
 @dataclass(slots=True)
@@ -54,11 +53,6 @@ class _Region:
     capacity: float
     refused_until: float = 0.0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every instance that this node sends to directly is at its capacity."""
-        return self.peer is None and all(p.outstanding >= self.capacity for p in self.instances)
-
 
 _Site = dict[RegionId, _Region]
 """The regions an environment may run in: those with an instance that its policy permits."""
@@ -69,25 +63,24 @@ class Balancer:
 
     Args:
         region: this node's own region.
-        is_ready: whether a target can serve, by the latest probes.
-        fail_time: how long a peer that refused an environment is left alone, s.
+        outliers: told which instances belong together.
     """
 
     def __init__(
         self,
         region: RegionId,
         pool: Pool,
-        is_ready: IsReady,
+        outliers: Outliers,
         clock: Clock,
         rng: Random,
-        fail_time: float,
+        settings: ProxySettings,
     ) -> None:
         self._region = region
         self._pool = pool
-        self._is_ready = is_ready
+        self._picker = Picker(outliers.is_ready, clock, rng, settings)
+        self._outliers = outliers
         self._clock = clock
-        self._rng = rng
-        self._fail_time = fail_time
+        self._fail_time = settings.fail_time
         self._sites: dict[EnvironmentId, _Site] = {}
 
     def update(self, catalog: Catalog, topology: Topology, can_hop: bool) -> None:
@@ -111,7 +104,9 @@ class Balancer:
                             site[instance.region] = at
                         at.instances.append(self._pool.at(instance.endpoint))
                 sites[environment.id] = site
+        self._start_slowly(sites)
         self._sites = sites
+        self._outliers.update([p for r in s.values() for p in r.instances] for s in sites.values())
         used = {p.endpoint for s in sites.values() for r in s.values() for p in r.instances}
         used |= {r.proxy for r in topology.regions.values() if r.proxy is not None}
         self._pool.retain(used)
@@ -143,12 +138,17 @@ class Balancer:
                 if choice:
                     choice.arm = arm if wanted is None or region == wanted else other
                     return choice
-                if at is not None and at.is_full:
+                if at is not None and self._is_full(at):
                     other = Arm.SPILL
             if other is Arm.SPILL:
                 choice = self._queued(site, self._candidates(site, wanted, placement), tried)
                 if choice is not None:
                     choice.arm = arm if choice.region == wanted else other
+                    return choice
+            if self._outliers.ejected:
+                choice = self._last_resort(site, self._candidates(site, wanted, placement), tried)
+                if choice is not None:
+                    choice.arm = arm if choice.region == wanted else Arm.FAILOVER
                     return choice
         raise UpstreamError(
             f"no permitted region of {match.environment.id} is ready", kind=Kind.UNAVAILABLE
@@ -163,7 +163,13 @@ class Balancer:
         site = self._sites.get(match.environment.id)
         at = site.get(self._region) if site is not None else None
         if at is not None:
-            pool = self._pick(at.instances, tried, at.capacity)
+            pool = self._picker.pick(
+                at.instances,
+                tried,
+                at.capacity,
+                # Another region has refused it already: it must not be sent round in circles.
+                with_ejected=arm is Arm.FAILOVER and self._outliers.ejected > 0,
+            )
             if pool is not None:
                 return Choice(arm, self._region, pool, via_peer=False, is_own=True)
         raise UpstreamError(
@@ -215,7 +221,7 @@ class Balancer:
             return self._direct(at, region, tried, at.capacity)
         if at.peer in tried or self._is_future(at.peer.avoid_until, at.refused_until):
             return None
-        if not self._is_ready(at.peer_target):
+        if not self._picker.is_ready(at.peer_target):
             return None
         return Choice(Arm.DEFAULT, region, at.peer, via_peer=True, is_own=False)
 
@@ -231,29 +237,46 @@ class Balancer:
                     return choice
         return None
 
+    def _last_resort(
+        self, site: _Site, regions: Iterator[RegionId], tried: Collection[EndpointPool]
+    ) -> Choice | None:
+        """Return an ejected instance, when no region can serve."""
+        for region in regions:
+            at = site.get(region)
+            if at is not None and at.peer is None:
+                pool = self._picker.pick(at.instances, tried, math.inf, with_ejected=True)
+                if pool is not None:
+                    return self._choice(region, pool)
+        return None
+
     def _direct(
         self, at: _Region, region: RegionId, tried: Collection[EndpointPool], capacity: float
     ) -> Choice | None:
-        pool = self._pick(at.instances, tried, capacity)
-        if pool is None:
-            return None
+        pool = self._picker.pick(at.instances, tried, capacity)
+        return None if pool is None else self._choice(region, pool)
+
+    def _choice(self, region: RegionId, pool: EndpointPool) -> Choice:
         return Choice(Arm.DEFAULT, region, pool, via_peer=False, is_own=region == self._region)
 
-    def _pick(
-        self, pools: list[EndpointPool], tried: Collection[EndpointPool], capacity: float
-    ) -> EndpointPool | None:
-        ready = [
-            pool
-            for pool in pools
-            if pool.outstanding < capacity
-            and self._is_ready(pool.target)
-            and pool not in tried
-            and not (pool.avoid_until and self._is_future(pool.avoid_until))
-        ]
-        if len(ready) < 2:
-            return ready[0] if ready else None
-        one, two = self._rng.sample(ready, 2)
-        return one if one.outstanding <= two.outstanding else two
+    def _is_full(self, at: _Region) -> bool:
+        """Whether an instance that could serve is at its capacity; none had room."""
+        return at.peer is None and any(
+            pool.outstanding >= at.capacity
+            and not pool.health.is_ejected
+            and self._picker.is_ready(pool.target)
+            for pool in at.instances
+        )
+
+    def _start_slowly(self, sites: dict[EnvironmentId, _Site]) -> None:
+        """Let instances that join others start slowly; a new environment has nothing to spare."""
+        now = self._clock.now()
+        for id, site in sites.items():
+            before = self._sites.get(id, {})
+            for region, at in site.items():
+                known = before[region].instances if region in before else at.instances
+                for pool in set(at.instances).difference(known):
+                    if not pool.health.groups:  # in use for no other environment either
+                        pool.health.warm_from = now
 
     def _is_future(self, *instants: float) -> bool:
         latest = max(instants)

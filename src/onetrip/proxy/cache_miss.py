@@ -61,7 +61,7 @@ class Miss:
         dispatch, own = visit.dispatch, visit.dispatch.prepared
         asks = node is not None and visit.head.method == b"GET" and condition_lines(node.stored)
         if node is not None and asks:
-            dispatch.use(asking(own, node.stored))
+            dispatch.prepared = asking(own, node.stored)
         dispatch.begin(visit.match)
         try:
             response = await dispatch.forward()
@@ -74,7 +74,8 @@ class Miss:
         if asks and response.status == 304:
             if await self._confirm(response):
                 return
-            dispatch.use(own)
+            dispatch.prepared = own
+            dispatch.begin(visit.match)
             response = await dispatch.forward()
         await self._take(response)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, ProtocolError, UpstreamError
 from onetrip.place.arms import unit_hash
-from onetrip.proxy.headers import Prepared, find_all, response_block
-from onetrip.proxy.hop import HOP_HEADER, REFUSED_HEADER, Hop
+from onetrip.proxy.headers import Prepared, response_block
+from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
 from onetrip.proxy.turns import Patience
@@ -99,14 +99,10 @@ class Dispatch:
         return self.request is None or self.request.is_done
 
     def begin(self, match: Match) -> None:
-        """Note what the request was recognised as; `step` and `forward` do the rest."""
+        """Note what the request was recognised as; `step` and `forward` do the rest, again too."""
         self._services.budget.note_request()
-        self._match = match
+        self._match, self._choice = match, None
         self._share = unit_hash(self._record.request_id)
-
-    def use(self, prepared: Prepared) -> None:
-        """Send these fields in the next attempt, and make one, whatever came before."""
-        self.prepared, self._choice = prepared, None
 
     def step(self) -> ResponseHead | None:
         """Go on as far as possible without a wait; the final response's head once it is there.
@@ -188,6 +184,8 @@ class Dispatch:
         up, pool = self.up, self._pool
         assert up is not None
         assert pool is not None
+        if response.status < 500:
+            pool.health.note_success()
         is_clean = (
             response.keeps_alive
             and self.is_request_done
@@ -213,6 +211,8 @@ class Dispatch:
         self.up = self._pool = None
         if pool is not None:
             pool.outstanding -= 1
+            if isinstance(self._record.error, UpstreamError):  # it broke off after its head
+                self._services.outliers.note_error(pool, self._record.error, was_sent=True)
         if up is None:
             return
         up.waker = None
@@ -312,16 +312,14 @@ class Dispatch:
         self._down.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
 
     def _accept(self, head: ResponseHead, choice: Choice) -> ResponseHead:
-        if head.status == 503 and choice.via_peer and find_all(head.meta.fields, REFUSED_HEADER):
-            raise UpstreamError(
-                f"region {choice.region} has no ready instance",
-                kind=Kind.UNAVAILABLE,
-                retryable=True,
-            )
+        if head.status == 503 and choice.via_peer:
+            check_refusal(head.meta, choice.region)
         if head.status == 101:
             offered = self.prepared.upgrades and head.meta.upgrade
             if not offered or not self.is_request_done:
                 raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
+        if head.status >= 500 or head.status == 101:
+            self._services.outliers.note_status(choice.pool, head.status)
         self._record.status = head.status
         self._record.first_byte_at = self._services.clock.now()
         return head
@@ -333,6 +331,8 @@ class Dispatch:
         self.drop()
         if error.kind is Kind.UNAVAILABLE:
             services.balancer.note_refusal(self._match, choice.region)
+        if not (was_sent and error.retryable):  # a kept connection may die: nobody's failure
+            services.outliers.note_error(choice.pool, error, was_sent=was_sent)
         can_resend = self.request is None or self.request.can_rewind
         if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
             error, self._head.method, was_sent, can_resend

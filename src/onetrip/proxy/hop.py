@@ -13,9 +13,12 @@ import hmac
 import re
 from dataclasses import dataclass
 
+from onetrip.errors import Kind, UpstreamError
 from onetrip.model.measure import Arm
 from onetrip.model.topology import RegionId
+from onetrip.proxy.headers import find_all
 from onetrip.timing import Clock
+from onetrip.wire.http1_head import MessageMeta
 
 HOP_HEADER = b"onetrip-hop"
 REFUSED_HEADER = b"onetrip-refused"
@@ -58,6 +61,18 @@ def doubt_peer(hop: Hop | None, regions: frozenset[str] | None) -> tuple[str, st
         names = ", ".join(sorted(regions)) or "no region"
         return "region", f"certificate for {names} forwards for {hop.edge}"
     return None
+
+
+def check_refusal(meta: MessageMeta, region: RegionId) -> None:
+    """Look whether the 503 of a peer is its own.
+
+    Raises:
+        UpstreamError: kind UNAVAILABLE; nothing was sent to an instance of `region`.
+    """
+    if find_all(meta.fields, REFUSED_HEADER):
+        raise UpstreamError(
+            f"region {region} has no ready instance", kind=Kind.UNAVAILABLE, retryable=True
+        )
 
 
 class HopSigner:

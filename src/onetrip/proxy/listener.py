@@ -20,7 +20,7 @@ from onetrip.net.listening import bind
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import AccessSink, Log
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.balance import Balancer, IsReady
+from onetrip.proxy.balance import Balancer
 from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream
@@ -28,6 +28,8 @@ from onetrip.proxy.gates import Gates
 from onetrip.proxy.headcount import Headcount
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
+from onetrip.proxy.outliers import OnVerdict, Outliers
+from onetrip.proxy.pick import IsReady
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
@@ -54,10 +56,6 @@ class Connection(Protocol):
         """End now."""
 
 
-def _ignore(address: str, reason: str, detail: str) -> None:
-    pass
-
-
 class ProxyServer:
     """An HTTP/1.1 reverse proxy that runs each request in the region the snapshot says.
 
@@ -70,6 +68,7 @@ class ProxyServer:
         on_observation: called once per finished exchange.
         is_ready: whether a target can serve; must be quick, it is asked on every request.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
+        on_verdict: told about instances that are ejected or return.
         shares_sockets: other processes accept from the same sockets.
     """
 
@@ -87,7 +86,8 @@ class ProxyServer:
         secret: bytes | None,
         on_observation: Callable[[Observation], None],
         is_ready: IsReady,
-        on_peer_refused: OnRefused = _ignore,
+        on_peer_refused: OnRefused = lambda *_: None,
+        on_verdict: OnVerdict = lambda _: None,
         shares_sockets: bool = False,
     ) -> None:
         self._clock = clock
@@ -103,6 +103,7 @@ class ProxyServer:
         self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
+        outliers = Outliers(settings.ejection, is_ready, clock, metrics, on_verdict)
         self._services = Services(
             settings=settings,
             region=region,
@@ -111,7 +112,8 @@ class ProxyServer:
             log=log,
             ledger=Ledger(metrics, access_log, on_observation, clock),
             hops=HopSigner(secret, clock),
-            balancer=Balancer(region, self._pool, is_ready, clock, rng, settings.fail_time),
+            balancer=Balancer(region, self._pool, outliers, clock, rng, settings),
+            outliers=outliers,
             outbox=outbox,
             budget=RetryBudget(settings.retry_ratio, settings.retry_reserve, clock),
             routing=Routing.build(self.catalog),
@@ -281,9 +283,8 @@ class ProxyServer:
             for connection in list(self._connections):
                 if connection.deadline <= now:
                     connection.expire()
-            self._services.swept_at = now
+            self._services.tick(now)
             self._pool.sweep(now)
-            self._services.budget.age()
             self._services.ledger.publish(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:

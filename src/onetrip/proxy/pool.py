@@ -16,6 +16,7 @@ from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint
 from onetrip.net.dial import Dial
 from onetrip.proxy.channel import Outbox
+from onetrip.proxy.ejection import Health
 from onetrip.proxy.settings import ProxySettings
 from onetrip.proxy.upstream import Upstream
 from onetrip.timing import Clock
@@ -28,6 +29,7 @@ class EndpointPool:
         target: the endpoint as a measured instance, for readiness.
         outstanding: requests that use a connection or wait for one.
         avoid_until: do not choose this endpoint before, monotonic s; set when a connect fails.
+        health: how its requests ended of late.
         label: the endpoint as text.
     """
 
@@ -41,6 +43,7 @@ class EndpointPool:
         "_waiters",
         "avoid_until",
         "endpoint",
+        "health",
         "label",
         "outstanding",
         "target",
@@ -59,6 +62,7 @@ class EndpointPool:
         self.target = Target(TargetKind.INSTANCE, self.label)
         self.outstanding = 0
         self.avoid_until = 0.0
+        self.health = Health(self.label)
         self._settings = settings
         self._dial = dial
         self._clock = clock

@@ -15,6 +15,7 @@ from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
+from onetrip.proxy.outliers import Outliers
 from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
 from onetrip.proxy.settings import ProxySettings
@@ -52,6 +53,7 @@ class Services:
     ledger: Ledger
     hops: HopSigner
     balancer: Balancer
+    outliers: Outliers
     outbox: Outbox
     budget: RetryBudget
     routing: Routing
@@ -64,6 +66,12 @@ class Services:
     drops_idle: bool = False
     https_port: int | None = None
     has_node_listener: bool = False
+
+    def tick(self, now: float) -> None:
+        """Let time pass; called at each sweep."""
+        self.swept_at = now
+        self.outliers.tick()
+        self.budget.age()
 
     def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
         """Answer at the edge what environments of `catalog` want answered there."""

@@ -6,10 +6,11 @@ node spend. Values are seconds, bytes and counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from onetrip.errors import ConfigError
+from onetrip.proxy.ejection import EjectionSettings
 from onetrip.wire.http1 import Limits
 
 Network = IPv4Network | IPv6Network
@@ -38,6 +39,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "pool_connections": (1, 100_000),
     "pool_queue": (0, 100_000),
     "fail_time": (0, 600),
+    "slow_start": (0, 3600),
+    "slow_start_aggression": (0.1, 10),
     "extra_attempts": (0, 10),
     "retry_ratio": (0, 1),
     "retry_reserve": (0, 10_000),
@@ -74,6 +77,9 @@ class ProxySettings:
         pool_idle_timeout: age of an idle connection; below the keep-alive of common servers.
         pool_connections: connections per endpoint; more requests wait in a queue of `pool_queue`.
         fail_time: how long an endpoint whose connect failed is left alone.
+        slow_start: how long an instance that is new or back takes to its full share; 0 for none.
+        slow_start_aggression: 1 grows the share evenly, more of it faster at first.
+        ejection: when an instance takes no requests for a while.
         extra_attempts: attempts after the first one.
         retry_ratio: extra attempts allowed per recent request, plus `retry_reserve`, so that
             retries cannot multiply an outage.
@@ -106,6 +112,9 @@ class ProxySettings:
     pool_connections: int = 1024
     pool_queue: int = 1024
     fail_time: float = 1.0
+    slow_start: float = 10.0
+    slow_start_aggression: float = 1.0
+    ejection: EjectionSettings = field(default_factory=EjectionSettings)
     extra_attempts: int = 2
     retry_ratio: float = 0.2
     retry_reserve: int = 10

@@ -272,6 +272,8 @@ class Fleet:
         matrix = self._probes.matrix(now)
         self._data = matrix.backend_rtt
         self._rows.clear()
+        for node in self._nodes.values():
+            node.relearn(self._nodes.values(), now)
         own = {number: node.book.services(now) for number, node in self._nodes.items()}
         alive = self._line.alive[stretch]
         if now >= self._next_sync:
@@ -279,6 +281,7 @@ class Fleet:
             for number, node in self._nodes.items():
                 if alive[number]:
                     node.shared = own[number]
+                    node.changes = dict(node.book.code_changes(now))
         for number, edge in enumerate(self._edges):
             if alive[edge.own] or not edge.table:
                 before = list(edge.table)

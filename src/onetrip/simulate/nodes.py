@@ -11,21 +11,18 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
-from onetrip.estimate.sequential import compare
-from onetrip.estimate.traffic import RouteTraffic, TrafficBook
+from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import EnvironmentId, Policy
-from onetrip.model.measure import Arm, RouteKey, ServiceSummary
-from onetrip.model.placement import Placement, Saving
+from onetrip.model.measure import RouteKey, ServiceSummary
+from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId
 from onetrip.place.defaults import EnvironmentInput
+from onetrip.place.inputs import InputMaker
 from onetrip.place.placer import Move, Placer, RouteInput
-from onetrip.simulate.world import Bools, RouteTruth, World
+from onetrip.simulate.world import Bools, World
 
 ENVIRONMENT = EnvironmentId("simulated", "production")
 """The one environment of a simulated world."""
-
-RATE_SMOOTHING = 0.2
-"""Weight of the newest run in a route's request rate, as in `app/scoring`."""
 
 Services = Mapping[RouteKey, list[ServiceSummary]]
 
@@ -35,12 +32,22 @@ class Node:
 
     Attributes:
         shared: the service times its peers last heard of.
+        changes: when the code of routes changed, as its peers last heard from it.
     """
 
     def __init__(self, region: RegionId) -> None:
         self.region = region
         self.book = TrafficBook(region)
         self.shared: Services = {}
+        self.changes: dict[RouteKey, float] = {}
+
+    def relearn(self, peers: Iterable[Node], now: float) -> None:
+        """Forget what older code did, wherever that was noticed."""
+        for node in peers:
+            if node is not self:
+                for key, at in node.changes.items():
+                    self.book.code_changed(key, at)
+        self.book.relearn(now)
 
 
 class Edge:
@@ -68,7 +75,7 @@ class Edge:
         self._backends = tuple(world.backends)
         self._places = world.places
         self._placer = Placer(node.region)
-        self._rates: dict[RouteKey, tuple[int, float]] = {}
+        self._maker = InputMaker()
         self._failing: Bools | None = None
 
     def decide(
@@ -120,36 +127,16 @@ class Edge:
         for key in self.node.book.routes():
             route = self.node.book.get(key)
             assert route is not None
-            known = tuple(services.get(key, ()))
-            inputs.append(self._input(key, self._truth[key], route, known, now, elapsed))
+            truth = self._truth[key]
+            inputs.append(
+                self._maker.make(
+                    key,
+                    route,
+                    services=services.get(key, ()),
+                    is_local=truth.is_local,
+                    declared=truth.trips if truth.is_declared else None,
+                    now=now,
+                    elapsed=elapsed,
+                )
+            )
         return inputs
-
-    def _input(
-        self,
-        key: RouteKey,
-        truth: RouteTruth,
-        route: RouteTraffic,
-        services: tuple[ServiceSummary, ...],
-        now: float,
-        elapsed: float,
-    ) -> RouteInput:
-        before, rate = self._rates.get(key, (route.requests, 0.0))
-        rate += RATE_SMOOTHING * ((route.requests - before) / elapsed - rate)
-        self._rates[key] = (route.requests, rate)
-        return RouteInput(
-            key=key,
-            is_local=truth.is_local,
-            declared=truth.trips if truth.is_declared else None,
-            services=services,
-            saving=_saving(route),
-            requests=route.requests,
-            explored=route.explored,
-            upcoming=rate * elapsed,
-            age=now - route.first_at,
-        )
-
-
-def _saving(route: RouteTraffic) -> Saving | None:
-    if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
-        return None
-    return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))

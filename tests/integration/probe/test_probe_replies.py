@@ -27,10 +27,23 @@ def network(knock: DelayedKnock | None = None) -> Network:
 
 
 def probe_of(
-    kind: BackendKind, endpoint: Endpoint, *, is_health_check: bool = False, **spec: str
+    kind: BackendKind,
+    endpoint: Endpoint,
+    *,
+    is_health_check: bool = False,
+    needs_success: bool = False,
+    **spec: str,
 ) -> Probe:
     return make_probe(
-        ProbeSpec(TARGET, kind, endpoint, is_health_check=is_health_check, **spec), network()
+        ProbeSpec(
+            TARGET,
+            kind,
+            endpoint,
+            is_health_check=is_health_check,
+            needs_success=needs_success,
+            **spec,
+        ),
+        network(),
     )
 
 
@@ -146,6 +159,22 @@ async def test_health_check_passes_on_a_client_error() -> None:
     async with serving(http(answer)) as server:
         probe = probe_of(BackendKind.HTTP, server.endpoint, is_health_check=True)
         assert (await probe.run(1.0)).kind is SampleKind.HTTP
+        probe.close()
+
+
+@pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (204, True), (302, False)])
+async def test_declared_health_path_needs_a_success(status: int, is_healthy: bool) -> None:
+    answer = b"HTTP/1.1 %d Maybe\r\nContent-Length: 0\r\n\r\n" % status
+    async with serving(http(answer)) as server:
+        probe = probe_of(
+            BackendKind.HTTP, server.endpoint, is_health_check=True, needs_success=True
+        )
+        if is_healthy:
+            assert (await probe.run(1.0)).kind is SampleKind.HTTP
+        else:
+            with pytest.raises(ProbeError, match=f"answered {status}") as caught:
+                await probe.run(1.0)
+            assert caught.value.kind is Kind.UNHEALTHY
         probe.close()
 
 

@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from onetrip.app.config import load_settings
+from onetrip.app.limits import build_filters
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import EnvironmentId, Mode
+from onetrip.proxy.settings import ProxySettings
 
 GOOD = """
 regions:
@@ -64,6 +66,33 @@ def test_good_file_becomes_settings(tmp_path: Path) -> None:
     ]
     assert env.instances[2].endpoint.tls_name == "app.example.com"
     assert env.rules[1].round_trips == {"db": 11.0}
+
+
+def test_ejection_and_slow_start_become_settings(tmp_path: Path) -> None:
+    path = changed(tmp_path, "proxy", {"ejection": {"max_share": 0.2}, "slow_start": 0})
+    proxy = load_settings(path, "den").proxy
+    assert (proxy.ejection.max_share, proxy.ejection.base_time, proxy.slow_start) == (0.2, 30, 0)
+
+
+def test_health_thresholds_become_settings(tmp_path: Path) -> None:
+    path = changed(tmp_path, "probe", {"unhealthy_after": 5, "healthy_after": 2})
+    probe = load_settings(path, "den").probe
+    assert (probe.failing_after, probe.recovered_after) == (5, 2)
+    filters = build_filters(probe)
+    assert (filters.failing_after, filters.recovered_after, filters.max_age) == (5, 2, 30.0)
+
+
+@pytest.mark.parametrize(("health_path", "needs"), [(None, False), ("/", True), ("/up", True)])
+def test_only_a_declared_health_path_needs_a_success(
+    tmp_path: Path, health_path: str | None, needs: bool
+) -> None:
+    path = changed(tmp_path, "projects.shop.environments.production.health_path", health_path)
+    env = load_settings(path, "den").catalog.projects["shop"].environments["production"]
+    assert (env.health_path, env.needs_healthy_answer) == (health_path or "/", needs)
+
+
+def test_defaults_of_the_file_are_those_of_the_proxy(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, GOOD), "den").proxy == ProxySettings()
 
 
 def test_one_region_needs_no_name(tmp_path: Path) -> None:
@@ -129,6 +158,8 @@ def test_one_region_needs_no_name(tmp_path: Path) -> None:
         ("proxy.proxy_protocol", "required", "'required' needs proxy.trusted_proxies"),
         ("proxy.proxy_protocol", "v2", "proxy.proxy_protocol: Invalid enum value 'v2'"),
         ("proxy.target_limit", 100_000, "proxy.target_limit"),
+        ("proxy.ejection", {"max_time": 10}, "proxy.ejection.max_time of 10 is below"),
+        ("proxy.ejection", {"max_shar": 0.1}, "proxy.ejection: unknown key `max_shar`"),
         ("regions.den.position", [200.0, 0.0], "regions.den.position"),
     ],
 )

@@ -42,7 +42,7 @@ def test_learning_and_placements_survive_a_restart() -> None:
 def test_time_spent_down_counts_as_age() -> None:
     data = memory.dump(*learned(), now=1000.0, wall=5000.0)
     book = TrafficBook(DEN)
-    memory.load(data, book, Placer(DEN), now=20.0, wall=5000.0 + 2 * 86_400.0)
+    memory.load(data, book, Placer(DEN), now=20.0, wall=5000.0 + 8 * 86_400.0)
     assert book.services(20.0) == {}
 
 

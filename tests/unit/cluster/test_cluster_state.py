@@ -9,7 +9,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from onetrip.cluster.messages import PolicyRow, Report, ServiceRow, decode_report, encode_report
+from onetrip.cluster.messages import (
+    CodeChange,
+    PolicyRow,
+    Report,
+    ServiceRow,
+    decode_report,
+    encode_report,
+)
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.tickets import sign, verify
 from onetrip.errors import PeerError
@@ -68,6 +75,8 @@ def test_report_survives_the_wire() -> None:
             Report(BOM, 1.0, 1, services=[ServiceRow(KEY, ServiceSummary(BOM, -3, 1.0, 0, {}))]),
             "count or error",
         ),
+        (Report(BOM, 1.0, 1, code_changes=[CodeChange(KEY, -1.0)]), "age of the change of"),
+        (Report(BOM, 1.0, 1, code_changes=[CodeChange(KEY, math.nan)]), "is not in 0..86400 s"),
     ],
 )
 def test_report_out_of_range_is_refused(bad: Report, reason: str) -> None:
@@ -156,3 +165,11 @@ def test_age_is_measured_by_the_receiver() -> None:
     merged = state()
     merged.merge(Report(BOM, 1.0, 1, False, [replace(estimate(0.1), updated_at=30.0)]), 100.0)
     assert merged.rows(101.0)[BOM][DB].updated_at == pytest.approx(70.0)
+
+
+def test_latest_change_of_code_counts_whoever_noticed() -> None:
+    merged = state()
+    for region, age in ((BOM, 50.0), (FRA, 40.0)):
+        sent = Report(region, 1.0, 1, code_changes=[CodeChange(KEY, age)])
+        merged.merge(decode_report(encode_report(sent)), 1000.0)
+    assert merged.code_changes() == {KEY: 960.0}

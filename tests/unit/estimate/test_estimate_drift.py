@@ -14,10 +14,12 @@ DEN = RegionId("den")
 KEY = RouteKey(EnvironmentId("shop", "production"), "/orders/{id}", MethodClass.READ)
 
 
-def run(book: TrafficBook, services: np.ndarray, rtt: float, start: float = 0.0) -> list[Drift]:
+def run(
+    book: TrafficBook, services: np.ndarray, rtt: float, start: float = 0.0, rate: float = 1.0
+) -> list[Drift]:
     found: list[Drift] = []
     for i, service in enumerate(services):
-        at = start + i
+        at = start + i / rate
         seen = Observation(
             KEY, DEN, DEN, Arm.DEFAULT, float(service), float(service), False, False, at
         )
@@ -73,6 +75,37 @@ def test_times_taken_before_the_rtt_was_believed_are_dropped_without_an_alarm() 
     assert (old.count, new.count) == (20, 4)
     for row in (old, new):
         assert row.mean == pytest.approx(11 * row.rtts["db"] + 0.009, rel=0.02)
+
+
+def test_a_busy_route_notices_as_soon_as_a_quiet_one() -> None:
+    # More times are set apart within the lag than a window keeps.
+    rng, book = np.random.default_rng(1), TrafficBook(DEN)
+    run(book, times(rng, 400, 11, 0.229), 0.229, rate=20.0)
+    found = run(book, times(rng, 1200, 3, 0.229), 0.229, start=20.0, rate=20.0)
+    assert [d.kind for d in found] == [DriftKind.CODE]
+    assert found[0].at - 20 <= DEFAULT_LAG + 1
+
+
+def test_a_rolling_deployment_is_noticed() -> None:
+    for seed in range(30):
+        rng, book = np.random.default_rng(seed), TrafficBook(DEN)
+        run(book, times(rng, 100, 11, 0.229), 0.229)
+        is_new = rng.random(100) < np.linspace(0.0, 1.0, 100)
+        mixed = np.where(is_new, times(rng, 100, 3, 0.229), times(rng, 100, 11, 0.229))
+        found = run(book, mixed, 0.229, start=100.0)
+        found += run(book, times(rng, 100, 3, 0.229), 0.229, start=200.0)
+        assert {d.kind for d in found} == {DriftKind.CODE}, f"seed {seed}"
+        ((row,),) = book.services(300.0).values()
+        assert row.mean == pytest.approx(3 * 0.229 + 0.008, rel=0.2), f"seed {seed}"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_two_kinds_of_requests_are_no_drift(share: float) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        kinds = rng.random(4000) < share
+        mixed = np.where(kinds, times(rng, 4000, 11, 0.1), times(rng, 4000, 1, 0.1))
+        assert run(TrafficBook(DEN), mixed, 0.1) == [], f"seed {seed}"
 
 
 def test_one_spike_is_no_drift() -> None:

@@ -1,12 +1,19 @@
 """The filter of one target and the book of all: base RTT, smoothing, states, bad samples."""
 
+import itertools
 import math
 from random import Random
 
 import pytest
 
 from onetrip.errors import ConfigError, Kind, ProbeError
-from onetrip.estimate.filters import FilterSettings, RttBook, RttFilter, WindowedMinimum
+from onetrip.estimate.filters import (
+    RELATIVE_ERROR,
+    FilterSettings,
+    RttBook,
+    RttFilter,
+    WindowedMinimum,
+)
 from onetrip.model.measure import EstimateState, Sample, SampleKind, Target, TargetKind
 from support.traces import trace_slices
 
@@ -150,6 +157,16 @@ def test_measured_rises_are_followed_and_not_before_they_happen() -> None:
                 assert base(known) >= since * 0.97, rise.trace
 
 
+def test_base_rtts_of_measured_paths_drift_by_less_than_the_error_assumed() -> None:
+    # Fifteen pings after fifteen pings, of nine paths without a labelled change.
+    steps = []
+    for trace in trace_slices("quiet"):
+        lows = [min(trace.rtts[i : i + 15]) for i in range(0, len(trace.rtts) - 14, 15)]
+        steps += [abs(b - a) / a for a, b in itertools.pairwise(lows)]
+    assert len(steps) > 300
+    assert sum(step > RELATIVE_ERROR for step in steps) < 0.1 * len(steps)
+
+
 def test_windowed_minimum_equals_the_plain_minimum() -> None:
     rng, samples = Random(5), list[tuple[float, float]]()
     window, at = WindowedMinimum(window=10.0, max_samples=12), 0.0
@@ -169,6 +186,7 @@ def test_windowed_minimum_equals_the_plain_minimum() -> None:
         ("max_samples", 4),
         ("max_age", 0),
         ("failing_after", 0),
+        ("recovered_after", 101),
     ],
 )
 def test_settings_out_of_bounds_are_refused(name: str, value: float) -> None:

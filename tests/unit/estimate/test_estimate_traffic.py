@@ -11,10 +11,10 @@ from onetrip.estimate import traffic as module
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.estimate.windows import KEPT_AGE, KEPT_SAMPLES, MAX_AGE, MAX_SAMPLES
 from onetrip.model.catalog import EnvironmentId
-from onetrip.model.measure import Arm, MethodClass, Observation, RouteKey
+from onetrip.model.measure import Arm, DriftKind, MethodClass, Observation, RouteKey
 from onetrip.model.topology import RegionId
 
-DEN = RegionId("den")
+DEN, FRA = RegionId("den"), RegionId("fra")
 KEY = RouteKey(EnvironmentId("shop", "production"), "/orders/{id}", MethodClass.READ)
 SEEN = Observation(
     key=KEY,
@@ -137,3 +137,60 @@ def test_routes_of_a_removed_environment_are_forgotten() -> None:
     book = book_with(SEEN)
     book.forget([KEY.environment])
     assert KEY not in book
+
+
+def changed(book: TrafficBook, at: float, regions: tuple[RegionId, ...] = (DEN, FRA)) -> None:
+    for region in regions:
+        for i in range(20):
+            old = replace(SEEN, region=region, at=at - 20.5 + i, service=2.4)
+            book.observe(old, {"db": 0.229})
+
+
+def test_new_code_is_learned_anew_in_every_region() -> None:
+    book = TrafficBook(DEN)
+    changed(book, 200.0)
+    for i in range(3):
+        book.observe(replace(SEEN, region=FRA, at=201.0 + i, service=0.2), {"db": 0.1})
+    book.code_changed(KEY, 200.0)
+    assert book.relearn(210.0) == {KEY: 200.0}
+    ((row,),) = book.services(210.0).values()
+    assert (row.region, row.count, row.mean) == (FRA, 3, pytest.approx(0.2))
+    assert book.relearn(211.0) == {}, "once is enough"
+
+
+def test_peers_tell_of_one_change_many_times() -> None:
+    book = TrafficBook(DEN)
+    changed(book, 200.0)
+    for at in (200.0, 200.1, 199.9, 200.1):
+        book.code_changed(KEY, at)
+        book.relearn(240.0)
+    changed(book, 300.0)
+    book.code_changed(KEY, 200.2)
+    assert book.relearn(1000.0) == {}, "what came before it was forgotten is no news"
+    assert sum(row.count for row in book.services(300.0)[KEY]) == 40
+
+
+def test_a_route_that_changes_all_the_time_is_not_learned_anew_all_the_time() -> None:
+    book = TrafficBook(DEN)
+    done = []
+    for second in range(0, 1900, 10):
+        changed(book, 1000.0 + second, (DEN,))
+        book.code_changed(KEY, 1000.0 + second)
+        done += [second] if book.relearn(1000.0 + second) else []
+    assert done == [0, 600, 1200, 1800]
+
+
+def test_change_of_an_unknown_route_is_no_news() -> None:
+    book = TrafficBook(DEN)
+    book.code_changed(KEY, 200.0)
+    assert book.relearn(210.0) == {}
+
+
+def test_peers_are_told_of_what_was_noticed_here_for_a_while() -> None:
+    book = TrafficBook(DEN, lag=5.0)
+    for i in range(60):
+        book.observe(replace(SEEN, at=100.0 + i, service=2.4 if i < 30 else 0.3), {"db": 0.229})
+    assert [drift.kind for drift in book.drifts()] == [DriftKind.CODE]
+    assert book.code_changes(160.0) == {KEY: pytest.approx(130.0)}
+    assert book.relearn(160.0) == {KEY: pytest.approx(130.0)}
+    assert book.code_changes(400.0) == {}

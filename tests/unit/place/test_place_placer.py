@@ -234,6 +234,31 @@ def test_control_group_shrinks_once_the_saving_is_proven() -> None:
     assert place(placer, replace(item, saving=unknown), policy, now=1003.0).control_ratio == 0.01
 
 
+def test_placed_route_whose_default_is_unknown_measures_it_anew() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment())
+    # New code: what the default region served before it is forgotten.
+    for count, share in ((0, 0.08), (3, 0.05)):
+        services = (served(BOM, 1), *([served(DEN, 1, count=count)] if count else []))
+        found = place(placer, replace(item, services=services, upcoming=100.0), environment())
+        assert (found.status, found.regions[0]) == (Status.PLACED, BOM)
+        assert found.control_ratio == pytest.approx(share)
+        assert found.missing == f"needs {8 - count} more requests from {DEN}"
+    busy = replace(item, services=(served(BOM, 1),), upcoming=0.1)
+    assert place(placer, busy, environment()).control_ratio == 0.34
+    known = replace(item, services=(served(BOM, 1), served(DEN, 1, count=8)))
+    assert place(placer, known, environment(), now=1100.0).regions[0] == DEN
+
+
+def test_without_a_control_group_a_route_goes_back_to_be_measured_anew() -> None:
+    policy = environment(replace(SMART, control_ratio=0.0))
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, policy)
+    gone = replace(item, services=(served(BOM, 1),))
+    found = place(placer, gone, policy, now=1100.0)
+    assert (found.status, found.regions[0]) == (Status.AT_EDGE, DEN)
+
+
 def test_gain_within_its_interval_of_the_least_gain_does_not_move() -> None:
     noisy = ServiceSummary(DEN, 8, 2.5, 2.0, {"db": 0.229})
     far = ServiceSummary(FRA, 8, 1.3, 2.0, {"db": 0.117})

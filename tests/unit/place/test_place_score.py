@@ -10,7 +10,7 @@ import pytest
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.place.frame import Costs, Frame, build_frame
-from onetrip.place.score import changed_rtts, difference_error, rescore, score
+from onetrip.place.score import changed_rtts, difference_errors, rescore, score
 from support.world import load_topology, matrix_of
 
 REGIONS, RTT = load_topology("12")
@@ -104,7 +104,7 @@ def test_error_of_a_difference_is_that_of_a_gain_when_one_side_is_the_default() 
             rtts = frame.backend_rtt[np.ix_([default, r], frame.backend_index[k])]
             if np.isnan(rtts).any() or not needed.size:
                 continue
-            found = difference_error(frame, k, default, r)
+            found = difference_errors(frame, k, default)[r]
             assert found == pytest.approx(scores.error[k, r])
 
 
@@ -117,4 +117,4 @@ def test_two_regions_beside_each_other_are_told_apart_by_less_than_the_far_defau
     frame = build_frame(
         replace(matrix, backend_rtt=data), REGIONS[5], [key], costs, np.array([5]), np.ones((1, 12))
     )
-    assert difference_error(frame, 0, 0, 1) < 0.5 * score(frame).error[0, 0]
+    assert difference_errors(frame, 0, 0)[1] < 0.5 * score(frame).error[0, 0]

@@ -13,6 +13,7 @@ from onetrip.probe.plan import (
     ProbeSettings,
     next_wait,
     note_failure,
+    note_recovery,
     note_success,
     note_suspicion,
     plan_probes,
@@ -135,6 +136,25 @@ def test_success_ends_the_backoff() -> None:
     assert state.schedules[target].due_at == now + 15 + 2.0
 
 
+def test_recovery_is_confirmed_quickly_and_only_in_a_row() -> None:
+    settings = ProbeSettings(interval=4.0, jitter=0.0, failing_after=2, recovered_after=3)
+    state, rng, (target,) = PlanState(), Random(2), targets(1)
+    set_targets(state, [target], START, rng)
+    schedule = state.schedules[target]
+    for _ in range(2):
+        note_failure(state, target, START, rng, settings)
+    seen = []
+    for succeeds in (True, True, False, True, True, True):
+        if succeeds:
+            note_success(state, target, 0.01)
+            note_recovery(state, target, rng, settings)
+        else:
+            note_failure(state, target, START, rng, settings)
+        seen.append((schedule.to_confirm, schedule.failures))
+    assert seen == [(2, 2), (1, 2), (3, 3), (2, 3), (1, 3), (0, 0)]
+    assert schedule.due_at <= schedule.started_at + settings.interval / 4
+
+
 def test_outcome_of_a_target_that_is_gone_is_ignored() -> None:
     state, rng, settings = PlanState(), Random(2), ProbeSettings()
     (target,) = targets(1)
@@ -192,6 +212,7 @@ def test_wait_until_due_is_the_next_target_within_bounds() -> None:
         ("max_rate", 0.0),
         ("max_running", 0),
         ("failing_after", 0),
+        ("recovered_after", 0),
         ("max_backoff", 4000.0),
     ],
 )

@@ -1,5 +1,7 @@
 """What a node probes, from the topology and the catalog."""
 
+from dataclasses import replace
+
 from onetrip.model.catalog import (
     Backend,
     BackendKind,
@@ -74,6 +76,15 @@ def test_instances_of_every_region_get_a_health_check() -> None:
         spec = specs[instance_target(instance)]
         assert spec.is_health_check
         assert (spec.kind, spec.path, spec.host_header) == (BackendKind.HTTP, "/healthz", "a.x")
+        assert not spec.needs_success
+
+
+def test_declared_health_path_needs_a_success() -> None:
+    here = Instance(DEN, Endpoint("10.0.0.1", 9000))
+    declared = replace(environment("p", ("a.x",), here), needs_healthy_answer=True)
+    assert by_target(specs_for(TOPOLOGY, catalog(declared), DEN))[
+        instance_target(here)
+    ].needs_success
 
 
 def test_endpoint_of_two_environments_is_probed_once() -> None:

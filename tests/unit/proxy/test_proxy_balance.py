@@ -199,3 +199,85 @@ def test_denied_region_is_not_spilled_into():
     rig = BalanceRig({DEN: [A], FRA: [B], BOM: [C]}, policy=policy, capacity=1)
     choose(rig, placement=AT_HOME).pool.outstanding += 1
     assert choose(rig, placement=AT_HOME).region == BOM
+
+
+def eject(rig: BalanceRig, *endpoints: Endpoint) -> None:
+    for endpoint in endpoints:
+        for _ in range(5):
+            rig.outliers.note_status(rig.pool.at(endpoint), 503)
+
+
+def test_region_whose_instances_are_all_ejected_is_passed_over():
+    rig = BalanceRig({DEN: [A, D], FRA: [B], BOM: [C]}, proxies=PROXIES)
+    eject(rig, A, D)
+    choice = choose(rig, placement=AT_HOME)
+    assert (choice.arm, choice.region, choice.via_peer) == (Arm.FAILOVER, FRA, True)
+    assert [v.instance for v in rig.verdicts] == [str(A), str(D)]
+    rig.clock.step(30.0)
+    rig.outliers.tick()
+    choice = choose(rig, placement=AT_HOME)
+    assert (choice.arm, choice.region) == (Arm.DEFAULT, DEN)
+
+
+def test_ejected_instance_is_the_last_resort():
+    rig = BalanceRig({DEN: [A], FRA: [B]}, proxies=PROXIES)
+    eject(rig, A)
+    rig.down.add(Target(TargetKind.PEER, FRA))
+    choice = choose(rig, placement=AT_HOME)
+    assert (choice.arm, choice.region, choice.pool.endpoint) == (Arm.DEFAULT, DEN, A)
+
+
+def test_the_only_instance_is_not_ejected():
+    rig = BalanceRig({DEN: [A]})
+    eject(rig, A)
+    assert rig.verdicts == []
+    assert choose(rig, placement=None).pool.endpoint == A
+    kept = rig.metrics.registry.get_sample_value(
+        "onetrip_proxy_ejections_kept_total", {"reason": "gateway_errors"}
+    )
+    assert kept == 1
+
+
+def test_node_whose_instances_are_ejected_refuses_a_hop_once():
+    rig = BalanceRig({DEN: [A], FRA: [B]}, proxies=PROXIES)
+    eject(rig, A)
+    with pytest.raises(UpstreamError) as caught:
+        rig.balancer.choose_own(rig.match(), Arm.PLACED, ())
+    assert caught.value.kind is Kind.UNAVAILABLE
+    choice = rig.balancer.choose_own(rig.match(), Arm.FAILOVER, ())
+    assert choice.pool.endpoint == A, "another region has refused it already"
+
+
+def test_failures_of_a_peer_eject_nobody():
+    rig = BalanceRig(EVERYWHERE, proxies=PROXIES)
+    eject(rig, PROXIES[FRA])
+    assert choose(rig).region == FRA
+
+
+def test_full_region_spills_even_when_one_of_its_instances_is_down():
+    rig = BalanceRig({DEN: [A, D], FRA: [B]}, capacity=1)
+    rig.down.add(instance(D))
+    regions = []
+    for _ in range(3):
+        choice = choose(rig, placement=AT_HOME)
+        choice.pool.outstanding += 1
+        regions.append((choice.arm, choice.region))
+    assert regions == [(Arm.DEFAULT, DEN), (Arm.SPILL, FRA), (Arm.DEFAULT, DEN)]
+
+
+def test_instance_that_joins_others_starts_slowly_and_first_ones_do_not():
+    rig = BalanceRig({DEN: [A]})
+    assert rig.pool.at(A).health.warm_from == 0.0
+    other = BalanceRig({DEN: [A, B], FRA: [C]})
+    rig.balancer.update(other.catalog, rig_topology(), can_hop=True)
+    assert rig.pool.at(A).health.warm_from == 0.0
+    assert rig.pool.at(B).health.warm_from == rig.clock.now()
+    assert rig.pool.at(C).health.warm_from == 0.0, "a region of its own has nobody to spare it"
+
+
+def test_instance_that_returns_starts_slowly():
+    rig = BalanceRig({DEN: [A, B]})
+    eject(rig, A)
+    rig.clock.step(30.0)
+    rig.outliers.tick()
+    assert rig.pool.at(A).health.warm_from == rig.clock.now()

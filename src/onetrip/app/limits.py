@@ -1,0 +1,55 @@
+"""Limits, timeouts and thresholds: decoded entries to checked settings."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import msgspec
+
+from onetrip.app.schema import ProbeEntry, ProxyEntry
+from onetrip.errors import ConfigError
+from onetrip.estimate.filters import FilterSettings
+from onetrip.probe.plan import ProbeSettings
+from onetrip.proxy.ejection import EjectionSettings
+from onetrip.proxy.settings import ProxySettings
+
+
+def build_proxy(entry: ProxyEntry) -> ProxySettings:
+    """Return the settings that `proxy` describes.
+
+    Raises:
+        ConfigError: the first value that cannot be used.
+    """
+    values = msgspec.structs.asdict(entry)
+    del values["drain_timeout"]
+    networks = []
+    for number, cidr in enumerate(values.pop("trusted_proxies")):
+        try:
+            networks.append(ipaddress.ip_network(cidr))
+        except ValueError:
+            raise ConfigError(
+                f"proxy.trusted_proxies[{number}]: {cidr!r} is not a network"
+            ) from None
+    values["needs_proxy_header"] = values.pop("proxy_protocol") == "required"
+    values["ejection"] = EjectionSettings(**msgspec.structs.asdict(entry.ejection))
+    return ProxySettings(**values, trusted_proxies=tuple(networks))
+
+
+def build_probe(entry: ProbeEntry) -> ProbeSettings:
+    """Return the settings that `probe` describes."""
+    return ProbeSettings(
+        interval=entry.interval,
+        timeout=entry.timeout,
+        max_rate=entry.max_rate,
+        failing_after=entry.unhealthy_after,
+        recovered_after=entry.healthy_after,
+    )
+
+
+def build_filters(probe: ProbeSettings) -> FilterSettings:
+    """Return the filters that suit these probes: they agree on what is down, and what is old."""
+    return FilterSettings(
+        max_age=max(30.0, 6 * probe.interval),
+        failing_after=probe.failing_after,
+        recovered_after=probe.recovered_after,
+    )

@@ -1,0 +1,107 @@
+"""The loop around the placer: deployments, and new code that a peer noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from onetrip.app.scoring import Scorer
+from onetrip.cluster.messages import CodeChange, Report
+from onetrip.cluster.state import ClusterState
+from onetrip.estimate.filters import RttBook
+from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    EnvironmentId,
+    Instance,
+    Mode,
+    Policy,
+    Project,
+)
+from onetrip.model.measure import Arm, MethodClass, Observation, RouteKey
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology
+from onetrip.observe.logs import silent_log
+from onetrip.observe.metrics import Metrics
+from support.clock import VirtualClock
+
+DEN, BOM = RegionId("den"), RegionId("bom")
+ENV = EnvironmentId("shop", "production")
+KEY = RouteKey(ENV, "/orders/{id}", MethodClass.READ)
+
+
+def catalog(deployment: str) -> Catalog:
+    instances = tuple(Instance(region, Endpoint("127.0.0.1", 80)) for region in (DEN, BOM))
+    environment = Environment(
+        ENV, ("shop.example",), instances, {"db": "orders"}, deployment=deployment
+    )
+    project = Project("shop", Policy(mode=Mode.SMART), {"production": environment})
+    orders = Backend("orders", BackendKind.POSTGRES, Endpoint("127.0.0.1", 5432))
+    return Catalog({"shop": project}, {"orders": orders})
+
+
+class Parts:
+    """A scorer with what it reads."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.traffic = TrafficBook(DEN)
+        self.cluster = ClusterState(DEN, frozenset({DEN, BOM}), 60.0)
+        self.topology = Topology({DEN: Region(DEN, "Denver"), BOM: Region(BOM, "Mumbai")})
+        self.scorer = Scorer(
+            DEN,
+            rtts=RttBook(),
+            traffic=self.traffic,
+            cluster=self.cluster,
+            clock=self.clock,
+            metrics=Metrics(),
+            log=silent_log(),
+            publish=lambda snapshot: None,
+            on_move=lambda move: None,
+            on_drift=lambda drift: None,
+        )
+        self.deploy("v1")
+
+    def deploy(self, label: str) -> None:
+        self.scorer.update(self.topology, catalog(label))
+
+    def serve(self, count: int) -> None:
+        for _ in range(count):
+            at = self.clock.now()
+            seen = Observation(KEY, DEN, DEN, Arm.CONTROL, 2.5, 2.4, False, False, at)
+            self.scorer.observe(seen)
+
+
+def test_savings_are_proven_anew_after_a_deployment() -> None:
+    parts = Parts()
+    parts.serve(10)
+    route = parts.traffic.get(KEY)
+    assert route is not None
+    parts.deploy("v1")
+    assert route.moments(Arm.CONTROL).count == 10, "a reload is no deployment"
+    parts.deploy("v2")
+    assert route.moments(Arm.CONTROL).count == 0
+    ((row,),) = parts.traffic.services(parts.clock.now()).values()
+    assert row.count == 10, "what was learned survives it"
+
+
+async def test_new_code_noticed_by_a_peer_is_learned_anew_here() -> None:
+    parts = Parts()
+    parts.serve(10)
+    await parts.clock.advance(50.0)
+    parts.serve(3)
+    change = CodeChange(KEY, 20.0)
+    parts.cluster.merge(Report(BOM, 1.0, 1, code_changes=[change]), parts.clock.now())
+    await parts.scorer.run_once()
+    ((row,),) = parts.traffic.services(parts.clock.now()).values()
+    assert row.count == 3
+    await parts.clock.advance(5.0)
+    parts.cluster.merge(
+        Report(BOM, 1.0, 2, code_changes=[replace(change, age=25.0)]), parts.clock.now()
+    )
+    await parts.scorer.run_once()
+    ((row,),) = parts.traffic.services(parts.clock.now()).values()
+    assert row.count == pytest.approx(3)
