@@ -8,7 +8,6 @@ any more, and its sockets would be in the way of the node's restart.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import socket
@@ -45,6 +44,7 @@ from onetrip.app.worker_messages import (
 )
 from onetrip.app.worker_outbox import ObservationOutbox
 from onetrip.app.worker_placements import patched
+from onetrip.app.worker_shares import from_fields
 from onetrip.errors import ConfigError, OnetripError
 from onetrip.model.measure import Target
 from onetrip.net.dial import TcpDialer
@@ -60,7 +60,6 @@ from onetrip.observe.logs import stderr_log
 from onetrip.observe.merge import Changes
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.listener import ProxyServer
-from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import MonotonicClock
 
 TELL_INTERVAL = 0.5
@@ -88,9 +87,8 @@ class Worker:
         self.metrics = Metrics()
         self.outbox = ObservationOutbox(link, self.metrics)
         self._changes = Changes(self.metrics.registry)
-        networks = tuple(ipaddress.ip_network(text) for text in setup.trusted_proxies)
         self.server = ProxyServer(
-            ProxySettings(**setup.proxy, trusted_proxies=networks),
+            from_fields(setup.proxy, setup.trusted_proxies),
             setup.region,
             self._dial,
             clock,

@@ -7,13 +7,16 @@ another has room. Limits of one connection or one message are the same everywher
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog, Environment, Project
+from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
 
 DIVIDED = (
@@ -57,6 +60,15 @@ def as_fields(settings: ProxySettings) -> tuple[dict[str, Any], list[str]]:
     plain = {field.name: getattr(settings, field.name) for field in fields(settings)}
     networks = [str(network) for network in plain.pop("trusted_proxies")]
     return plain, networks
+
+
+def from_fields(plain: Mapping[str, Any], networks: Sequence[str]) -> ProxySettings:
+    """Return the settings that `as_fields` made plain, as they arrive."""
+    parts: dict[str, Any] = {
+        "ejection": EjectionSettings(**plain["ejection"]),
+        "trusted_proxies": tuple(ipaddress.ip_network(text) for text in networks),
+    }
+    return ProxySettings(**{**plain, **parts})
 
 
 def _project(project: Project, workers: int) -> Project:

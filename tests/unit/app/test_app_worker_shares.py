@@ -5,11 +5,19 @@ from __future__ import annotations
 import ipaddress
 import os
 
+import msgspec
 import pytest
 
 from onetrip.app.worker_messages import decode_to_node, decode_to_worker
-from onetrip.app.worker_shares import as_fields, share_of_catalog, share_of_settings, worker_count
+from onetrip.app.worker_shares import (
+    as_fields,
+    from_fields,
+    share_of_catalog,
+    share_of_settings,
+    worker_count,
+)
 from onetrip.errors import ProtocolError
+from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
 from support.proxy_rig import DEN, Endpoint, make_catalog
 
@@ -31,10 +39,14 @@ def test_capacity_of_an_instance_is_divided() -> None:
 
 def test_settings_survive_the_way() -> None:
     networks = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
-    settings = ProxySettings(trusted_proxies=networks, needs_proxy_header=True, pool_idle=3)
-    fields, texts = as_fields(settings)
-    back = tuple(ipaddress.ip_network(text) for text in texts)
-    assert ProxySettings(**fields, trusted_proxies=back) == settings
+    settings = ProxySettings(
+        trusted_proxies=networks,
+        needs_proxy_header=True,
+        pool_idle=3,
+        ejection=EjectionSettings(errors=7),
+    )
+    fields, texts = msgspec.msgpack.decode(msgspec.msgpack.encode(as_fields(settings)))
+    assert from_fields(fields, texts) == settings
 
 
 def test_auto_is_one_for_each_usable_processor() -> None:
