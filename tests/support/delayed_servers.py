@@ -128,11 +128,14 @@ class DelayedDial:
         *,
         timeout: float,
         tls_name: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> P:
         """See `Dial`."""
         self.dialled += 1
         await asyncio.sleep(self._delay)
-        return await self._dial(factory, host, port, timeout=timeout, tls_name=tls_name)
+        return await self._dial(
+            factory, host, port, timeout=timeout, tls_name=tls_name, protocols=protocols
+        )
 
 
 class DelayedKnock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 
 from onetrip.model.topology import Endpoint
@@ -94,11 +95,17 @@ def always(response: bytes = OK) -> Handler:
 class FakeUpstream:
     """A scripted upstream on a free port of 127.0.0.1; use as an async context manager.
 
+    Args:
+        tls: server context, or None to serve in clear.
+
     Attributes:
         connections: every connection accepted, in order.
     """
 
-    def __init__(self, handler: Handler | None = None) -> None:
+    def __init__(
+        self, handler: Handler | None = None, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self._handler = handler or always()
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -108,7 +115,9 @@ class FakeUpstream:
 
     async def __aenter__(self) -> FakeUpstream:
         self._closed = False
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

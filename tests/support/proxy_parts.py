@@ -106,6 +106,7 @@ class FakeDial:
         *,
         timeout: float,
         tls_name: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> P:
         """See `onetrip.net.dial.Dial`."""
         if self.error is not None:

@@ -1,6 +1,6 @@
 """A proxy in a process of its own, so that its memory can be measured from outside.
 
-    python -m support.proxy_process UPSTREAM_PORT [DIRECTORY]
+    python -m support.proxy_process [h2:]UPSTREAM_PORT [DIRECTORY]
 
 prints the port it listens on and serves, the files of the directory too, until its standard input
 ends.
@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from onetrip.model.edge import Assets
-from onetrip.model.topology import Endpoint
+from onetrip.model.topology import Endpoint, HttpProtocol
 from support.proxy_rig import one_region
 
 
@@ -27,13 +27,15 @@ def peak_memory(pid: int) -> int:
     raise AssertionError("no VmHWM in /proc/PID/status")
 
 
-async def main(upstream: int, directory: str | None) -> None:
+async def main(upstream: str, directory: str | None) -> None:
     """Serve until standard input ends."""
     assets = Assets(directory) if directory else None
-    async with one_region(Endpoint("127.0.0.1", upstream), assets=assets) as rig:
+    protocol = HttpProtocol.H2 if upstream.startswith("h2:") else HttpProtocol.HTTP1
+    endpoint = Endpoint("127.0.0.1", int(upstream.removeprefix("h2:")), None, protocol)
+    async with one_region(endpoint, assets=assets) as rig:
         print(rig.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None))
+    uvloop.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from onetrip.app.content import with_content
@@ -33,7 +35,15 @@ from onetrip.model.catalog import (
     Project,
     RouteRule,
 )
-from onetrip.model.topology import Endpoint, Region, RegionId, Topology, is_id, parse_endpoint
+from onetrip.model.topology import (
+    Endpoint,
+    HttpProtocol,
+    Region,
+    RegionId,
+    Topology,
+    is_id,
+    parse_endpoint,
+)
 
 
 def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
@@ -51,6 +61,7 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     }
     catalog = Catalog(with_content(projects, file, folder), backends)
     _check_hosts(catalog)
+    _check_protocols(catalog)
     return catalog
 
 
@@ -97,6 +108,7 @@ def _environment(
                 f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
             )
     instances = _instances(entry, topology, f"{key}.instances")
+    check_http2(entry.protocol != "http1", f"{key}.protocol")
     return Environment(
         id=id,
         hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
@@ -121,7 +133,10 @@ def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[I
             raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
         for number, address in enumerate(addresses):
             endpoint = _endpoint(f"{key}.{name}[{number}]", address)
-            found.append(Instance(RegionId(name), endpoint))
+            protocol = HttpProtocol(entry.protocol)
+            if protocol is HttpProtocol.AUTO and endpoint.tls_name is None:
+                protocol = HttpProtocol.HTTP1  # in clear nobody says what he speaks
+            found.append(Instance(RegionId(name), replace(endpoint, protocol=protocol)))
     if not found:
         raise ConfigError(f"{key}: at least one instance is required")
     return tuple(found)
@@ -158,6 +173,12 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
     if not any(policy.permits(r) for r in regions):
         raise ConfigError(f"{key}: allow and deny leave no region")
     return policy
+
+
+def check_http2(is_wanted: bool, key: str) -> None:
+    """Raise `ConfigError` if HTTP/2 is wanted and its package is missing; `key` wants it."""
+    if is_wanted and find_spec("h2") is None:
+        raise ConfigError(f"{key}: needs the package h2; install onetrip[http2]")
 
 
 def check_id(text: str, key: str) -> None:
@@ -208,6 +229,19 @@ def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule
         round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
         is_local=entry.local,
     )
+
+
+def _check_protocols(catalog: Catalog) -> None:
+    spoken: dict[str, HttpProtocol] = {}
+    for environment in catalog.environments():
+        for instance in environment.instances:
+            endpoint = instance.endpoint
+            known = spoken.setdefault(str(endpoint), endpoint.protocol)
+            if known is not endpoint.protocol:
+                raise ConfigError(
+                    f"projects.{environment.id.project}.environments."
+                    f"{environment.id.environment}.protocol: {endpoint} is {known.value} elsewhere"
+                )
 
 
 def _check_hosts(catalog: Catalog) -> None:

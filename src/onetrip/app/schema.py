@@ -157,6 +157,9 @@ class ProxyEntry(Strict):
     pool_idle_timeout: Timeout = 30.0
     pool_connections: Count = 1024
     pool_queue: Annotated[int, Meta(ge=0)] = 1024
+    upstream_streams: Count = 100
+    ping_interval: Timeout = 20.0
+    ping_timeout: Timeout = 10.0
     slow_start: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     slow_start_aggression: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
     ejection: EjectionEntry = field(default_factory=EjectionEntry)
@@ -233,6 +236,7 @@ class EnvironmentEntry(Strict):
     deployment: Text = ""
     health_path: Path | None = None
     path_prefix: Path = "/"
+    protocol: Literal["http1", "h2", "auto"] = "http1"
     capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     assets: AssetsEntry | None = None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from onetrip.app.listeners import Listener, parse_listener
+from onetrip.app.projects import check_http2
 from onetrip.app.schema import CertificateEntry, ClusterEntry, NodeEntry, TlsEntry
 from onetrip.errors import ConfigError
 from onetrip.model.topology import Endpoint, Region
@@ -67,8 +67,7 @@ def build_certificates(entry: TlsEntry, folder: Path) -> CertificateSet | None:
     Raises:
         ConfigError: `KEY: FILE: reason`.
     """
-    if entry.http2 and find_spec("h2") is None:
-        raise ConfigError("tls.http2: needs the package h2; install onetrip[http2]")
+    check_http2(entry.http2, "tls.http2")
     protocols = tls_terms(entry).protocols
     contexts: list[ServerContext] = []
     owners: dict[str, str] = {}

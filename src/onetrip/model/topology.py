@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NewType
 
 from onetrip.errors import ConfigError
@@ -20,17 +21,36 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+class HttpProtocol(Enum):
+    """How an endpoint is spoken to."""
+
+    HTTP1 = "http1"
+    H2 = "h2"
+    """HTTP/2: with prior knowledge in clear, by ALPN over TLS (RFC 9113 section 3)."""
+    AUTO = "auto"
+    """What the endpoint prefers over TLS; HTTP/1.1 in clear, where it cannot say."""
+
+    @property
+    def alpn(self) -> tuple[str, ...]:
+        """Names to offer over TLS (RFC 7301), best first; none offers nothing."""
+        if self is HttpProtocol.HTTP1:
+            return ()
+        return ("h2", "http/1.1") if self is HttpProtocol.AUTO else ("h2",)
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An address that can be dialled.
 
     Attributes:
         tls_name: server name to verify over TLS, or None for a connection in clear.
+        protocol: how to speak HTTP to it.
     """
 
     host: str
     port: int
     tls_name: str | None = None
+    protocol: HttpProtocol = HttpProtocol.HTTP1
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

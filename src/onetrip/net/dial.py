@@ -36,6 +36,7 @@ class Dial(Protocol):
         *,
         timeout: float,
         tls_name: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> P:
         """Return a connected protocol made by `factory`.
 
@@ -44,6 +45,7 @@ class Dial(Protocol):
             host: IP address or name; a name is resolved by the system resolver.
             timeout: bound on name look-up, connect and TLS handshake together, s.
             tls_name: verify this server name over TLS; None connects in clear.
+            protocols: ALPN names to offer over TLS, best first; peers choose by themselves.
 
         Raises:
             UpstreamError: kind CONNECT or TIMEOUT; always retryable, nothing was sent.
@@ -57,17 +59,20 @@ class TcpDialer:
     Args:
         source_address: local address to connect from, as nginx's `proxy_bind`; None lets the
             system choose.
-        tls: client context used when a `tls_name` is given.
+        make_tls: makes the client contexts used when a `tls_name` is given.
 
     Attributes:
         peer_tls: client context used for the names of nodes; a reload sets another one.
     """
 
     def __init__(
-        self, source_address: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        source_address: str | None = None,
+        make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
     ) -> None:
         self._local = (source_address, 0) if source_address else None
-        self._tls = tls
+        self._make_tls = make_tls
+        self._tls: dict[tuple[str, ...], ssl.SSLContext] = {}
         self.peer_tls: ssl.SSLContext | None = None
 
     async def __call__(
@@ -78,10 +83,11 @@ class TcpDialer:
         *,
         timeout: float,
         tls_name: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> P:
         """See `Dial`."""
         loop = asyncio.get_running_loop()
-        context = self._context(tls_name)
+        context = self._context(tls_name, protocols)
         try:
             async with asyncio.timeout(timeout):
                 transport, protocol = await loop.create_connection(
@@ -103,13 +109,17 @@ class TcpDialer:
         _disable_nagle(transport)
         return protocol
 
-    def _context(self, tls_name: str | None) -> ssl.SSLContext | None:
+    def _context(self, tls_name: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
         if tls_name is None:
             return None
         if self.peer_tls is not None and tls_name.endswith(NODE_DOMAIN):
             return self.peer_tls
-        self._tls = self._tls or ssl.create_default_context()
-        return self._tls
+        context = self._tls.get(protocols)
+        if context is None:
+            context = self._tls[protocols] = self._make_tls()
+            if protocols:
+                context.set_alpn_protocols(list(protocols))
+        return context
 
 
 def connect_failure(where: str, error: OSError, has_source: bool) -> UpstreamError:

@@ -46,6 +46,21 @@ class Connection(asyncio.Protocol):
         """Tell whether the connection is open and holds nothing unread."""
         return self._transport is not None and not self._is_ended and not self._buffer
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the peer has not ended the connection."""
+        return self._transport is not None and not self._is_ended
+
+    @property
+    def protocol(self) -> str | None:
+        """What the peer chose by ALPN, or None."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return tls.selected_alpn_protocol() if tls is not None else None
+
+    def forget_answer(self) -> None:
+        """Wait for another first byte: what came was not the answer."""
+        self.answered_at = None
+
     def write(self, data: bytes) -> None:
         """Send `data`; forgets when the last answer came. A closed connection drops it."""
         self.answered_at = None

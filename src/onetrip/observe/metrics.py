@@ -116,6 +116,34 @@ class Metrics:
             ["code"],
             registry=r,
         )
+        self.upstream_http2_connections = Counter(
+            "onetrip_proxy_upstream_http2_connections_total",
+            "HTTP/2 connections opened to instances and peers.",
+            registry=r,
+        )
+        self.upstream_http2_streams = Counter(
+            "onetrip_proxy_upstream_http2_streams_total",
+            "Requests sent over HTTP/2 to instances and peers.",
+            registry=r,
+        )
+        self.upstream_http2_resets = Counter(
+            "onetrip_proxy_upstream_http2_resets_total",
+            "Responses over HTTP/2 cut off by a reset, or malformed, by error code.",
+            ["code"],
+            registry=r,
+        )
+        self.upstream_http2_goaways = Counter(
+            "onetrip_proxy_upstream_http2_goaways_total",
+            "HTTP/2 connections that an instance or a peer gave up, by error code.",
+            ["code"],
+            registry=r,
+        )
+        self.upstream_http2_errors = Counter(
+            "onetrip_proxy_upstream_http2_errors_total",
+            "HTTP/2 connections ended because of what an instance or a peer did, by error code.",
+            ["code"],
+            registry=r,
+        )
         self.certificate_expiry = Gauge(
             "onetrip_proxy_certificate_expiry_seconds",
             "Time until a certificate expires, by its file; negative once it has.",

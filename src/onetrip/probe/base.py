@@ -84,6 +84,7 @@ class Network:
                 endpoint.port,
                 timeout=deadline.remaining(self.clock),
                 tls_name=endpoint.tls_name if with_tls else None,
+                protocols=endpoint.protocol.alpn,
             )
         except OnetripError:
             self.resolve.distrust(endpoint.host, address)

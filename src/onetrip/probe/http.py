@@ -35,7 +35,7 @@ class HttpProbe:
         self._spec = spec
         self._network = network
         self._kept: Connection | None = None
-        self._request = _request(spec)
+        self._request = serialise_request(_METHOD, *request_parts(spec))
 
     async def run(self, timeout: float) -> Sample:
         """See `Probe`."""
@@ -46,11 +46,8 @@ class HttpProbe:
             except BaseException:
                 self.close()
                 raise
-        limit = 300 if self._spec.needs_success else 500
-        if self._spec.is_health_check and head.status >= limit:
-            raise ProbeError(
-                f"probe of {self._spec.target}: answered {head.status}", kind=Kind.UNHEALTHY
-            )
+        if (error := health_error(self._spec, head.status)) is not None:
+            raise error
         return self._network.sample(self._spec.target, rtt, SampleKind.HTTP)
 
     def close(self) -> None:
@@ -140,7 +137,8 @@ class _Response:
         return data
 
 
-def _request(spec: ProbeSpec) -> bytes:
+def request_parts(spec: ProbeSpec) -> tuple[bytes, Fields]:
+    """Return the path that a probe requests, and its fields, Host first."""
     # Both come from configuration and API calls: whatever could end a line is encoded or left out.
     host = _NOT_IN_HOST.sub("", spec.host_header or str(spec.endpoint))
     path = quote(spec.path, safe=_PATH_SAFE)
@@ -149,4 +147,12 @@ def _request(spec: ProbeSpec) -> bytes:
         (b"User-Agent", b"onetrip-probe"),
         (b"Accept", b"*/*"),
     ]
-    return serialise_request(_METHOD, (path or "/").encode("ascii"), fields)
+    return (path or "/").encode("ascii"), fields
+
+
+def health_error(spec: ProbeSpec, status: int) -> ProbeError | None:
+    """Return why a target that answered `status` is not well, or None."""
+    limit = 300 if spec.needs_success else 500
+    if spec.is_health_check and status >= limit:
+        return ProbeError(f"probe of {spec.target}: answered {status}", kind=Kind.UNHEALTHY)
+    return None

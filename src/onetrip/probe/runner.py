@@ -13,7 +13,7 @@ from random import Random
 from onetrip.errors import Kind, ProbeError
 from onetrip.model.catalog import BackendKind
 from onetrip.model.measure import Sample, Target
-from onetrip.model.topology import RegionId
+from onetrip.model.topology import HttpProtocol, RegionId
 from onetrip.net.dial import Dial
 from onetrip.net.knock import Knock, TcpKnock
 from onetrip.net.resolve import CachingResolver, Resolve
@@ -54,6 +54,10 @@ _PROBES: dict[BackendKind, Callable[[ProbeSpec, Network], Probe]] = {
 
 def make_probe(spec: ProbeSpec, network: Network) -> Probe:
     """Return the probe that speaks the spec's protocol."""
+    if spec.kind is BackendKind.HTTP and spec.endpoint.protocol is not HttpProtocol.HTTP1:
+        from onetrip.probe.http2 import Http2Probe  # needs an optional package
+
+        return Http2Probe(spec, network)
     return _PROBES[spec.kind](spec, network)
 
 

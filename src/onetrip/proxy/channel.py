@@ -22,6 +22,9 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from onetrip.wire.http1 import Fields
+from onetrip.wire.http1_head import ResponseHead
+
 JOIN_SIZE = 16 * 1024
 """Data up to this size is joined into one write; copying more costs more than a second write."""
 
@@ -99,8 +102,10 @@ class Channel(asyncio.Protocol):
         is_lost: the connection is gone.
         error: why it is gone, or None after a clean close.
         is_write_paused: the peer does not read as fast as we write.
+        has_frames: bodies are written as they are, with `write_body`: it frames them itself.
     """
 
+    has_frames = False
     __slots__ = (
         "_buffer_size",
         "_is_closing",
@@ -203,6 +208,14 @@ class Channel(asyncio.Protocol):
         elif data:
             self._pending = data
             self._outbox.add(self)
+
+    def write_body(self, payload: bytes, trailers: Fields | None) -> None:
+        """Send part of a body; `trailers` (which may be empty) are its end. See `has_frames`."""
+        raise NotImplementedError
+
+    def takes(self, head: ResponseHead) -> bool:
+        """Tell whether the peer can be given this answer to its offer to switch protocols."""
+        return True
 
     def flush(self) -> None:
         """Hand what was written to the transport now."""

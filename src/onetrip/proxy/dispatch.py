@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onetrip.proxy.pool import EndpointPool
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
-    from onetrip.proxy.upstream import Upstream
+    from onetrip.proxy.upstream import NextHop
     from onetrip.wire.http1_head import RequestHead, ResponseHead
 
 MAX_INTERIM = 16
@@ -87,7 +87,7 @@ class Dispatch:
         self._pool: EndpointPool | None = None
         self._interims = 0
         self._patience: Patience | None = None
-        self.up: Upstream | None = None
+        self.up: NextHop | None = None
         self.response: Pump | None = None
         self.request = (
             request_pump(downstream, head.meta, services.settings) if head.has_body else None
@@ -186,15 +186,9 @@ class Dispatch:
         assert pool is not None
         if response.status < 500:
             pool.health.note_success()
-        is_clean = (
-            response.keeps_alive
-            and self.is_request_done
-            and not up.received
-            and not up.has_ended
-            # After an offer to switch protocols, taken or not, servers differ in what comes next.
-            and not self.prepared.upgrades
-        )
-        if not is_clean:
+        # After an offer to switch protocols, taken or not, servers differ in what comes next.
+        is_done = response.keeps_alive and self.is_request_done and not self.prepared.upgrades
+        if not (is_done and up.is_clean):
             self.drop(resets=not self.is_request_done)
             return
         self.up = self._pool = None
@@ -255,7 +249,7 @@ class Dispatch:
         self._record.is_cold = up.uses == 0
         up.begin(self._down.events)
 
-    def _proceed(self, up: Upstream) -> ResponseHead | None:
+    def _proceed(self, up: NextHop) -> ResponseHead | None:
         """Send the request on the open connection; return the final response's head, if there."""
         down, choice = self._down, self._choice
         assert choice is not None
@@ -278,7 +272,7 @@ class Dispatch:
             self.move_request()
         return None
 
-    def _send_head(self, up: Upstream, choice: Choice) -> None:
+    def _send_head(self, up: NextHop, choice: Choice) -> None:
         head, services = self._head, self._services
         mark = b""
         if choice.via_peer:
@@ -288,19 +282,15 @@ class Dispatch:
         parent = parent_value(
             self._record.trace_id, services.rng.getrandbits(64), trace.flags if trace else 0
         )
-        start = b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\ntraceparent: %b\r\n%b\r\n" % (
-            head.method,
-            head.target,
-            self.prepared.block,
-            self._record.request_id,
-            parent,
-            mark,
-        )
+        own = b"X-Request-Id: %b\r\ntraceparent: %b\r\n%b" % (self._record.request_id, parent, mark)
+        has_body = self.request is not None
+        prepared = self.prepared
+        start = up.start(head, prepared.block, own, has_body=has_body, upgrades=prepared.upgrades)
         self._record.sent_at = services.clock.now()
-        if self.request is None:
-            up.write(start)
-        else:
+        if has_body:
             self.move_request(start)
+        elif start:
+            up.write(start)
 
     def _relay_interim(self, head: ResponseHead) -> None:
         self._interims += 1
@@ -308,16 +298,17 @@ class Dispatch:
             raise UpstreamError(f"more than {MAX_INTERIM} interim responses", kind=Kind.MALFORMED)
         if self._head.minor == 0:
             return  # HTTP/1.0 has no interim responses (RFC 9110 section 15.2)
-        lines = response_block(head.meta, head.minor, keep_length=False)
+        lines = response_block(head.meta, head.version, keep_length=False)
         self._down.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, lines))
 
     def _accept(self, head: ResponseHead, choice: Choice) -> ResponseHead:
         if head.status == 503 and choice.via_peer:
             check_refusal(head.meta, choice.region)
-        if head.status == 101:
-            offered = self.prepared.upgrades and head.meta.upgrade
-            if not offered or not self.is_request_done:
-                raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
+        upgrades = self.prepared.upgrades
+        if head.status == 101 and not (upgrades and head.meta.upgrade and self.is_request_done):
+            raise UpstreamError("101 to a request for no upgrade", kind=Kind.MALFORMED)
+        if upgrades and not self._down.takes(head):
+            raise UpstreamError("answer that completes no handshake", kind=Kind.MALFORMED)
         if head.status >= 500 or head.status == 101:
             self._services.outliers.note_status(choice.pool, head.status)
         self._record.status = head.status
@@ -338,7 +329,7 @@ class Dispatch:
             error, self._head.method, was_sent, can_resend
         ):
             raise error
-        if error.kind is Kind.RESET:
+        if error.kind in (Kind.RESET, Kind.LEAVING):
             self._is_fresh = True  # its neighbours in the pool are as old
         else:
             self._tried.append(choice.pool)

@@ -33,14 +33,14 @@ from onetrip.proxy.relay import Pump, carry, join
 from onetrip.proxy.replies import error_reply, own_failure, reason_of, redirect_reply, status_of
 from onetrip.proxy.retry import is_refusal
 from onetrip.proxy.visit import Visit
-from onetrip.wire.http1_body import is_bodiless, response_decoder
+from onetrip.wire.http1_body import is_bodiless
 from onetrip.wire.trace_context import new_trace_id
 
 if TYPE_CHECKING:
     from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
-    from onetrip.proxy.upstream import Upstream
+    from onetrip.proxy.upstream import NextHop
     from onetrip.proxy.visit import MakePump, Tee
     from onetrip.wire.http1_head import RequestHead, ResponseHead
 
@@ -239,7 +239,7 @@ class Exchange:
         up = dispatch.up
         assert up is not None
         start, is_chunked = self._response_start(up, response)
-        decoder = response_decoder(response, self._head.method, self._services.settings.limits)
+        decoder = up.body_decoder(response, self._head.method, self._services.settings.limits)
         dispatch.response = make_pump(up, decoder, is_chunked)
         await carry(dispatch, self._down, dispatch.response, start)
         dispatch.release(response)
@@ -259,7 +259,7 @@ class Exchange:
         body = body if self._head.method != b"HEAD" else b""
         self._down.write(b"%b%b\r\n%b" % (start, self._connection_line(), body))
 
-    def _response_start(self, up: Upstream, response: ResponseHead) -> tuple[bytes, bool]:
+    def _response_start(self, up: NextHop, response: ResponseHead) -> tuple[bytes, bool]:
         """Return the response head for the client, and whether its body will be chunked."""
         head, meta, status = self._head, response.meta, response.status
         has_length = meta.content_length is not None
@@ -270,7 +270,7 @@ class Exchange:
         self.keeps = self._may_keep() and (is_chunked or not is_open)
         memo = up.memo
         if memo is None or memo[1] is not meta or memo[0] != status:
-            block = response_block(meta, response.minor, keep_length=status != 204)
+            block = response_block(meta, response.version, keep_length=status != 204)
             memo = up.memo = (status, meta, block)
         start = b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
             status,

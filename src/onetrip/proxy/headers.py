@@ -266,11 +266,11 @@ def _request_block(head: RequestHead, client: Client, from_peer: bool, is_believ
     return b"".join(lines)
 
 
-def response_block(meta: MessageMeta, minor: int, *, keep_length: bool) -> bytes:
+def response_block(meta: MessageMeta, version: bytes, *, keep_length: bool) -> bytes:
     """Return a response's field lines for the client, without those we add.
 
     Args:
-        minor: of the upstream's HTTP version.
+        version: of HTTP that the upstream spoke.
         keep_length: Content-Length stays; it never does beside the chunked coding.
     """
     removed = _RESPONSE_REMOVED
@@ -283,13 +283,13 @@ def response_block(meta: MessageMeta, minor: int, *, keep_length: bool) -> bytes
             lines.append(b"%b: %b\r\n" % field)
     if keep_length and meta.content_length is not None:
         lines.append(b"Content-Length: %d\r\n" % meta.content_length)
-    lines.append(_via(meta.fields, b"1.%d" % minor))
+    lines.append(_via(meta.fields, version))
     return b"".join(lines)
 
 
 def switching_head(response: ResponseHead, lines: bytes) -> bytes:
     """Return the head of a 101 for the client; `lines` are fields that we add."""
-    block = response_block(response.meta, response.minor, keep_length=False)
+    block = response_block(response.meta, response.version, keep_length=False)
     return b"HTTP/1.1 101 %b\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n%b\r\n" % (
         response.reason,
         block,

@@ -24,6 +24,7 @@ from onetrip.proxy.balance import Balancer
 from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.downstream import Downstream
+from onetrip.proxy.entry import http2_pools
 from onetrip.proxy.gates import Gates
 from onetrip.proxy.headcount import Headcount
 from onetrip.proxy.hop import HopSigner
@@ -94,7 +95,8 @@ class ProxyServer:
         self._log = log
         self._metrics = metrics
         outbox = Outbox()
-        self._pool = Pool(settings, dial, clock, outbox)
+        make_http2 = http2_pools(settings, dial, clock, outbox, metrics, log)
+        self._pool = Pool(settings, dial, clock, outbox, make_http2)
         self._tasks = Tasks(self._task_failed)
         self._connections: set[Connection] = set()
         self._headcount = Headcount(settings.max_connections, clock, metrics, log)

@@ -1,7 +1,8 @@
 """HTTP/2 to clients: one connection, its streams, and how much trouble a client may make.
 
-`http2.Http2Codec` knows the protocol; this module owns the socket and the clock. Each stream is
-served by an exchange of its own, exactly as an HTTP/1.1 request (`streams.Stream`).
+`ServerCodec` knows the protocol, `carrier` moves the bytes of streams; this module decides which
+streams there are, and ends what hurts. Each stream is served by an exchange of its own, exactly as
+an HTTP/1.1 request (`streams.Stream`).
 
 A client can make a server work for next to nothing: reset streams as fast as it opens them
 (CVE-2023-44487), make the server reset them (CVE-2025-8671), or send frames that carry nothing
@@ -17,40 +18,40 @@ from dataclasses import replace
 from typing import Any
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
-from onetrip.proxy.allowance import Allowance, cheap_frames, early_ends
-from onetrip.proxy.channel import Channel
+from onetrip.proxy.allowance import Allowance, early_ends
+from onetrip.proxy.carrier import Carrier
 from onetrip.proxy.downstream import NEVER, client_of
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Prepared
-from onetrip.proxy.http2 import MAX_STREAMS, Http2Codec
 from onetrip.proxy.ledger import Record
 from onetrip.proxy.replies import error_reply, status_of
 from onetrip.proxy.services import Services
 from onetrip.proxy.streams import Stream
 from onetrip.wire.http1 import Fields
-from onetrip.wire.http1_head import HeadReader
+from onetrip.wire.http1_head import HeadReader, RequestHead
 from onetrip.wire.http2 import (
     BodyArrived,
     Code,
     FloodError,
     FrameMeter,
+    HeadArrived,
     Http2Event,
-    RequestEnded,
-    RequestOpened,
+    MessageEnded,
+    PeerLeaves,
+    PingAnswered,
     StreamLost,
     WindowGrew,
     goaway_frame,
     read_request,
     read_trailers,
 )
-
-MAX_UNSENT = 1024 * 1024
-"""Bytes waiting for a client that does not read; answers to its PINGs would pile up for ever."""
+from onetrip.wire.http2_codec import MAX_STREAMS, ServerCodec
+from onetrip.wire.http2_websocket import is_connect, make_key, read_connect
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
-class Multiplex(Channel):
+class Multiplex(Carrier[Stream]):
     """A client connection that speaks HTTP/2.
 
     Args:
@@ -71,22 +72,18 @@ class Multiplex(Channel):
         count_error: Callable[[str], None],
     ) -> None:
         settings, now = services.settings, services.clock.now()
-        super().__init__(settings.buffer_size, None, services.outbox)
+        codec = ServerCodec(settings.buffer_size, settings.head_limit)
+        super().__init__(codec, settings.buffer_size, services.clock, services.outbox)
         self._services = services
         self._on_open = on_open
         self._on_closed = on_closed
         self._spawn = spawn
         self._address = address
         self._count_error = count_error
-        self._codec = Http2Codec(settings)
         self._reader = HeadReader(settings.limits)
         self._meter = FrameMeter(settings.limits)
-        self._cheap = cheap_frames(now)
         self._resets = early_ends(now)
-        self._streams: dict[int, Stream] = {}
-        self._sending: dict[int, Stream] = {}
         self._memo: Prepared | None = None
-        self._is_scheduled = False
         self._is_leaving = False  # GOAWAY was sent
         self._requests = self._last_id = 0
         self._idle_until = now + settings.header_timeout
@@ -155,16 +152,11 @@ class Multiplex(Channel):
         """See `asyncio.Protocol`; a client that sends no more gets no more."""
         return False
 
-    def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        super().resume_writing()
-        self._schedule()
-
     def _handle(self, event: Http2Event) -> None:
-        if isinstance(event, RequestOpened):
+        if isinstance(event, HeadArrived):
             self._open(event)
             return
-        if isinstance(event, WindowGrew):
+        if isinstance(event, WindowGrew | PeerLeaves | PingAnswered):
             self._schedule()
             return
         stream = self._streams.get(event.stream)
@@ -175,10 +167,10 @@ class Multiplex(Channel):
                 stream.feed(event.data, event.size)
         elif stream is not None and isinstance(event, StreamLost):
             stream.lose(ConnectionResetError("stream reset"))
-        elif stream is not None and isinstance(event, RequestEnded):
+        elif stream is not None and isinstance(event, MessageEnded):
             self._end_request(stream, event.trailers)
 
-    def _open(self, event: RequestOpened) -> None:
+    def _open(self, event: HeadArrived) -> None:
         id = event.stream
         if self._is_leaving or len(self._streams) >= MAX_STREAMS:
             self._codec.reset(id, Code.REFUSED_STREAM)
@@ -186,9 +178,11 @@ class Multiplex(Channel):
             return
         self._last_id = id
         self._requests += 1
-        self._streams[id] = stream = Stream(id, self, self._services, self._client)
+        self._streams[id] = stream = Stream(
+            id, self, self._codec.window, self._services, self._client
+        )
         try:
-            head = read_request(event.headers, has_body=not event.ends, reader=self._reader)
+            head = self._read(event, stream)
         except ProtocolError as error:
             self._refuse(stream, DownstreamError(str(error), kind=error.kind))
             return
@@ -198,6 +192,12 @@ class Multiplex(Channel):
         self._spawn(self._serve(stream, exchange), "proxy.stream")
         if self._services.is_draining or self._requests >= self._services.settings.max_requests:
             self.start_draining()
+
+    def _read(self, event: HeadArrived, stream: Stream) -> RequestHead:
+        if is_connect(event.headers):
+            stream.key = key = make_key(self._services.rng.randbytes(16))
+            return read_connect(event.headers, key, ends=event.ends, reader=self._reader)
+        return read_request(event.headers, has_body=not event.ends, reader=self._reader)
 
     def _end_request(self, stream: Stream, trailers: Fields) -> None:
         try:
@@ -237,8 +237,7 @@ class Multiplex(Channel):
 
     def _close(self, stream: Stream) -> None:
         """Forget a stream whose exchange is over."""
-        self._streams.pop(stream.id, None)
-        self._sending.pop(stream.id, None)
+        self._forget(stream)
         self._cheap.earn(5)
         if stream.is_sent:
             self._resets.earn(1)
@@ -246,81 +245,21 @@ class Multiplex(Channel):
                 # The response needed no more of the request (RFC 9113 section 8.1).
                 self.reset(stream, Code.NO_ERROR)
         elif not stream.is_lost:
-            self.reset(stream, Code.INTERNAL_ERROR)
+            self.reset(stream, Code.CANCEL if stream.is_tunnel else Code.INTERNAL_ERROR)
         stream.is_lost = True
         self._idle_until = self._services.clock.now() + self._services.settings.idle_timeout
         if self._is_leaving and not self._streams:
             self._end()
 
-    def send_head(self, stream: Stream, headers: Fields, *, ends: bool) -> None:
-        """See `streams.Carrier`."""
-        if not self._codec.send_head(stream.id, headers, ends=ends):
-            self.reset(stream, Code.INTERNAL_ERROR)
-            stream.lose(ConnectionResetError("stream ended"))
-        self._schedule()
-
-    def send_soon(self, stream: Stream) -> None:
-        """See `streams.Carrier`."""
-        self._sending[stream.id] = stream
-        self._schedule()
-
-    def acknowledge(self, stream: Stream, size: int) -> None:
-        """See `streams.Carrier`."""
-        if not self._is_closing:
-            self._codec.acknowledge(stream.id, size)
-            self._schedule()
-
     def reset(self, stream: Stream, code: Code) -> None:
-        """See `streams.Carrier`."""
+        """See `Carrier`; a client that makes us do it too often has to leave."""
         if self._is_closing or self.is_lost or not self._codec.reset(stream.id, code):
             return
         if code is not Code.NO_ERROR and not self._resets.spend(1, self._services.clock.now()):
             self._fail(Code.ENHANCE_YOUR_CALM)
         self._schedule()
 
-    # --- to the client ----------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled and not self.is_lost:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
-
-    def _pump(self) -> None:
-        """Send what windows and the transport allow, a frame of each stream in turn."""
-        self._is_scheduled = False
-        while self._sending and not self.is_write_paused and not self._is_closing:
-            moved = [self._send_some(stream) for stream in list(self._sending.values())]
-            self._flush_frames()
-            if not any(moved):
-                return
-        self._flush_frames()
-
-    def _send_some(self, stream: Stream) -> bool:
-        """Send one frame of a stream, if its window allows one; tell whether it did."""
-        codec, id = self._codec, stream.id
-        data = stream.next_data(codec.room(id))
-        is_last = stream.is_ready and not stream.unsent
-        ends_body = is_last and not stream.trailers
-        is_open = not (data or ends_body) or codec.send_body(id, data, ends=ends_body)
-        if is_open and is_last and stream.trailers:
-            is_open = codec.send_head(id, stream.trailers, ends=True)
-        if not is_open:
-            stream.lose(ConnectionResetError("stream ended"))
-        if data:
-            self._cheap.earn(2)  # the client will give its window back
-        if is_last or not stream.unsent:
-            self._sending.pop(id, None)
-        if is_last:
-            stream.is_sent = is_open
-            stream.wakes.wake()
-        return bool(data)
-
-    def _flush_frames(self) -> None:
-        data = b"" if self._is_closing else self._codec.take_output()
-        if data:
-            self.write(data)
-            if self.unsent > MAX_UNSENT + self._buffer_size:
-                self.abort()
+    # --- the end ----------------------------------------------------------------------------
 
     def start_draining(self) -> None:
         """Send GOAWAY, and close once the streams in progress are answered."""

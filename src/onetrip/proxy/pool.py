@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from onetrip.errors import ExhaustedError, Kind, UpstreamError
 from onetrip.model.measure import Target, TargetKind
-from onetrip.model.topology import Endpoint
+from onetrip.model.topology import Endpoint, HttpProtocol
 from onetrip.net.dial import Dial
 from onetrip.proxy.channel import Outbox
 from onetrip.proxy.ejection import Health
 from onetrip.proxy.settings import ProxySettings
-from onetrip.proxy.upstream import Upstream
+from onetrip.proxy.upstream import NextHop, Upstream
 from onetrip.timing import Clock
 
 
@@ -76,7 +76,7 @@ class EndpointPool:
         """Connections open or being opened."""
         return self._opened
 
-    def take_idle(self) -> Upstream | None:
+    def take_idle(self) -> NextHop | None:
         """Return the idle connection used last, or None."""
         while self._idle:
             upstream = self._idle.pop()
@@ -85,7 +85,7 @@ class EndpointPool:
             upstream.abort()
         return None
 
-    async def connect(self) -> Upstream:
+    async def connect(self) -> NextHop:
         """Return a new connection, or one that became idle while waiting for room.
 
         Raises:
@@ -124,8 +124,9 @@ class EndpointPool:
             if upstream is None:
                 self._leave()
 
-    def release(self, upstream: Upstream, now: float) -> None:
+    def release(self, upstream: NextHop, now: float) -> None:
         """Keep a connection whose last exchange ended cleanly, about `now` (monotonic s)."""
+        assert isinstance(upstream, Upstream)
         if len(self._idle) >= self._settings.pool_idle or upstream.has_ended:
             upstream.close()
             return
@@ -186,9 +187,21 @@ class EndpointPool:
 
 
 class Pool:
-    """All endpoint pools of one node."""
+    """All endpoint pools of one node.
 
-    def __init__(self, settings: ProxySettings, dial: Dial, clock: Clock, outbox: Outbox) -> None:
+    Args:
+        make_http2: makes the pool of an endpoint that may speak HTTP/2; needed for those only.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        dial: Dial,
+        clock: Clock,
+        outbox: Outbox,
+        make_http2: Callable[[Endpoint], EndpointPool] | None = None,
+    ) -> None:
+        self._make_http2 = make_http2
         self._settings = settings
         self._dial = dial
         self._clock = clock
@@ -199,7 +212,11 @@ class Pool:
         """Return the pool of `endpoint`, the same one each time while it is retained."""
         pool = self._pools.get(endpoint)
         if pool is None:
-            pool = EndpointPool(endpoint, self._settings, self._dial, self._clock, self._outbox)
+            if endpoint.protocol is HttpProtocol.HTTP1:
+                pool = EndpointPool(endpoint, self._settings, self._dial, self._clock, self._outbox)
+            else:
+                assert self._make_http2 is not None
+                pool = self._make_http2(endpoint)
             self._pools[endpoint] = pool
         return pool
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onetrip.errors import DownstreamError, Kind, LimitError, ProtocolError, UpstreamError
+from onetrip.errors import (
+    DownstreamError,
+    Kind,
+    LimitError,
+    OnetripError,
+    ProtocolError,
+    UpstreamError,
+)
 from onetrip.proxy.channel import JOIN_SIZE, Channel
 from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk, request_decoder
 
@@ -88,11 +95,14 @@ class Pump:
         data = source.take()
         if not data:
             if source.has_ended:
-                if source.error is not None:
-                    raise ProtocolError("connection reset inside a body", kind=Kind.RESET)
+                if (error := source.error) is not None:
+                    kind = error.kind if isinstance(error, OnetripError) else Kind.RESET
+                    raise ProtocolError("connection reset inside a body", kind=kind)
                 decoder.finish()
             return b""
         payload = decoder.decode(data)
+        if source.has_ended and source.error is None and not decoder.is_complete:
+            decoder.finish()  # both came at once; nothing else will
         self.size += len(payload)
         if self._taken is not None:
             body = data[: -len(decoder.leftover)] if decoder.leftover else data
@@ -108,6 +118,9 @@ class Pump:
         return payload
 
     def _write(self, sink: Channel, head: bytes, payload: bytes) -> None:
+        if sink.has_frames:
+            sink.write_body(payload, self.decoder.trailers if self.is_done else None)
+            return
         before, after = head, b""
         if self.is_chunked:
             if payload:

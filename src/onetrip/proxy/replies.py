@@ -36,6 +36,8 @@ _UPSTREAM_MESSAGES = {
     Kind.UNAVAILABLE: "no instance of the application is ready",
     Kind.OVERLOADED: "too many requests wait for the application",
     Kind.CONNECT: "the application could not be reached",
+    Kind.UNSUPPORTED: "the application does not take this over HTTP/2",
+    Kind.LEAVING: "the application closed the connection",
     Kind.RESET: "the application closed the connection before its response was complete",
     Kind.MALFORMED: "the application's response is not valid HTTP",
     Kind.HEAD_TOO_LARGE: "the application's response head is too large",

@@ -1,8 +1,9 @@
 """When an attempt may be repeated, and how many repeats an outage gets.
 
 A request is repeated only when the next hop cannot have acted on it: the connection was never
-opened, or an idempotent request met a kept connection that had died (RFC 9112 section 9.3.1). The
-budget keeps repeats a share of traffic: without one, retries multiply an outage.
+opened, it said so itself, or an idempotent request met a kept connection that had died (RFC 9112
+section 9.3.1). The budget keeps repeats a share of traffic: without one, retries multiply an
+outage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from onetrip.timing import Clock
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+
+_UNTOUCHED = frozenset((Kind.UNAVAILABLE, Kind.OVERLOADED, Kind.LEAVING))
+"""The next hop said that it did not act: a peer's refusal, REFUSED_STREAM, GOAWAY (RFC 9113 section
+8.7); any request may be sent again."""
 
 _HALF_LIFE = 10.0
 """Seconds after which a request counts half as recent."""
@@ -63,7 +68,7 @@ def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resen
     """
     if not error.retryable or not can_resend:
         return False
-    return not was_sent or method in IDEMPOTENT or error.kind is Kind.UNAVAILABLE
+    return not was_sent or method in IDEMPOTENT or error.kind in _UNTOUCHED
 
 
 def is_refusal(error: OnetripError) -> bool:

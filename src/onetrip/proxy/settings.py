@@ -38,6 +38,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "pool_idle_timeout": (0.01, 3600),
     "pool_connections": (1, 100_000),
     "pool_queue": (0, 100_000),
+    "upstream_streams": (1, 10_000),
+    "ping_interval": (0.01, 86_400),
+    "ping_timeout": (0.01, 3600),
     "fail_time": (0, 600),
     "slow_start": (0, 3600),
     "slow_start_aggression": (0.1, 10),
@@ -76,6 +79,11 @@ class ProxySettings:
         pool_idle: idle connections kept per endpoint.
         pool_idle_timeout: age of an idle connection; below the keep-alive of common servers.
         pool_connections: connections per endpoint; more requests wait in a queue of `pool_queue`.
+        upstream_streams: requests at once on one HTTP/2 connection to an endpoint, if it takes so
+            many; more open another connection.
+        ping_interval: silence of a busy HTTP/2 connection before it is asked whether it lives;
+            servers of gRPC end connections that ask often.
+        ping_timeout: and how long it may take to answer.
         fail_time: how long an endpoint whose connect failed is left alone.
         slow_start: how long an instance that is new or back takes to its full share; 0 for none.
         slow_start_aggression: 1 grows the share evenly, more of it faster at first.
@@ -111,6 +119,9 @@ class ProxySettings:
     pool_idle_timeout: float = 30.0
     pool_connections: int = 1024
     pool_queue: int = 1024
+    upstream_streams: int = 100
+    ping_interval: float = 20.0
+    ping_timeout: float = 10.0
     fail_time: float = 1.0
     slow_start: float = 10.0
     slow_start_aggression: float = 1.0

@@ -3,50 +3,35 @@
 The exchange reads and writes HTTP/1.1, whoever the client is, so there is one request path to get
 right. A stream turns arriving DATA into the body framing that the request's head promised, and
 what the exchange writes back into HEADERS and DATA; the connection sends them as windows allow.
-
-Backpressure: arrived bytes are acknowledged (which opens the client's window again) when they are
-taken, and writing counts as paused while more than a buffer waits to be sent.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from onetrip.errors import LimitError
+from onetrip.proxy.carrier import Carrier, StreamSide, Window
 from onetrip.proxy.downstream import ClientChannel
 from onetrip.proxy.headers import Client
 from onetrip.proxy.services import Services
 from onetrip.wire.http1 import Fields
-from onetrip.wire.http1_body import BodyDecoder, chunk_start, last_chunk, response_decoder
-from onetrip.wire.http1_head import HeadReader, RequestHead
+from onetrip.wire.http1_body import (
+    BodyDecoder,
+    CloseDecoder,
+    chunk_start,
+    last_chunk,
+    response_decoder,
+)
+from onetrip.wire.http1_head import HeadReader, RequestHead, ResponseHead
 from onetrip.wire.http2 import Code, response_headers
+from onetrip.wire.http2_websocket import connect_answer, proves
 
 
-class Carrier(Protocol):
-    """The connection that streams share."""
-
-    def send_head(self, stream: Stream, headers: Fields, *, ends: bool) -> None:
-        """Send a header list; `ends` closes our side of the stream."""
-
-    def send_soon(self, stream: Stream) -> None:
-        """Send what the stream has to send, at the end of the loop's round."""
-
-    def acknowledge(self, stream: Stream, size: int) -> None:
-        """Give `size` bytes of window back to the client."""
-
-    def reset(self, stream: Stream, code: Code) -> None:
-        """End the stream with an error."""
-
-
-class Stream(ClientChannel):
+class Stream(StreamSide, ClientChannel):
     """One request and its response.
 
     Attributes:
-        id: its number on the connection.
         has_request: the client has sent its whole request.
-        is_sent: the whole response has been handed to the connection.
-        trailers: of the response, to be sent after its body.
-        is_ready: the response is complete here, its end still to be sent.
+        key: the nonce in the handshake that stands for its extended CONNECT, b"" for a request.
+        is_tunnel: that was accepted; bytes pass as they are.
     """
 
     __slots__ = (
@@ -58,21 +43,32 @@ class Stream(ClientChannel):
         "_partial",
         "_reader",
         "_services",
-        "_unacknowledged",
         "has_request",
         "id",
         "is_ready",
         "is_sent",
+        "is_tunnel",
+        "key",
         "trailers",
+        "window",
     )
 
-    def __init__(self, id: int, carrier: Carrier, services: Services, client: Client) -> None:
+    def __init__(
+        self,
+        id: int,
+        carrier: Carrier[Stream],
+        window: int,
+        services: Services,
+        client: Client,
+    ) -> None:
         super().__init__(services.settings.buffer_size, services.outbox)
         self.id = id
         self.client = client
-        self.has_request = False
+        self.has_request = self.is_tunnel = False
+        self.key = b""
         self.is_sent = self.is_ready = False
-        self.trailers: Fields = []
+        self.trailers = []
+        self.window = Window(window)
         self._carrier = carrier
         self._services = services
         self._reader = HeadReader(services.settings.limits)
@@ -81,7 +77,6 @@ class Stream(ClientChannel):
         self._method = b"GET"
         self._out = bytearray()
         self._partial = b""  # of a response head
-        self._unacknowledged = 0
 
     def begin(self, head: RequestHead) -> None:
         """Note the request whose body follows."""
@@ -92,7 +87,7 @@ class Stream(ClientChannel):
 
     def feed(self, data: bytes, size: int) -> None:
         """Take in DATA that covered `size` bytes of window, padding included."""
-        self._unacknowledged += size
+        self.window.owed += size
         if data and self._is_chunked:
             data = chunk_start(len(data)) + data + b"\r\n"
         if data:
@@ -105,14 +100,8 @@ class Stream(ClientChannel):
         if self._is_chunked and not self.has_request:
             self.received += last_chunk(trailers)
         self.has_request = True
+        self.has_ended |= bool(self.key)
         self.reads += 1
-        self.wakes.wake()
-
-    def lose(self, error: Exception | None) -> None:
-        """Note that the client or the connection ended the stream."""
-        self.is_lost = self.has_ended = True
-        self.error = error
-        self._out.clear()
         self.wakes.wake()
 
     def take(self) -> bytes:
@@ -123,9 +112,7 @@ class Stream(ClientChannel):
 
     def release(self) -> None:
         """Acknowledge all that has arrived."""
-        size, self._unacknowledged = self._unacknowledged, 0
-        if size:
-            self._carrier.acknowledge(self, size)
+        self._carrier.acknowledge(self)
 
     # --- to the client ----------------------------------------------------------------------
 
@@ -134,25 +121,17 @@ class Stream(ClientChannel):
         while data and not self.is_lost and not self.is_ready:
             data = self._write_head(data) if self._decoder is None else self._write_body(data)
 
-    def next_data(self, room: int) -> bytes:
-        """Return at most `room` bytes to send now."""
-        data = bytes(self._out[:room])
-        del self._out[:room]
-        if self.is_write_paused and 2 * len(self._out) <= self._buffer_size:
-            self.is_write_paused = False
-            self.wakes.wake()
-        return data
-
-    @property
-    def unsent(self) -> int:
-        """See `Channel`."""
-        return len(self._out)
-
-    def flush(self) -> None:
-        """See `Channel`: the connection sends by itself."""
-
     def end_writing(self) -> None:
-        """See `Channel`: a response ends by itself."""
+        """See `Channel`: a response ends by itself, a tunnel does not."""
+        if self.is_tunnel and not self.is_lost:
+            self.is_ready = True
+            self._carrier.send_soon(self)
+
+    def takes(self, head: ResponseHead) -> bool:
+        """See `Channel`: a 200 that switches nothing would pass for a tunnel."""
+        if head.status == 101:
+            return not self.key or proves(head, self.key)
+        return not self.key or head.status >= 300
 
     def close(self) -> None:
         """See `Channel`: a stream ends with its response."""
@@ -182,6 +161,14 @@ class Stream(ClientChannel):
         data, self._partial = self._partial[end:], self._partial[:end]
         head = self._reader.response(self._partial)
         self._partial = b""
+        if self.key and not self.takes(head):
+            self.abort()
+            return b""
+        if self.key and head.status == 101:
+            self.is_tunnel = True
+            self._decoder = CloseDecoder()
+            self._carrier.send_head(self, response_headers(connect_answer(head)), ends=False)
+            return data
         if head.status < 200:
             self._carrier.send_head(self, response_headers(head), ends=False)
             return data
@@ -195,14 +182,12 @@ class Stream(ClientChannel):
         decoder = self._decoder
         assert decoder is not None
         try:
-            self._out += decoder.decode(data)
+            self._queue(decoder.decode(data))
         except LimitError:  # trailers: their parts were within bounds one by one upstream
             self.abort()
             return b""
         if decoder.is_complete:
             self.is_ready = True
             self.trailers = [(n.lower(), v.strip(b" \t")) for n, v in decoder.trailers]
-        if len(self._out) > self._buffer_size:
-            self.is_write_paused = True
         self._carrier.send_soon(self)
         return b""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onetrip.proxy.relay import Pump
     from onetrip.proxy.services import Services
     from onetrip.proxy.settings import ProxySettings
-    from onetrip.proxy.upstream import Upstream
+    from onetrip.proxy.upstream import NextHop
 
 Progress = tuple[int, ...]
 """Grows when either message advances; equal values mean that nothing moved in between."""
@@ -35,7 +35,7 @@ class Turn(Enum):
 
 
 def measure_progress(
-    down: Channel, up: Upstream, request: Pump | None, response: Pump | None
+    down: Channel, up: NextHop, request: Pump | None, response: Pump | None
 ) -> Progress:
     """Return how far both messages have come."""
     return (
@@ -49,7 +49,7 @@ def measure_progress(
 
 def whose_turn(
     down: Channel,
-    up: Upstream,
+    up: NextHop,
     request: Pump | None,
     response: Pump | None,
     *,
@@ -112,7 +112,7 @@ class Patience:
     async def wait(
         self,
         down: ClientChannel,
-        up: Upstream,
+        up: NextHop,
         request: Pump | None,
         response: Pump | None,
         *,

@@ -1,4 +1,4 @@
-"""The upstream side of an exchange: one pooled connection that speaks HTTP/1.1 to the next hop."""
+"""The upstream side of an exchange: what it asks of its next hop, and that over HTTP/1.1."""
 
 from __future__ import annotations
 
@@ -7,38 +7,83 @@ from collections.abc import Callable
 from onetrip.errors import Kind, LimitError, ProtocolError, UpstreamError
 from onetrip.proxy.channel import Channel, Outbox, Wakeable
 from onetrip.proxy.settings import ProxySettings
-from onetrip.wire.http1_head import HeadReader, MessageMeta, ResponseHead
+from onetrip.wire.http1 import Limits
+from onetrip.wire.http1_body import BodyDecoder, response_decoder
+from onetrip.wire.http1_head import HeadReader, MessageMeta, RequestHead, ResponseHead
 
 
-class Upstream(Channel):
-    """A connection to an instance or a peer; used by one exchange at a time.
+class NextHop(Channel):
+    """A way to an instance or a peer, used by one exchange at a time: a connection or a stream.
 
     Attributes:
-        is_counted: its pool counts it among the open ones.
         memo: the last response's status, fields and what was made of them for the client;
             servers often repeat them.
-        uses: exchanges begun on it; more than one means it was kept from an earlier request.
-        idle_since: when it went idle, monotonic s.
+        uses: exchanges begun on its connection; more than one means it was kept from an earlier
+            request.
     """
 
-    __slots__ = ("_on_closed", "_reader", "idle_since", "is_counted", "memo", "uses")
+    __slots__ = ("memo", "uses")
 
-    def __init__(
-        self, settings: ProxySettings, on_closed: Callable[[Upstream], None], outbox: Outbox
-    ) -> None:
-        super().__init__(settings.buffer_size, None, outbox)
-        self._reader = HeadReader(settings.limits)
-        self._on_closed = on_closed
+    def __init__(self, buffer_size: int, outbox: Outbox) -> None:
+        super().__init__(buffer_size, None, outbox)
         self.memo: tuple[int, MessageMeta, bytes] | None = None
-        self.is_counted = False
         self.uses = 0
-        self.idle_since = 0.0
 
     def begin(self, waker: Wakeable) -> None:
         """Start an exchange that `waker` goes on with."""
         self.waker = waker
         self.uses += 1
         self.reads = 0
+
+    def start(
+        self, head: RequestHead, block: bytes, more: bytes, *, has_body: bool, upgrades: bool
+    ) -> bytes:
+        """Begin a request; return what is to be written before its body.
+
+        Args:
+            block: field lines as prepared for the next hop.
+            more: those of this request alone.
+            upgrades: the next hop is asked to switch protocols.
+        """
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, head.target, block, more)
+
+    def take_head(self) -> ResponseHead | None:
+        """Return the next response head, or None while it is incomplete.
+
+        Raises:
+            UpstreamError: there will be none; kind MALFORMED if what came is no response head,
+                HEAD_TOO_LARGE if it is too large for one.
+        """
+        raise NotImplementedError
+
+    def body_decoder(self, response: ResponseHead, method: bytes, limits: Limits) -> BodyDecoder:
+        """Return the decoder for the body of the response to a `method` request."""
+        return response_decoder(response, method, limits)
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether nothing is left of an exchange whose messages are complete."""
+        return not self.received and not self.has_ended
+
+
+class Upstream(NextHop):
+    """A connection that speaks HTTP/1.1 to the next hop.
+
+    Attributes:
+        is_counted: its pool counts it among the open ones.
+        idle_since: when it went idle, monotonic s.
+    """
+
+    __slots__ = ("_on_closed", "_reader", "idle_since", "is_counted")
+
+    def __init__(
+        self, settings: ProxySettings, on_closed: Callable[[Upstream], None], outbox: Outbox
+    ) -> None:
+        super().__init__(settings.buffer_size, outbox)
+        self._reader = HeadReader(settings.limits)
+        self._on_closed = on_closed
+        self.is_counted = False
+        self.idle_since = 0.0
 
     def rest(self, now: float) -> None:
         """Go idle: nobody listens, so anything that arrives ends the connection."""
@@ -62,12 +107,7 @@ class Upstream(Channel):
         self._on_closed(self)
 
     def take_head(self) -> ResponseHead | None:
-        """Return the next response head, or None while it is incomplete.
-
-        Raises:
-            UpstreamError: kind MALFORMED, the bytes are no HTTP/1 response head; or
-                HEAD_TOO_LARGE.
-        """
+        """See `NextHop`."""
         received = self.received
         if not received:
             return None

@@ -179,6 +179,11 @@ class ResponseHead:
         """Tell whether the sender keeps the connection open after this response."""
         return _keeps_alive(self.minor, self.meta.connection)
 
+    @property
+    def version(self) -> bytes:
+        """HTTP version that it came over, as in Via."""
+        return b"1.%d" % self.minor
+
 
 class HeadReader:
     """Finds the end of a head in the bytes of one connection, and parses it.

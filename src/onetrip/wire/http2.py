@@ -1,4 +1,4 @@
-"""HTTP/2 messages as HTTP/1.1 ones and back, and a meter that counts frames before they are read.
+"""HTTP/2 from clients as HTTP/1.1 and back, and a meter that counts frames before they are read.
 
 A request over HTTP/2 goes through the same code as one over HTTP/1.1, so its header list is written
 as an HTTP/1.1 head and read by the one strict parser. What the two protocols could read
@@ -39,9 +39,10 @@ _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _PATH = re.compile(rb"/[!\"$-~]*|\*")
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
-_CONNECTION_FIELDS = frozenset(
+CONNECTION_FIELDS = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
+"""Fields that HTTP/2 has other means for (section 8.2.2), lower-case."""
 
 
 class Code(IntEnum):
@@ -59,6 +60,8 @@ class Code(IntEnum):
     COMPRESSION_ERROR = 9
     CONNECT_ERROR = 10
     ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
 
     @classmethod
     def of(cls, value: int) -> Code:
@@ -70,8 +73,8 @@ class Code(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOpened:
-    """A request's header list; `ends` when no body follows."""
+class HeadArrived:
+    """A header list that begins a message; `ends` when no body follows."""
 
     stream: int
     headers: Fields
@@ -80,7 +83,7 @@ class RequestOpened:
 
 @dataclass(frozen=True, slots=True)
 class BodyArrived:
-    """Body bytes of a request, which used `size` bytes of window, padding included."""
+    """Body bytes, which used `size` bytes of window, padding included."""
 
     stream: int
     data: bytes
@@ -88,8 +91,8 @@ class BodyArrived:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestEnded:
-    """The end of a request, with its trailers; may come twice."""
+class MessageEnded:
+    """The end of a message, with its trailers; may come twice."""
 
     stream: int
     trailers: Fields
@@ -97,9 +100,10 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class StreamLost:
-    """The client ended a stream early."""
+    """The peer ended a stream with an error code."""
 
     stream: int
+    code: Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,26 @@ class WindowGrew:
     """More may be sent than before, perhaps."""
 
 
-Http2Event = RequestOpened | BodyArrived | RequestEnded | StreamLost | WindowGrew
+@dataclass(frozen=True, slots=True)
+class PeerLeaves:
+    """GOAWAY: streams of ours above `last_stream` were not acted on (section 6.8)."""
+
+    last_stream: int
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class PingAnswered:
+    """The peer lives."""
+
+
+Http2Event = (
+    HeadArrived | BodyArrived | MessageEnded | StreamLost | WindowGrew | PeerLeaves | PingAnswered
+)
 
 
 class FloodError(LimitError):
-    """A client's doing that ends the whole connection, with GOAWAY `code`."""
+    """A peer's doing that ends the whole connection, with GOAWAY `code`."""
 
     kind = Kind.OVERLOADED
 
@@ -120,18 +139,25 @@ class FloodError(LimitError):
         self.code = code
 
 
-def read_request(headers: Fields, *, has_body: bool, reader: HeadReader) -> RequestHead:
+def read_request(
+    headers: Fields,
+    *,
+    has_body: bool,
+    reader: HeadReader,
+    upgrade: tuple[bytes, bytes] | None = None,
+) -> RequestHead:
     """Return the request that a header list makes.
 
     Args:
         has_body: its stream has not ended with it.
         reader: parses the HTTP/1.1 form, with its limits.
+        upgrade: make it a handshake for this protocol, with this nonce.
 
     Raises:
         ProtocolError: malformed (RFC 9113 section 8.1.1), or what the HTTP/1.1 parser refuses.
         LimitError: too large.
     """
-    pseudo, fields = _split(headers)
+    pseudo, fields = split_headers(headers, _PSEUDO)
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if _METHOD.fullmatch(method) is None:
         raise ProtocolError(":method is missing or no token")
@@ -153,27 +179,27 @@ def read_request(headers: Fields, *, has_body: bool, reader: HeadReader) -> Requ
         lines.append(b"cookie: %b\r\n" % b"; ".join(cookies))  # section 8.2.3
     if has_body and not has_length:
         lines.append(b"transfer-encoding: chunked\r\n")
+    if upgrade is not None:
+        own = b"connection: upgrade\r\nupgrade: %b\r\nsec-websocket-key: %b\r\n"
+        lines.append(own % upgrade)
     head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, b"".join(lines))
     reader.find_end(head)  # raises when it is over a limit
     return reader.request(head)
 
 
 def read_trailers(headers: Fields) -> Fields:
-    """Return the trailer fields of a request.
+    """Return the trailer fields of a message.
 
     Raises:
-        ProtocolError: malformed.
+        ProtocolError: malformed, or a pseudo-header among them.
     """
-    pseudo, fields = _split(headers)
-    if pseudo:
-        raise ProtocolError("trailers hold a pseudo-header")
-    return fields
+    return split_headers(headers, frozenset())[1]
 
 
 def response_headers(head: ResponseHead) -> Fields:
     """Return the header list of a response."""
     fields = [(name.lower(), value.strip(b" \t")) for name, value in head.meta.fields]
-    kept = [field for field in fields if field[0] not in _CONNECTION_FIELDS]
+    kept = [field for field in fields if field[0] not in CONNECTION_FIELDS]
     return [(b":status", b"%d" % head.status), *kept]
 
 
@@ -183,7 +209,10 @@ def goaway_frame(last_stream: int, code: int) -> bytes:
 
 
 class FrameMeter:
-    """Counts the frames of one direction of a connection, which starts with the preface.
+    """Counts the frames of one direction of a connection.
+
+    Args:
+        has_preface: it is a client's direction, which starts with the preface.
 
     Attributes:
         cheap: frames so far that carry no message: PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
@@ -194,9 +223,9 @@ class FrameMeter:
 
     __slots__ = ("_block", "_continuations", "_head", "_limit", "_skip", "cheap", "loads", "resets")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, has_preface: bool = True) -> None:
         self._limit = 2 * limits.head  # a head over its limit is still worth an answer
-        self._skip = len(PREFACE)
+        self._skip = len(PREFACE) if has_preface else 0
         self._head = b""
         self._block = 0
         self._continuations = 0
@@ -250,21 +279,30 @@ class FrameMeter:
             )
 
 
-def _split(headers: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], Fields]:
-    """Return pseudo-headers and fields, each checked on its own (section 8.2.1)."""
+def split_headers(
+    headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]
+) -> tuple[dict[bytes, bytes], Fields]:
+    """Return pseudo-headers and fields, each checked on its own (section 8.2.1).
+
+    Args:
+        allowed: names of the pseudo-headers that may occur.
+
+    Raises:
+        ProtocolError: one of them is malformed.
+    """
     pseudo: dict[bytes, bytes] = {}
     fields: Fields = []
     for name, value in headers:
         if _VALUE.fullmatch(value) is None:
             raise ProtocolError("a header value holds a control character or outer white space")
         if name.startswith(b":"):
-            if name not in _PSEUDO or name in pseudo or fields:
+            if name not in allowed or name in pseudo or fields:
                 raise ProtocolError("a pseudo-header is unknown, repeated or after a field")
             pseudo[name] = value
             continue
         if _NAME.fullmatch(name) is None:
             raise ProtocolError("a header name is no lower-case token")
-        if name in _CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
+        if name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
             raise ProtocolError(f"field {name.decode()!r} is not allowed in HTTP/2")
         fields.append((name, value))
     return pseudo, fields

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from support.fake_http2_upstream import FakeHttp2Upstream
 from support.fake_upstream import FakeUpstream
 from support.proxy_process import peak_memory
 
 SIZE = int(os.environ.get("ONETRIP_BODY_MB", "256")) << 20
 BLOCK = bytes(1 << 18)
 LIMIT = 20 << 20
+HTTP2_SIZE = SIZE // 4  # the test's own HTTP/2 server is slow
 
 
 async def swallow_then_flood(connection):
@@ -47,8 +49,25 @@ async def test_large_file_adds_little_memory(tmp_path):
         assert peak_memory(pid) - before < LIMIT
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux /proc")
+async def test_large_body_over_http2_adds_little_memory():
+    async def handle(request):
+        request.is_kept = False
+        await request.whole()
+        assert request.size == HTTP2_SIZE
+        await request.head(200, [("content-length", str(HTTP2_SIZE))])
+        for _ in range(HTTP2_SIZE // len(BLOCK)):
+            await request.send(BLOCK)
+        await request.send(b"", ends=True)
+
+    async with FakeHttp2Upstream(handle) as upstream, proxy(f"h2:{upstream.port}") as (pid, port):
+        before = peak_memory(pid)
+        await asyncio.wait_for(upload_and_download(port, HTTP2_SIZE), 120)
+        assert peak_memory(pid) - before < LIMIT
+
+
 @contextlib.asynccontextmanager
-async def proxy(upstream_port: int, *arguments: str):
+async def proxy(upstream_port: int | str, *arguments: str):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support.proxy_process", str(upstream_port), *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -62,13 +81,13 @@ async def proxy(upstream_port: int, *arguments: str):
         await process.wait()
 
 
-async def upload_and_download(port: int) -> None:
+async def upload_and_download(port: int, size: int = SIZE) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"PUT / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: %d\r\n\r\n" % SIZE)
-    for _ in range(SIZE // len(BLOCK)):
+    writer.write(b"PUT / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: %d\r\n\r\n" % size)
+    for _ in range(size // len(BLOCK)):
         writer.write(BLOCK)
         await writer.drain()
-    await swallow(reader)
+    await swallow(reader, size)
     writer.close()
 
 
@@ -79,9 +98,9 @@ async def download(port: int) -> None:
     writer.close()
 
 
-async def swallow(reader: asyncio.StreamReader) -> None:
+async def swallow(reader: asyncio.StreamReader, size: int = SIZE) -> None:
     await reader.readuntil(b"\r\n\r\n")
-    left = SIZE
+    left = size
     while left:
         data = await reader.read(min(left, 1 << 18))
         assert data, f"{left} bytes are missing"

@@ -212,3 +212,24 @@ def test_short_secret_is_refused_without_showing_it(
     with pytest.raises(ConfigError, match="7 bytes is below limit of 16") as caught:
         load_settings(changed(tmp_path, "cluster.secret_env", "ONETRIP_TEST_SECRET"), "den")
     assert "hunter2" not in str(caught.value)
+
+
+class TestProtocol:
+    PLACE = "projects.shop.environments.production.protocol"
+
+    def protocols(self, path: Path) -> list[str]:
+        env = load_settings(path, "den").catalog.projects["shop"].environments["production"]
+        return [instance.endpoint.protocol.value for instance in env.instances]
+
+    def test_instances_speak_http1_unless_told(self, tmp_path: Path) -> None:
+        assert self.protocols(write(tmp_path, GOOD)) == ["http1"] * 3
+
+    def test_h2_is_for_all_and_auto_only_where_tls_can_tell(self, tmp_path: Path) -> None:
+        assert self.protocols(changed(tmp_path, self.PLACE, "h2")) == ["h2"] * 3
+        assert self.protocols(changed(tmp_path, self.PLACE, "auto")) == ["http1", "http1", "auto"]
+
+    def test_one_instance_speaks_one_protocol(self, tmp_path: Path) -> None:
+        other = {"hosts": ["b.test"], "instances": {"den": ["127.0.0.1:9000"]}, "protocol": "h2"}
+        path = changed(tmp_path, "projects.shop.environments.preview", other)
+        with pytest.raises(ConfigError, match=r"preview\.protocol: 127\.0\.0\.1:9000 is http1"):
+            load_settings(path, "den")

@@ -133,6 +133,6 @@ def test_goaway_has_the_form_of_the_specification():
     )
 
 
-@pytest.mark.parametrize(("value", "code"), [(8, Code.CANCEL), (13, Code.PROTOCOL_ERROR)])
+@pytest.mark.parametrize(("value", "code"), [(8, Code.CANCEL), (14, Code.PROTOCOL_ERROR)])
 def test_unknown_codes_are_protocol_errors(value, code):
     assert Code.of(value) is code
