@@ -131,8 +131,11 @@ class Page:
 
 
 @asynccontextmanager
-async def open_chromium() -> AsyncIterator[Page]:
+async def open_chromium(*flags: str) -> AsyncIterator[Page]:
     """Run a browser and give its first tab.
+
+    Args:
+        flags: further command line flags.
 
     Raises:
         RuntimeError: Chromium is not installed, or did not start.
@@ -144,6 +147,7 @@ async def open_chromium() -> AsyncIterator[Page]:
         process = await asyncio.create_subprocess_exec(
             program,
             *FLAGS,
+            *flags,
             f"--user-data-dir={profile}",
             "about:blank",
             stdout=asyncio.subprocess.DEVNULL,

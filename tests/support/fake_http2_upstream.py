@@ -54,7 +54,8 @@ class Request:
 
     async def head(self, status: int = 200, more: Headers | None = None, *, ends: bool = False):  # type: ignore[no-untyped-def]
         """Send a head; 1xx too."""
-        headers = [(":status", str(status)), *(more or [])]
+        fields = [(":status", str(status)), *(more or [])]
+        headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in fields]
         self.connection.h2.send_headers(self.stream, headers, end_stream=ends)
         await self.connection.flush()
 
@@ -120,7 +121,7 @@ class Http2Connection:
     ) -> None:
         config = H2Configuration(
             client_side=False,
-            header_encoding="utf-8",
+            header_encoding="latin-1",
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
