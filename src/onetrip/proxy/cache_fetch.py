@@ -26,7 +26,7 @@ from onetrip.wire.cache_rules import (
 )
 from onetrip.wire.conditional import NAMES as CONDITIONS
 from onetrip.wire.http1 import parse_fields
-from onetrip.wire.http1_body import is_bodiless, response_decoder
+from onetrip.wire.http1_body import is_bodiless
 from onetrip.wire.trace_context import new_trace_id
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def asking(prepared: Prepared, stored: Stored) -> Prepared:
 
 def received(response: ResponseHead, record: Record, services: Services) -> Received:
     """Return a response's head as the rules read it: without the fields of its connection."""
-    block = response_block(response.meta, response.minor, keep_length=True)
+    block = response_block(response.meta, response.version, keep_length=True)
     fields = parse_fields(block, services.settings.fields_limit + 2)
     wall = services.clock.wall()
     return Received(response.status, fields, record.sent_at, record.first_byte_at, wall)
@@ -87,7 +87,8 @@ def is_countable(response: ResponseHead, limit: int) -> bool:
     """Tell whether a body's end is certain, and its size may be within the limit."""
     size = response.meta.content_length
     if size is None:
-        return response.meta.is_chunked or is_bodiless(b"GET", response.status)
+        is_delimited = response.meta.is_chunked or response.version == b"2.0"
+        return is_delimited or is_bodiless(b"GET", response.status)
     return size <= limit
 
 
@@ -155,7 +156,7 @@ async def _copy_body(
 ) -> None:
     up = dispatch.up
     assert up is not None
-    decoder = response_decoder(response, b"GET", services.settings.limits)
+    decoder = up.body_decoder(response, b"GET", services.settings.limits)
     dispatch.response = pump = copy.pump(up, decoder, is_chunked=False)
     await carry(dispatch, sink, pump, b"")
     dispatch.release(response)
