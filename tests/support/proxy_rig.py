@@ -111,7 +111,8 @@ class ProxyRig:
         self.refusals: list[tuple[str, str, str]] = []
         self.verdicts: list[Verdict] = []
         tcp = TcpDialer()
-        tcp.peer_tls = contexts.client if contexts is not None else None
+        if contexts is not None:
+            tcp.peer_tls, tcp.forward_tls = contexts.client, contexts.forward
         self.down: set[Target] = set()
         self.observations: list[Observation] = []
         self.access = AccessLines()

@@ -13,7 +13,8 @@ from onetrip.app.schema import AcmeEntry, ExternalAccountEntry, File
 from onetrip.app.security import read_secret
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
-from onetrip.net.tls import CertificateSet, Names
+from onetrip.net.names import Names
+from onetrip.net.tls import CertificateSet
 
 MAX_DOMAINS = 1000
 """Names with a certificate of their own at one node."""

@@ -257,7 +257,6 @@ class _Builder:
         if not self._file.regions:
             raise ConfigError("regions: at least one region is required")
         regions: dict[RegionId, Region] = {}
-        is_secure = self._file.cluster.tls is not None
         for name, entry in self._file.regions.items():
             key = f"regions.{name}"
             check_id(name, key)
@@ -266,10 +265,10 @@ class _Builder:
                 title=entry.title or name,
                 position=self._position(entry, key),
                 proxy=reached_by_peers(
-                    optional_endpoint(entry.proxy, f"{key}.proxy"), name, is_secure
+                    optional_endpoint(entry.proxy, f"{key}.proxy"), name, self._file.cluster
                 ),
                 peer=reached_by_peers(
-                    optional_endpoint(entry.peer, f"{key}.peer"), name, is_secure
+                    optional_endpoint(entry.peer, f"{key}.peer"), name, self._file.cluster
                 ),
             )
         return Topology(regions)

@@ -485,7 +485,7 @@ class Node:
         in_use = self.plane.use_certificates(self.settings, self._certificates.issued)
         contexts = self.settings.peer_contexts
         if contexts is not None and self._has_peer_tls:
-            self._dial.peer_tls = contexts.client
+            self._dial.peer_tls, self._dial.forward_tls = contexts.client, contexts.forward
             if self._sync is not None:
                 self._sync.contexts = contexts
             in_use.append(contexts.server.certificate)

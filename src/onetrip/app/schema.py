@@ -49,6 +49,7 @@ class ClusterEntry(Strict):
     sync_interval: Interval = 1.0
     tls: ClusterTlsEntry | None = None
     forward_listen: Text | None = None
+    http2: bool = False
 
 
 class CertificateEntry(Strict):

@@ -11,7 +11,7 @@ from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import check_http2
 from onetrip.app.schema import CertificateEntry, ClusterEntry, NodeEntry, TlsEntry
 from onetrip.errors import ConfigError
-from onetrip.model.topology import Endpoint, Region
+from onetrip.model.topology import Endpoint, HttpProtocol, Region
 from onetrip.net.tls import (
     CertificateSet,
     PeerContexts,
@@ -106,13 +106,17 @@ def build_peer_contexts(entry: ClusterEntry, folder: Path, region: str) -> PeerC
         ConfigError: `KEY: FILE: reason`.
     """
     files = entry.tls
+    check_http2(entry.http2, "cluster.http2")
     if files is None:
+        if entry.http2:
+            raise ConfigError("cluster.http2: needs cluster.tls")
         return None
+    protocols = ("h2", "http/1.1") if entry.http2 else ("http/1.1",)
     ca, cert, key = (
         folder / text.replace("{region}", region) for text in (files.ca, files.cert, files.key)
     )
     try:
-        return load_peer_contexts(ca, cert, key, region)
+        return load_peer_contexts(ca, cert, key, region, protocols)
     except ConfigError as error:
         raise ConfigError(f"cluster.tls.{error}") from error
 
@@ -166,11 +170,14 @@ def forward_listener(entry: ClusterEntry, node: NodeEntry, own: Region) -> Liste
     return parse_listener(text, "cluster.forward_listen")
 
 
-def reached_by_peers(endpoint: Endpoint | None, region: str, is_secure: bool) -> Endpoint | None:
+def reached_by_peers(
+    endpoint: Endpoint | None, region: str, cluster: ClusterEntry
+) -> Endpoint | None:
     """Return a node's endpoint as its peers dial it: under its own name where nodes use TLS."""
-    if endpoint is None or not is_secure:
+    if endpoint is None or cluster.tls is None:
         return endpoint
-    return Endpoint(endpoint.host, endpoint.port, node_name(region))
+    protocol = HttpProtocol.AUTO if cluster.http2 else HttpProtocol.HTTP1
+    return Endpoint(endpoint.host, endpoint.port, node_name(region), protocol)
 
 
 def _load(

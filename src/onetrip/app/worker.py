@@ -172,8 +172,9 @@ class Worker:
         contexts = [_context_of(pair, told.min_version, told.protocols) for pair in told.pairs]
         found = CertificateSet(contexts, told.awaited)
         if told.peer is not None:
-            peers = _peer_contexts_of(told.peer, self._setup.region)
-            self.server.peer_contexts, self._dial.peer_tls = peers, peers.client
+            peers = _peer_contexts_of(told.peer, self._setup.region, told.peer_protocols)
+            self.server.peer_contexts = peers
+            self._dial.peer_tls, self._dial.forward_tls = peers.client, peers.forward
         self.server.certificates = found
         self.server.challenges.refuses = found.refuses if found.is_partial else None
         self.server.redirect_to(told.https_port)
@@ -251,10 +252,12 @@ def _context_of(pair: Pair, min_version: str, protocols: tuple[str, ...]) -> Ser
         )
 
 
-def _peer_contexts_of(peer: tuple[bytes, bytes, bytes], region: str) -> PeerContexts:
+def _peer_contexts_of(
+    peer: tuple[bytes, bytes, bytes], region: str, protocols: tuple[str, ...]
+) -> PeerContexts:
     with ExitStack() as stack:
         ca, cert, key = (_as_file(data, stack) for data in peer)
-        return load_peer_contexts(ca, cert, key, region)
+        return load_peer_contexts(ca, cert, key, region, protocols)
 
 
 def _as_file(data: bytes, stack: ExitStack) -> Path:

@@ -79,6 +79,7 @@ class Credentials(Message, frozen=True):
         min_version, protocols: of TLS for clients.
         awaited: names whose certificate is still to come.
         peer: authority, certificate and key between nodes, PEM; None without `cluster.tls`.
+        peer_protocols: of TLS for what nodes forward.
         https_port: requests in clear are sent there; None serves them.
     """
 
@@ -87,6 +88,7 @@ class Credentials(Message, frozen=True):
     protocols: tuple[str, ...]
     awaited: tuple[str, ...]
     peer: tuple[bytes, bytes, bytes] | None
+    peer_protocols: tuple[str, ...]
     https_port: int | None
 
 

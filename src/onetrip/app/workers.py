@@ -68,7 +68,7 @@ END_TIMEOUT = 3.0
 PURGE_TIMEOUT = 5.0
 """Longest wait for a purge to be confirmed, s."""
 
-_NO_CREDENTIALS = Credentials([], "1.2", (), (), None, None)
+_NO_CREDENTIALS = Credentials([], "1.2", (), (), None, (), None)
 
 
 class WorkerPlane:
@@ -171,6 +171,7 @@ class WorkerPlane:
             tuple(terms.protocols),
             awaited,
             (peers.server.pem[0], peers.server.pem[1], peers.server.pem[2]) if peers else None,
+            peers.protocols if peers else (),
             settings.https_port if self.ports.tls else None,
         )
         if credentials != self._credentials:

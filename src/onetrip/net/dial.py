@@ -63,6 +63,7 @@ class TcpDialer:
 
     Attributes:
         peer_tls: client context used for the names of nodes; a reload sets another one.
+        forward_tls: the same where protocols are offered to a node.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class TcpDialer:
         self._make_tls = make_tls
         self._tls: dict[tuple[str, ...], ssl.SSLContext] = {}
         self.peer_tls: ssl.SSLContext | None = None
+        self.forward_tls: ssl.SSLContext | None = None
 
     async def __call__(
         self,
@@ -113,7 +115,7 @@ class TcpDialer:
         if tls_name is None:
             return None
         if self.peer_tls is not None and tls_name.endswith(NODE_DOMAIN):
-            return self.peer_tls
+            return self.forward_tls or self.peer_tls if protocols else self.peer_tls
         context = self._tls.get(protocols)
         if context is None:
             context = self._tls[protocols] = self._make_tls()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onetrip.errors import ConfigError
+from onetrip.net.names import Names
 
 MAX_PEM_SIZE = 1024 * 1024
 """Bytes of a certificate, key or authority file read at most."""
@@ -35,21 +36,6 @@ _MAX_STEPS = 20
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _Context = TypeVar("_Context", bound=ssl.SSLContext)
-
-
-class Names:
-    """A set of host names with wildcards of one label (RFC 9525 section 6.3); `*` is any name."""
-
-    __slots__ = ("_exact", "_parents", "hosts")
-
-    def __init__(self, hosts: Sequence[str]) -> None:
-        self.hosts = tuple(hosts)
-        self._exact = frozenset(h for h in hosts if not h.startswith("*."))
-        self._parents = frozenset(h[2:] for h in hosts if h.startswith("*."))
-
-    def cover(self, host: str) -> bool:
-        """Tell whether a lower-case name or IP address is one of them."""
-        return host in self._exact or host.partition(".")[2] in self._parents or "*" in self._exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +142,15 @@ class PeerContexts:
 
     Attributes:
         client: for connections to peers.
+        forward: the same for forwarded requests; offers `protocols`, as `server` does.
         server: for connections from peers; requires their certificate.
+        protocols: ALPN names, best first.
     """
 
     client: ssl.SSLContext
+    forward: ssl.SSLContext
     server: ServerContext
+    protocols: tuple[str, ...]
 
 
 def node_name(region: str) -> str:
@@ -213,8 +203,10 @@ def load_certificate(
     return context
 
 
-def load_peer_contexts(ca: Path, cert: Path, key: Path, region: str) -> PeerContexts:
-    """Read what a node needs to talk to its peers.
+def load_peer_contexts(
+    ca: Path, cert: Path, key: Path, region: str, protocols: Sequence[str] = ("http/1.1",)
+) -> PeerContexts:
+    """Read what a node needs to talk to its peers; `protocols` are for forwarded requests.
 
     Raises:
         ConfigError: `ca: ...`, `cert: ...` or `key: ...`; a certificate that the authority did not
@@ -222,18 +214,18 @@ def load_peer_contexts(ca: Path, cert: Path, key: Path, region: str) -> PeerCont
     """
     server = _server_context(ServerContext, "1.3")
     server.num_tickets = 0  # peers keep connections; a ticket would outlive a revoked authority
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.minimum_version = ssl.TLSVersion.TLSv1_3
-    for context in (server, client):
+    client, forward = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2))
+    for context in (server, client, forward):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["http/1.1"] if context is client else list(protocols))
         pair = _load_pair(context, cert, key)
         server.pem = (_load_authority(context, ca, "ca"), *pair)
     said = _shake_hands(server, client, node_name(region), cert)
     server.certificate = Certificate(
         str(cert), Names(tuple(_names_of(said))), _instant(said, "notAfter")
     )
-    return PeerContexts(client, server)
+    return PeerContexts(client, forward, server, tuple(protocols))
 
 
 def _server_context(kind: type[_Context], min_version: str) -> _Context:

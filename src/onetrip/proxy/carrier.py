@@ -23,6 +23,9 @@ from onetrip.wire.http2_codec import Codec
 MAX_WINDOW = 1024 * 1024
 """Largest window of one stream, bytes: 40 Mbit/s over a trip of 200 ms."""
 
+SPARE_WINDOW = 8 * 1024 * 1024
+"""Bytes by which the windows of a connection's streams may grow together, where they may."""
+
 GROWTH_TIME = 2.0
 """A window grows when two of it were taken within this time, s: the longest trips take half of it,
 and a reader so slow that it takes longer would only fill our memory."""

@@ -144,9 +144,10 @@ class Gates:
         )
 
     def _make_protocol(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
-        if is_for_nodes:
-            return self._http1(told, is_for_nodes=True)
-        return AlpnProtocol(partial(self._http1, told), partial(self._http2, told))
+        return AlpnProtocol(
+            partial(self._http1, told, is_for_nodes=is_for_nodes),
+            partial(self._http2, told, is_for_nodes=is_for_nodes),
+        )
 
     def _http1(self, told: str | None = None, *, is_for_nodes: bool = False) -> Downstream:
         house = self._household
@@ -154,7 +155,7 @@ class Gates:
             self._services, house.opened, house.closed, told, is_for_nodes=is_for_nodes
         )
 
-    def _http2(self, told: str | None) -> asyncio.Protocol:
+    def _http2(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
         from onetrip.proxy.multiplex import Multiplex  # needs an optional package
 
         return Multiplex(
@@ -164,4 +165,5 @@ class Gates:
             self._spawn,
             told,
             lambda code: self._metrics.http2_errors.labels(code).inc(),
+            is_for_nodes=is_for_nodes,
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onetrip.errors import DownstreamError, Kind
-from onetrip.net.tls import Names
+from onetrip.net.names import Names
 from onetrip.wire.http1 import Fields
 from onetrip.wire.http1_head import MessageMeta, RequestHead, ResponseHead
 from onetrip.wire.trace_context import Trace, read_trace

@@ -19,7 +19,7 @@ from typing import Any
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
 from onetrip.proxy.allowance import Allowance, early_ends
-from onetrip.proxy.carrier import Carrier
+from onetrip.proxy.carrier import SPARE_WINDOW, UNLIMITED, Carrier
 from onetrip.proxy.downstream import NEVER, client_of
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Prepared
@@ -45,7 +45,7 @@ from onetrip.wire.http2 import (
     read_request,
     read_trailers,
 )
-from onetrip.wire.http2_codec import MAX_STREAMS, ServerCodec
+from onetrip.wire.http2_codec import CONNECTION_WINDOW, MAX_STREAMS, WHOLE_WINDOW, ServerCodec
 from onetrip.wire.http2_websocket import is_connect, make_key, read_connect
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
@@ -60,6 +60,8 @@ class Multiplex(Carrier[Stream]):
         spawn: starts the task of one stream.
         address: of the client, where a trusted proxy told it.
         count_error: told the error code of a connection that had to be ended.
+        is_for_nodes: it is a peer's, which proved that: it carries many clients, so what one of
+            them may cost is not counted against all, and windows may grow for the long trip.
     """
 
     def __init__(
@@ -70,10 +72,15 @@ class Multiplex(Carrier[Stream]):
         spawn: Spawn,
         address: str | None,
         count_error: Callable[[str], None],
+        *,
+        is_for_nodes: bool = False,
     ) -> None:
         settings, now = services.settings, services.clock.now()
-        codec = ServerCodec(settings.buffer_size, settings.head_limit)
-        super().__init__(codec, settings.buffer_size, services.clock, services.outbox)
+        window = WHOLE_WINDOW if is_for_nodes else CONNECTION_WINDOW
+        codec = ServerCodec(settings.buffer_size, settings.head_limit, window)
+        spare = SPARE_WINDOW if is_for_nodes else 0
+        super().__init__(codec, settings.buffer_size, services.clock, services.outbox, spare)
+        self._is_for_nodes = is_for_nodes
         self._services = services
         self._on_open = on_open
         self._on_closed = on_closed
@@ -83,6 +90,8 @@ class Multiplex(Carrier[Stream]):
         self._reader = HeadReader(settings.limits)
         self._meter = FrameMeter(settings.limits)
         self._resets = early_ends(now)
+        if is_for_nodes:
+            self._cheap = self._resets = UNLIMITED
         self._memo: Prepared | None = None
         self._is_leaving = False  # GOAWAY was sent
         self._requests = self._last_id = 0
@@ -93,7 +102,9 @@ class Multiplex(Carrier[Stream]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        client = client_of(transport, self._services, self._address)
+        client = client_of(
+            transport, self._services, self._address, is_for_nodes=self._is_for_nodes
+        )
         self._client = replace(client, is_http2=True)
         self._flush_frames()
         if not self._on_open(self):

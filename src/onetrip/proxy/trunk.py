@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from onetrip.errors import Kind, ProtocolError, UpstreamError
-from onetrip.proxy.carrier import Carrier
+from onetrip.proxy.carrier import SPARE_WINDOW, Carrier
 from onetrip.proxy.upstream_stream import TrunkParts, UpstreamStream
 from onetrip.wire.http1 import Fields
 from onetrip.wire.http2 import (
@@ -34,9 +34,6 @@ from onetrip.wire.http2 import (
 )
 from onetrip.wire.http2_codec import ClientCodec
 from onetrip.wire.http2_upstream import split_lines
-
-SPARE_WINDOW = 8 * 1024 * 1024
-"""Bytes by which the windows of a connection's streams may grow together."""
 
 
 class Trunk(Carrier[UpstreamStream]):

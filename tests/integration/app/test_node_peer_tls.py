@@ -63,6 +63,11 @@ def is_failing(cluster, edge) -> bool:
     return estimate is not None and estimate.state is EstimateState.FAILING
 
 
+def is_fresh(cluster, edge) -> bool:
+    estimate = peer_rtt(cluster, edge)
+    return estimate is not None and estimate.state is EstimateState.FRESH
+
+
 class TestCluster:
     async def test_requests_reports_and_probes_go_over_tls(self, folder, made):
         async with running(folder, authority=made, mode="smart", hint="bom") as cluster:
@@ -76,6 +81,20 @@ class TestCluster:
                 cluster.sites["bom"].forward,
                 "bom.onetrip",
             )
+
+    async def test_nodes_share_connections_over_http2(self, folder, made):
+        async with running(folder, authority=made, mode="smart", hint="bom") as cluster:
+            for region in ("den", "bom"):
+                config = yaml.safe_load(cluster.path_of(region).read_text())
+                config["cluster"]["http2"] = True
+                cluster.path_of(region).write_text(yaml.safe_dump(config))
+                await cluster.node(region).reload()
+            await eventually(lambda: hears(cluster, "den") and hears(cluster, "bom"))
+            await eventually(lambda: is_fresh(cluster, "den"))
+            assert set(await cluster.many("den", "/about", 8)) == {"remote-bom"}
+            registry = cluster.node("den").metrics.registry
+            name = "onetrip_proxy_upstream_http2_streams_total"
+            assert registry.get_sample_value(name) >= 8
 
     async def test_reload_renews_the_nodes_certificate(self, folder, made):
         async with running(folder, authority=made, mode="smart", hint="bom") as cluster:

@@ -15,7 +15,8 @@ from onetrip.app.config import load_settings
 from onetrip.app.expiry import ExpiryWatch
 from onetrip.app.node import Node
 from onetrip.errors import ConfigError
-from onetrip.net.tls import Certificate, Names
+from onetrip.net.names import Names
+from onetrip.net.tls import Certificate
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from support.certs import Authority

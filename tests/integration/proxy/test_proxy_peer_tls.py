@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 
 import pytest
 
 from onetrip.model.measure import Arm, Target, TargetKind
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
-from onetrip.model.topology import Endpoint
+from onetrip.model.topology import Endpoint, HttpProtocol
 from onetrip.net.tls import PeerContexts, load_peer_contexts
 from onetrip.proxy.hop import HopSigner
 from onetrip.timing import MonotonicClock
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream
+from support.http2_client import Http2Client
 from support.proxy_rig import (
     DEN,
     FRA,
@@ -45,24 +48,24 @@ def stranger(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
 
 
-def contexts(authority, region) -> PeerContexts:
+def contexts(authority, region, protocols=("http/1.1",)) -> PeerContexts:
     pair = authority.issue(f"node-{region}", f"{region}.onetrip")
-    return load_peer_contexts(authority.file, pair.cert, pair.key, region)
+    return load_peer_contexts(authority.file, pair.cert, pair.key, region, protocols)
 
 
 @contextlib.asynccontextmanager
-async def two_nodes(edge_contexts, node_contexts):
+async def two_nodes(edge_contexts, node_contexts, protocol=HttpProtocol.HTTP1, handler=None):
     """Yield (edge in den, node in fra, upstream in fra, upstream in den)."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        far, near = await enter(FakeUpstream()), await enter(FakeUpstream())
+        far, near = await enter(FakeUpstream(handler)), await enter(FakeUpstream())
         catalog = make_catalog({DEN: [near.endpoint], FRA: [far.endpoint]})
         node = await enter(
             ProxyRig(
                 catalog, make_topology({DEN: None, FRA: None}), region=FRA, contexts=node_contexts
             )
         )
-        reached = Endpoint("127.0.0.1", node.forward_port, "fra.onetrip")
+        reached = Endpoint("127.0.0.1", node.forward_port, "fra.onetrip", protocol)
         topology = make_topology({DEN: None, FRA: reached})
         edge = await enter(ProxyRig(catalog, topology, contexts=edge_contexts))
         edge.server.snapshot = TO_FRA
@@ -190,3 +193,76 @@ class TestRefusals:
         async with node_client(node, contexts(authority, "den").client) as client:
             await client.send(PING)
             assert (await client.response()).status == 204
+
+
+class TestHttp2:
+    """Nodes that both offer HTTP/2 share a connection; nothing else changes."""
+
+    OFFERS = ("h2", "http/1.1")
+
+    @pytest.fixture
+    def ours(self, authority):
+        return contexts(authority, DEN, self.OFFERS)
+
+    @pytest.mark.parametrize("theirs", [OFFERS, ("http/1.1",)], ids=["h2", "http1"])
+    async def test_requests_pass_over_what_both_speak(self, authority, ours, theirs):
+        nodes = two_nodes(ours, contexts(authority, FRA, theirs), HttpProtocol.AUTO)
+        async with nodes as (edge, node, far, near):
+            answers = await asyncio.gather(*(edge.ask(GET) for _ in range(20)))
+            assert {answer.status for answer in answers} == {200}
+            assert answers[0].header("onetrip-placement") == ["remote-fra"]
+            assert far.count_requests() == 20
+            assert not near.received
+            assert {o.edge for o in node.observations} == {DEN}
+            assert (node.server.connections == 1) is (theirs == self.OFFERS)
+
+    async def test_only_a_peer_with_a_mark_is_served(self, authority, ours):
+        node_contexts = contexts(authority, FRA, self.OFFERS)
+        async with two_nodes(ours, node_contexts, HttpProtocol.AUTO) as (_, node, far, _):
+            client = ours.forward
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", node.forward_port, ssl=client, server_hostname="fra.onetrip"
+            )
+            peer = Http2Client(reader, writer)
+            await peer.start()
+            assert (await peer.get()).status == 403
+            value = HopSigner(SECRET, MonotonicClock()).make(FRA, Arm.PLACED).decode()
+            answer = await peer.get(more=[("onetrip-hop", value)])
+            assert answer.headers["onetrip-refused"] == "not-ready"
+            value = HopSigner(SECRET, MonotonicClock()).make(DEN, Arm.PLACED).decode()
+            assert (await peer.get(more=[("onetrip-hop", value)])).status == 200
+            assert far.count_requests() == 1
+            writer.close()
+
+    async def test_clients_that_leave_do_not_use_up_the_nodes_allowance(self, authority, ours):
+        async def handle(connection):
+            while head := await connection.read_request():
+                if b"/slow" in head:
+                    await asyncio.sleep(60)
+                await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        nodes = two_nodes(ours, contexts(authority, FRA, self.OFFERS), HttpProtocol.AUTO, handle)
+        async with nodes as (edge, node, _, _):
+            slow = GET.replace(b"/a", b"/slow")
+            for _ in range(5):
+                left = []
+                for _ in range(60):
+                    _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+                    writer.write(slow)
+                    left.append(writer)
+                before = len(edge.lines)
+                await asyncio.sleep(0.05)
+                for writer in left:
+                    reset(writer)
+                await eventually(lambda n=before: len(edge.lines) >= n + 60, timeout=10)
+            assert (await edge.ask(GET)).status == 200
+            name = "onetrip_proxy_http2_errors_total"
+            labels = {"code": "enhance_your_calm"}
+            assert node.metrics.registry.get_sample_value(name, labels) is None
+
+
+def reset(writer) -> None:
+    """Close a client's connection with RST."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

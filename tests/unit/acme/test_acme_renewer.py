@@ -13,7 +13,8 @@ from onetrip.acme.settings import Suggestion
 from onetrip.acme.storage import Storage
 from onetrip.app.certificates import CHECK_INTERVAL
 from onetrip.errors import AcmeError, ConfigError
-from onetrip.net.tls import Certificate, Names
+from onetrip.net.names import Names
+from onetrip.net.tls import Certificate
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from onetrip.tasks import Tasks

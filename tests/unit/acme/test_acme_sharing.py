@@ -19,7 +19,8 @@ from onetrip.acme.sharing import (
 )
 from onetrip.acme.storage import Storage
 from onetrip.errors import ConfigError, PeerError
-from onetrip.net.tls import Certificate, Names
+from onetrip.net.names import Names
+from onetrip.net.tls import Certificate
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from support.clock import VirtualClock

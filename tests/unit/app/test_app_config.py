@@ -233,3 +233,8 @@ class TestProtocol:
         path = changed(tmp_path, "projects.shop.environments.preview", other)
         with pytest.raises(ConfigError, match=r"preview\.protocol: 127\.0\.0\.1:9000 is http1"):
             load_settings(path, "den")
+
+
+def test_http2_between_nodes_needs_their_tls(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cluster\.http2: needs cluster\.tls"):
+        load_settings(changed(tmp_path, "cluster.http2", True), "den")

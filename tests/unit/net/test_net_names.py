@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onetrip.net.tls import Names
+from onetrip.net.names import Names
 
 
 @pytest.mark.parametrize(
