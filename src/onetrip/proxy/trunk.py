@@ -205,7 +205,7 @@ class Trunk(Carrier[UpstreamStream]):
         except ProtocolError as error:
             self._count("resets", "protocol_error")
             self._codec.reset(stream.id, Code.PROTOCOL_ERROR)
-            stream.lose(UpstreamError(f"response: {error}", kind=Kind.MALFORMED))
+            stream.lose(UpstreamError(f"response: {error}", kind=error.kind))
         if stream.over_at and (stream.has_ended or stream.received):
             self.finish(stream)
 
