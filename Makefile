@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench bars conformance docs clean
+.PHONY: demo test test-compiled lint bench bars conformance docs clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -17,6 +17,13 @@ test: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
+
+# The same tests of the request path, on the modules that `ONETRIP_COMPILE=1 pip install .` compiles.
+test-compiled: $(VENV)/.ready-test
+	rm -rf build/compiled
+	$(BIN)/python hatch_build.py build/compiled
+	PYTHONPATH=build/compiled $(BIN)/pytest tests/unit/proxy tests/unit/wire tests/unit/place \
+		tests/property tests/integration/proxy $(ARGS)
 
 bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_score.py
@@ -47,4 +54,4 @@ $(VENV)/.ready-%: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

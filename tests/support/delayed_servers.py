@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from onetrip.model.topology import Endpoint
-from onetrip.net.dial import TcpDialer
+from onetrip.net.dial import Receiver, TcpDialer
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P", bound=Receiver)
 Talk = Callable[["Visitor"], Awaitable[None]]
 
 

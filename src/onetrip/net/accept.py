@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from onetrip.errors import ProtocolError
+from onetrip.net.dial import Receiver, as_protocol
 from onetrip.net.listening import bind, port_of
 
 ACCEPTS_PER_ROUND = 64
@@ -40,7 +41,7 @@ PLAIN_LINGER = 1.0
 _HANDSHAKE = 0x16
 """First byte of a TLS connection: a handshake record (RFC 8446 section 5.1)."""
 
-Factory = Callable[[str | None], asyncio.BaseProtocol]
+Factory = Callable[[str | None], Receiver]
 """Makes the protocol of a connection, from the client address that its preamble told, if any."""
 
 Preamble = Callable[[bytes], tuple[int, str | None] | None]
@@ -225,10 +226,10 @@ class Acceptor:
     ) -> None:
         loop, terms = asyncio.get_running_loop(), self._terms
         if context is None:
-            await loop.connect_accepted_socket(lambda: self._factory(told), sock)
+            await loop.connect_accepted_socket(as_protocol(lambda: self._factory(told)), sock)
             return
         await loop.connect_accepted_socket(
-            lambda: self._factory(told),
+            as_protocol(lambda: self._factory(told)),
             sock,
             ssl=context,
             ssl_handshake_timeout=terms.timeout,

@@ -13,12 +13,43 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from onetrip.errors import ExhaustedError, Kind, UpstreamError
 from onetrip.net.tls import NODE_DOMAIN
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+class Receiver(Protocol):
+    """Who a transport tells what happens: an `asyncio.Protocol`, by its shape alone.
+
+    To inherit from asyncio's class would keep a receiver from being compiled.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+
+    def eof_received(self) -> bool | None:
+        """The peer sends no more; a false value closes the connection."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+
+    def pause_writing(self) -> None:
+        """The transport has too much to send."""
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+
+
+P = TypeVar("P", bound=Receiver)
+
+
+def as_protocol(factory: Callable[[], Receiver]) -> Callable[[], asyncio.BaseProtocol]:
+    """Return the same factory as the loop's methods are typed."""
+    return cast(Callable[[], asyncio.BaseProtocol], factory)
 
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Error numbers that tell about this machine, not about the next hop: descriptors, buffers and
@@ -41,7 +72,7 @@ class Dial(Protocol):
         """Return a connected protocol made by `factory`.
 
         Args:
-            factory: makes the `asyncio.Protocol` that will own the transport.
+            factory: makes the protocol that will own the transport.
             host: IP address or name; a name is resolved by the system resolver.
             timeout: bound on name look-up, connect and TLS handshake together, s.
             tls_name: verify this server name over TLS; None connects in clear.
@@ -93,7 +124,7 @@ class TcpDialer:
         try:
             async with asyncio.timeout(timeout):
                 transport, protocol = await loop.create_connection(
-                    factory,
+                    as_protocol(factory),
                     host,
                     port,
                     local_addr=self._local,
@@ -109,7 +140,7 @@ class TcpDialer:
         except (OSError, ssl.SSLError) as error:
             raise connect_failure(f"{host}:{port}", error, self._local is not None) from error
         _disable_nagle(transport)
-        return protocol
+        return cast(P, protocol)
 
     def _context(self, tls_name: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
         if tls_name is None:

@@ -6,15 +6,20 @@ to; a host that the connection's certificate does not cover was sent here by mis
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind
-from onetrip.proxy.headers import Prepared, find_all, host_of, prepare
+from onetrip.net.tls import peer_regions
+from onetrip.proxy.headers import Client, Prepared, find_all, host_of, prepare
 from onetrip.proxy.hop import HOP_HEADER, Hop, doubt_peer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.services import Services
+    from onetrip.proxy.settings import Network
     from onetrip.wire.http1_head import RequestHead
 
 
@@ -69,3 +74,34 @@ def prepare_fields(
         )
     down.memo = memo = prepare(head, down.client, marks, from_peer=from_peer)
     return memo
+
+
+def client_of(
+    transport: asyncio.BaseTransport,
+    services: Services,
+    address: str | None,
+    *,
+    is_for_nodes: bool = False,
+) -> Client:
+    """Return who a new connection is from; see `Downstream` for the arguments."""
+    if address is None:
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+    is_trusted = is_within(address, services.settings.trusted_proxies)
+    tls = transport.get_extra_info("ssl_object")
+    if is_for_nodes:
+        return Client(address, is_trusted, b"https", regions=peer_regions(tls))
+    if tls is None:
+        return Client(address, is_trusted)
+    return Client(address, is_trusted, b"https", tls.context.certificate.names)
+
+
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Tell whether an IP address belongs to one of `networks`."""
+    if not networks:
+        return False
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(ip in network for network in networks)

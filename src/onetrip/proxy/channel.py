@@ -91,7 +91,7 @@ class Wakeable(Protocol):
         """Look at the channel now, or soon."""
 
 
-class Channel(asyncio.Protocol):
+class Channel:
     """A connection to a client or to an upstream.
 
     Attributes:

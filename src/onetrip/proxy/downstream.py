@@ -7,17 +7,15 @@ would cost more than the rest of the wait. So a deadline is kept within one swee
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
-from onetrip.net.tls import peer_regions
+from onetrip.proxy.admission import client_of
 from onetrip.proxy.channel import Channel, Outbox, Wakeable, Waker
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Client, Prepared
 from onetrip.proxy.ledger import Record
 from onetrip.proxy.replies import error_reply, status_of
-from onetrip.proxy.settings import Network
 from onetrip.wire.http1_head import HeadReader, RequestHead
 
 if TYPE_CHECKING:
@@ -195,8 +193,10 @@ class Downstream(ClientChannel):
                 if exchange is None:
                     return False
             if not exchange.step():
+                if not exchange.waits_on_next_hop:
+                    return False
                 self.deadline = exchange.record.sent_at + settings.read_timeout
-                return exchange.waits_on_next_hop
+                return True
             self._exchange = None
             self._is_over = not exchange.keeps
             if self._is_over or self.has_ended:
@@ -228,7 +228,7 @@ class Downstream(ClientChannel):
         """
         services, settings = self._services, self._services.settings
         while True:
-            exchange, self._exchange = self._exchange or self._next_exchange(), None
+            exchange = self._take_exchange() or self._next_exchange()
             if exchange is not None:
                 return exchange
             if self.has_ended or (services.drops_idle and not self.received):
@@ -256,6 +256,10 @@ class Downstream(ClientChannel):
                 raise DownstreamError(
                     f"request head exceeds {settings.header_timeout:g} s", kind=Kind.TIMEOUT
                 )
+
+    def _take_exchange(self) -> Exchange | None:
+        exchange, self._exchange = self._exchange, None
+        return exchange
 
     def _next_exchange(self) -> Exchange | None:
         """Return the exchange of the next request, or None while its head is incomplete.
@@ -315,34 +319,3 @@ class Downstream(ClientChannel):
             self.take()
             if not await self.wait_until(deadline):
                 return
-
-
-def client_of(
-    transport: asyncio.BaseTransport,
-    services: Services,
-    address: str | None,
-    *,
-    is_for_nodes: bool = False,
-) -> Client:
-    """Return who a new connection is from; see `Downstream` for the arguments."""
-    if address is None:
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
-    is_trusted = is_within(address, services.settings.trusted_proxies)
-    tls = transport.get_extra_info("ssl_object")
-    if is_for_nodes:
-        return Client(address, is_trusted, b"https", regions=peer_regions(tls))
-    if tls is None:
-        return Client(address, is_trusted)
-    return Client(address, is_trusted, b"https", tls.context.certificate.names)
-
-
-def is_within(address: str, networks: tuple[Network, ...]) -> bool:
-    """Tell whether an IP address belongs to one of `networks`."""
-    if not networks:
-        return False
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    return any(ip in network for network in networks)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from onetrip.model.topology import Endpoint
-from onetrip.net.dial import Dial
+from onetrip.net.dial import Dial, Receiver
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.challenges import CHALLENGE_PROTOCOL
@@ -28,12 +28,10 @@ class AlpnProtocol(asyncio.Protocol):
         chosen: the protocol made, once connected.
     """
 
-    def __init__(
-        self, http1: Callable[[], asyncio.Protocol], http2: Callable[[], asyncio.Protocol]
-    ) -> None:
+    def __init__(self, http1: Callable[[], Receiver], http2: Callable[[], Receiver]) -> None:
         self._http1 = http1
         self._http2 = http2
-        self.chosen: asyncio.BaseProtocol | None = None
+        self.chosen: Receiver | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -44,7 +42,7 @@ class AlpnProtocol(asyncio.Protocol):
             cast(asyncio.Transport, transport).close()
             return
         protocol = self.chosen = self._http2() if chosen == "h2" else self._http1()
-        cast(asyncio.Transport, transport).set_protocol(protocol)
+        cast(asyncio.Transport, transport).set_protocol(cast(asyncio.BaseProtocol, protocol))
         protocol.connection_made(transport)
 
 

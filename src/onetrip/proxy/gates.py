@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from onetrip.errors import DownstreamError
 from onetrip.net.accept import ACCEPTS_PER_ROUND, Acceptor, Spawn, Terms
+from onetrip.net.dial import Receiver, as_protocol
 from onetrip.net.listening import BACKLOG, port_of
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.downstream import Downstream, is_within
+from onetrip.proxy.admission import is_within
+from onetrip.proxy.downstream import Downstream
 from onetrip.proxy.entry import AlpnProtocol
 from onetrip.proxy.replies import error_reply
 from onetrip.proxy.services import Services
@@ -80,7 +82,7 @@ class Gates:
             return self.open("clients", sockets, None)
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self._http1, sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(as_protocol(self._http1), sock=sock, backlog=BACKLOG)
             self._servers.append(server)
         return port_of(sockets[0])
 
@@ -143,7 +145,7 @@ class Gates:
             "proxy.connection_refused", listener=name, client=address, reason=reason, detail=detail
         )
 
-    def _make_protocol(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
+    def _make_protocol(self, told: str | None, *, is_for_nodes: bool) -> Receiver:
         return AlpnProtocol(
             partial(self._http1, told, is_for_nodes=is_for_nodes),
             partial(self._http2, told, is_for_nodes=is_for_nodes),
@@ -155,7 +157,7 @@ class Gates:
             self._services, house.opened, house.closed, told, is_for_nodes=is_for_nodes
         )
 
-    def _http2(self, told: str | None, *, is_for_nodes: bool) -> asyncio.Protocol:
+    def _http2(self, told: str | None, *, is_for_nodes: bool) -> Receiver:
         from onetrip.proxy.multiplex import Multiplex  # needs an optional package
 
         return Multiplex(

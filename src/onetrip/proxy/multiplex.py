@@ -18,9 +18,10 @@ from dataclasses import replace
 from typing import Any
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, ProtocolError
+from onetrip.proxy.admission import client_of
 from onetrip.proxy.allowance import Allowance, early_ends
 from onetrip.proxy.carrier import SPARE_WINDOW, UNLIMITED, Carrier
-from onetrip.proxy.downstream import NEVER, client_of
+from onetrip.proxy.downstream import NEVER
 from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Prepared
 from onetrip.proxy.ledger import Record

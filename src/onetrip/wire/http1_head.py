@@ -95,6 +95,9 @@ class MessageMeta:
             key = name.lower()
             if key in _META:
                 self._note(key, value.rstrip(b" \t"))
+        self._check()
+
+    def _check(self) -> None:
         if self.is_chunked and self.content_length is not None:
             # RFC 9112 section 6.1 allows a repair, and asks to treat it as an attack.
             raise ProtocolError("message has both Content-Length and Transfer-Encoding")
