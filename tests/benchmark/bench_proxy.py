@@ -1,19 +1,27 @@
-"""Requests per second of onetrip, nginx and a naive aiohttp proxy, side by side on one machine.
+"""onetrip and the proxies people would otherwise take, side by side on one machine, one core each.
 
-    python tests/benchmark/bench_proxy.py [--seconds 3] [--rounds 2] [--connections 32]
+    python tests/benchmark/bench_proxy.py [--only nginx haproxy onetrip] [--rounds 3] [--seconds 2]
 
-Every proxy and the upstream run as processes of their own. Proxies are pinned to one core, the
-upstream and the load to another, so a figure is what one core of proxy gives. Rounds are
-interleaved, because a shared machine drifts. The load is `wrk`; nginx and `wrk` must be installed.
+Each proxy is pinned to one core, the application and the load to another. Rounds are interleaved,
+because a shared machine drifts, and figures are medians over the rounds. What is measured:
+
+* requests/s: `wrk`, 32 connections, 1 kB responses; and CPU time a request, which hardly depends on
+  what else the machine does. Both as ratios to nginx.
+* latency: a constant rate of requests, the same for all (`field/load.py` says how it counts), less
+  what the application alone takes at that rate; as ratios to HAProxy.
+* memory: growth by idle connections that have carried one request each, for 10,000 of them.
+* bodies: bytes/s of 1 MB responses over 8 connections and of one response of 1 GB, ratios to nginx.
+
+Needs `wrk` and `taskset`. Proxies that are not installed are named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import json
 import os
-import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -21,264 +29,214 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from statistics import median
 
-BODY = b"x" * 1024
-RESPONSE = (
-    b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: bench\r\n"
-    b"Content-Type: text/plain\r\n"
-    b"Content-Length: 1024\r\nConnection: keep-alive\r\n\r\n" + BODY
-)
-NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
-events {{ worker_connections 2048; }}
-http {{
-  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
-  fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-  keepalive_requests 1000000000;
-  upstream app {{ server 127.0.0.1:{upstream}; keepalive 128; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Request-Id $request_id;
-    }}
-  }}
-}}
-"""
+from field.load import closed_load, download, hold_idle
+from field.programs import FIELD, Ports, Start, absent
+
+FOLDER = Path(__file__).parent
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Upstream(asyncio.Protocol):
-    """Answers every head with the same 1 kB; the cheapest server Python can be."""
+@dataclass
+class Proxy:
+    """A running proxy and what was measured of it."""
 
-    def connection_made(self, transport):
-        self.transport = transport
-        self.rest = b""
+    name: str
+    port: int
+    pid: int
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
+    gigabyte: list[float] = field(default_factory=list)
+    idle_memory: float | None = None
 
-    def data_received(self, data):
-        data = self.rest + data
-        count = data.count(b"\r\n\r\n")
-        self.rest = b"" if data.endswith(b"\r\n\r\n") else data.rpartition(b"\r\n\r\n")[2]
-        if count:
-            self.transport.write(RESPONSE * count)
+    def cpu_time(self) -> float:
+        """Return the CPU time it has used, s."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
-
-def run_upstream(port: int) -> None:
-    import uvloop
-
-    async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port)
-        await server.serve_forever()
-
-    uvloop.run(main())
-
-
-def run_onetrip(port: int, upstream: int) -> None:
-    import uvloop
-
-    from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Instance, Policy, Project
-    from onetrip.model.topology import Endpoint, Region, RegionId, Topology
-    from onetrip.net.dial import TcpDialer
-    from onetrip.observe.logs import silent_log
-    from onetrip.observe.metrics import Metrics
-    from onetrip.proxy.listener import ProxyServer
-    from onetrip.proxy.settings import ProxySettings
-    from onetrip.timing import MonotonicClock
-
-    region = RegionId("den")
-    instance = Instance(region, Endpoint("127.0.0.1", upstream))
-    environment = Environment(EnvironmentId("shop", "production"), ("127.0.0.1",), (instance,), {})
-    catalog = Catalog({"shop": Project("shop", Policy(), {"production": environment})}, {}, 1)
-
-    async def main() -> None:
-        server = ProxyServer(
-            ProxySettings(max_requests=1_000_000_000),
-            region,
-            TcpDialer(),
-            MonotonicClock(),
-            Random(1),
-            Metrics(),
-            silent_log(),
-            None,
-            secret=None,
-            on_observation=lambda observation: None,
-            is_ready=lambda target: True,
-        )
-        server.update(catalog, Topology({region: Region(region, "Denver")}))
-        await server.start("127.0.0.1", port)
-        await asyncio.Event().wait()
-
-    if os.environ.get("ONETRIP_BENCH_PROFILE"):
-        import cProfile
-
-        profile = cProfile.Profile()
-
-        async def profiled() -> None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(float(os.environ["ONETRIP_BENCH_PROFILE"])):
-                    await main()
-
-        profile.enable()
-        uvloop.run(profiled())
-        profile.disable()
-        profile.dump_stats("/tmp/onetrip.prof")
-        return
-    uvloop.run(main())
-
-
-def run_naive(port: int, upstream: int) -> None:
-    """The proxy everybody writes first: aiohttp server, aiohttp client session."""
-    import aiohttp
-    import uvloop
-    from aiohttp import web
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        session = request.app["session"]
-        headers = {k: v for k, v in request.headers.items() if k.lower() != "connection"}
-        headers["X-Forwarded-For"] = request.remote or ""
-        url = f"http://127.0.0.1:{upstream}{request.rel_url}"
-        body = request.content if request.can_read_body else None
-        async with session.request(request.method, url, headers=headers, data=body) as reply:
-            response = web.StreamResponse(status=reply.status)
-            for name, value in reply.headers.items():
-                if name.lower() not in ("connection", "transfer-encoding"):
-                    response.headers.add(name, value)
-            await response.prepare(request)
-            async for chunk in reply.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
-
-    async def main() -> None:
-        app = web.Application()
-        app["session"] = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=256), auto_decompress=False
-        )
-        app.router.add_route("*", "/{path:.*}", handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        await asyncio.Event().wait()
-
-    uvloop.run(main())
+    def memory(self) -> int:
+        """Return its resident size, bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE
 
 
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+        return int(sock.getsockname()[1])
 
 
-def wait_for(port: int) -> None:
-    for _ in range(100):
+def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        if child.poll() is not None:
+            raise SystemExit(f"{child.args} ended with {child.returncode}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
             return
         time.sleep(0.05)
-    raise SystemExit(f"nothing listens on port {port}")
+    raise SystemExit(f"{child.args} does not listen")
 
 
 @contextlib.contextmanager
-def process(core: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(core: int, start: Start, port: int) -> Iterator[int]:
     # The naive proxy prints a traceback for each connection that wrk cuts off at its end.
-    child = subprocess.Popen(["taskset", "-c", str(core), *command], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        ["taskset", "-c", str(core), *start.command],
+        env=os.environ | start.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        yield child
+        wait_for(port, child)
+        yield child.pid
     finally:
         child.terminate()
-        child.wait(10)
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
-def measure(port: int, core: int, seconds: float, connections: int) -> tuple[float, float, float]:
-    """Return (requests/s, p50, p99), times in ms."""
-    url = f"http://127.0.0.1:{port}/users/42"
+def measure_closed(proxy: Proxy, core: int, options: argparse.Namespace) -> None:
+    before = proxy.cpu_time()
+    url = f"http://127.0.0.1:{proxy.port}/users/42"
+    count, rate = closed_load(core, url, options.seconds, 32)
+    proxy.rates.append(rate)
+    proxy.cpu.append((proxy.cpu_time() - before) / count)
+
+
+def measure_open(port: int, core: int, options: argparse.Namespace) -> tuple[float, float]:
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "field.load"]
+    arguments = [str(port), str(options.rate), str(options.seconds)]
     done = subprocess.run(
-        [*f"taskset -c {core} wrk -t1 -c{connections} -d{seconds:g}s --latency".split(), url],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=seconds + 30,
-    ).stdout
-    if "Non-2xx" in done or "Socket errors" in done:
-        print(done, file=sys.stderr)
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", done)
-    assert rate, done
-    return float(rate[1]), _latency(done, "50%"), _latency(done, "99%")
-
-
-def _latency(text: str, name: str) -> float:
-    found = re.search(re.escape(name) + r"\s+([0-9.]+)(us|ms|s)", text)
-    assert found, text
-    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
-
-
-def run(options: argparse.Namespace) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    proxy_core, load_core = cores[0], cores[-1]
-    ports = {name: free_port() for name in ("upstream", *options.only)}
-    me = [sys.executable, __file__, "--serve"]
-    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in options.only}
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        upstream = str(ports["upstream"])
-        stack.enter_context(process(load_core, *me, "upstream", upstream, "0"))
-        for name in options.only:
-            command = [*me, name, str(ports[name]), upstream]
-            if name == "nginx":
-                config = Path(folder, "nginx.conf")
-                config.write_text(NGINX.format(folder=folder, port=ports[name], upstream=upstream))
-                command = ["nginx", "-p", folder, "-c", str(config), "-e", f"{folder}/e.log"]
-            stack.enter_context(process(proxy_core, *command))
-        for port in ports.values():
-            wait_for(port)
-        for _ in range(options.rounds):
-            for name in options.only:
-                results[name].append(
-                    measure(ports[name], load_core, options.seconds, options.connections)
-                )
-    report(results, options)
-
-
-def report(
-    results: dict[str, list[tuple[float, float, float]]], options: argparse.Namespace
-) -> None:
-    print(
-        f"1 kB responses over keep-alive, {options.connections} connections, one core per proxy, "
-        f"median of {options.rounds} rounds of {options.seconds:g} s"
+        [*command, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60, check=False
     )
-    print(f"{'proxy':<10}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
-    rates = {}
-    for name, rounds in results.items():
-        rate, p50, p99 = (median(column) for column in zip(*rounds, strict=True))
-        rates[name] = rate
-        print(f"{name:<10}{rate:>12,.0f}{p50:>9.2f}{p99:>9.2f}")
-    for other in ("nginx", "naive"):
-        if other in rates and "onetrip" in rates:
-            print(f"onetrip / {other}: {rates['onetrip'] / rates[other]:.2f}")
+    if done.returncode:
+        raise SystemExit(f"open load on port {port}: {done.stderr}")
+    latencies = json.loads(done.stdout)
+    return latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
+
+
+def measure_bodies(proxy: Proxy, core: int, options: argparse.Namespace) -> None:
+    url = f"http://127.0.0.1:{proxy.port}/bytes/1000000"
+    proxy.megabytes.append(closed_load(core, url, options.seconds / 2, 8)[1])
+    size = int(options.large * 1e9)
+    began = time.monotonic()
+    got = download(proxy.port, size)
+    if got != size:
+        raise SystemExit(f"{proxy.name} sent {got} of {size} bytes")
+    proxy.gigabyte.append(size / (time.monotonic() - began))
+
+
+def measure_idle(proxy: Proxy, count: int) -> None:
+    # What a first burst costs once is not the connections'.
+    for sock in hold_idle(proxy.port, 50):
+        sock.close()
+    before = proxy.memory()
+    held = hold_idle(proxy.port, count)
+    proxy.idle_memory = (proxy.memory() - before) / count * 10_000
+    for sock in held:
+        sock.close()
+
+
+def run(options: argparse.Namespace) -> list[Proxy]:
+    cores = sorted(os.sched_getaffinity(0))
+    core, load_core = cores[0], cores[-1]
+    os.sched_setaffinity(0, {load_core})
+    direct: tuple[list[float], list[float]] = ([], [])
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstream = free_port()
+        command = [sys.executable, "-m", "field.servers", "upstream", str(upstream)]
+        start = Start(command, {"PYTHONPATH": str(FOLDER)})
+        stack.enter_context(running(load_core, start, upstream))
+        proxies = []
+        for name in options.only:
+            ports = Ports(free_port(), upstream, free_port())
+            (folder / name).mkdir()
+            start = FIELD[name](folder / name, ports)
+            pid = stack.enter_context(running(core, start, ports.port))
+            proxies.append(Proxy(name, ports.port, pid))
+        for _ in range(options.rounds):
+            for proxy in proxies:
+                measure_closed(proxy, load_core, options)
+            for figures, figure in zip(
+                direct, measure_open(upstream, load_core, options), strict=True
+            ):
+                figures.append(figure)
+            for proxy in proxies:
+                p50, p99 = measure_open(proxy.port, load_core, options)
+                proxy.p50.append(p50 - median(direct[0]))
+                proxy.p99.append(p99 - median(direct[1]))
+        for proxy in proxies:
+            measure_bodies(proxy, load_core, options)
+        for proxy in proxies:
+            measure_idle(proxy, options.idle)
+    return proxies
+
+
+def report(proxies: list[Proxy], options: argparse.Namespace) -> None:
+    by_name = {proxy.name: proxy for proxy in proxies}
+    speed = by_name.get("nginx", proxies[0])
+    latency = by_name.get("haproxy", proxies[0])
+    print(
+        f"speed, CPU time and bodies against {speed.name}; added latency at {options.rate:g}/s "
+        f"against {latency.name}; memory of 10,000 idle connections (from {options.idle:,})"
+    )
+    print(
+        f"{'proxy':<10}{'requests/s':>12}{'CPU/request':>13}{'p50':>7}{'p99':>7}"
+        f"{'idle MB':>9}{'1 MB':>7}{f'{options.large:g} GB':>7}"
+    )
+    for proxy in proxies:
+        ratios = [
+            median(proxy.rates) / median(speed.rates),
+            median(proxy.cpu) / median(speed.cpu),
+            # A reference that adds nothing measurable gives no ratio.
+            median(proxy.p50) / max(median(latency.p50), 1e-6),
+            median(proxy.p99) / max(median(latency.p99), 1e-6),
+            median(proxy.megabytes) / median(speed.megabytes),
+            median(proxy.gigabyte) / median(speed.gigabyte),
+        ]
+        assert proxy.idle_memory is not None
+        print(
+            "{:<10}{:>12.2f}{:>13.2f}{:>7.2f}{:>7.2f}".format(proxy.name, *ratios[:4])
+            + "{:>9.0f}{:>7.2f}{:>7.2f}".format(proxy.idle_memory / 1e6, *ratios[4:])
+        )
+    for name in ("onetrip", "compiled"):
+        if name in by_name and "naive" in by_name:
+            ratio = median(by_name[name].rates) / median(by_name["naive"].rates)
+            print(f"{name} / naive: {ratio:.2f} requests/s")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--only", nargs="+", default=["nginx", "onetrip", "naive"])
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, default=2000.0, help="of the constant load, 1/s")
+    parser.add_argument("--idle", type=int, default=4000, help="idle connections held")
+    parser.add_argument("--large", type=float, default=1.0, help="the large body, GB")
+    parser.add_argument("--only", nargs="+", default=list(FIELD), choices=list(FIELD))
     options = parser.parse_args()
-    if options.serve:
-        name, port, upstream = options.serve
-        if name == "upstream":
-            run_upstream(int(port))
-        else:
-            {"onetrip": run_onetrip, "naive": run_naive}[name](int(port), int(upstream))
-        return
-    for tool in ("wrk", "taskset", *(["nginx"] if "nginx" in options.only else [])):
+    for tool in ("wrk", "taskset"):
         if shutil.which(tool) is None:
             raise SystemExit(f"{tool} is not installed")
-    run(options)
+    for name in list(options.only):
+        how = absent(name)
+        if how is not None:
+            print(f"{name} is left out: not here ({how})")
+            options.only.remove(name)
+    if not options.only:
+        raise SystemExit("nothing to measure")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    options.idle = min(options.idle, hard // 4)
+    report(run(options), options)
 
 
 if __name__ == "__main__":
