@@ -199,7 +199,7 @@ class Downstream(ClientChannel):
                 return True
             self._exchange = None
             self._is_over = not exchange.keeps
-            if self._is_over or self.has_ended:
+            if self._is_over or self.has_ended or self.is_write_paused:
                 return False
             if not self.received:
                 self.is_idle = True
@@ -209,8 +209,6 @@ class Downstream(ClientChannel):
     async def _serve_one(self) -> bool:
         """Answer one request, with waits; True when another may follow."""
         try:
-            if self.is_write_paused and not await self._let_client_read():
-                return False
             exchange = await self._receive()
         except OnetripError as error:
             self._refuse(error)
@@ -228,7 +226,11 @@ class Downstream(ClientChannel):
         """
         services, settings = self._services, self._services.settings
         while True:
-            exchange = self._take_exchange() or self._next_exchange()
+            exchange = self._take_exchange()
+            if exchange is None:
+                if self.is_write_paused and not await self._let_client_read():
+                    return None
+                exchange = self._next_exchange()
             if exchange is not None:
                 return exchange
             if self.has_ended or (services.drops_idle and not self.received):
