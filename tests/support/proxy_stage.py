@@ -141,6 +141,7 @@ class Stage:
         *,
         timeout: float,
         tls_name: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> P:
         await asyncio.sleep(0)
         made, transport = factory(), FakeTransport()

@@ -85,7 +85,10 @@ class RouteTraffic:
 
     def moments(self, arm: Arm) -> RunningMoments:
         """Return the moments of `arm` since the last move."""
-        return self.trial.setdefault(arm, RunningMoments())
+        moments = self.trial.get(arm)
+        if moments is None:
+            moments = self.trial[arm] = RunningMoments()
+        return moments
 
 
 class TrafficBook:
@@ -287,7 +290,10 @@ def _drop_before(route: RouteTraffic, at: float) -> None:
 
 
 def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> None:
-    route.latencies.setdefault(arm, LatencyWindow()).add(at, latency)
+    window = route.latencies.get(arm)
+    if window is None:
+        window = route.latencies[arm] = LatencyWindow()
+    window.add(at, latency)
     route.moments(arm).add(latency)
     start = at - at % SLICE
     if not route.slices or route.slices[-1].start < start:

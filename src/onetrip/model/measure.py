@@ -89,6 +89,8 @@ class RttEstimate:
 class MethodClass(Enum):
     """Methods that behave alike for placement: safe reads, and everything that may write."""
 
+    __hash__ = object.__hash__  # Enum's own is Python, and keys with it are looked up all the time
+
     READ = "read"
     WRITE = "write"
 
@@ -107,6 +109,8 @@ class RouteKey(NamedTuple):
 
 class Arm(Enum):
     """Why a request ran where it ran; one of the options traffic is split between."""
+
+    __hash__ = object.__hash__  # as above
 
     DEFAULT = "default"
     """No placement applies: the default placement."""

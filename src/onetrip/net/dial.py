@@ -51,6 +51,7 @@ def as_protocol(factory: Callable[[], Receiver]) -> Callable[[], asyncio.BasePro
     """Return the same factory as the loop's methods are typed."""
     return cast(Callable[[], asyncio.BaseProtocol], factory)
 
+
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Error numbers that tell about this machine, not about the next hop: descriptors, buffers and
 memory (socket(2)); EADDRNOTAVAIL, no local port (connect(2)), is another one."""

@@ -122,10 +122,7 @@ class _Session:
     async def ask(self, deadline: Deadline) -> tuple[float, int]:
         """Send a request; return the time to its response, s, and the status."""
         connection, clock = self._connection, self._network.clock
-        self.has_answered = False
-        self._answer = None
-        self._is_over = False
-        self._stream = self._codec.open(self._headers, ends=True)
+        self._begin()
         asked_at = clock.now()
         connection.write(self._codec.take_output())
         size = 0
@@ -145,6 +142,12 @@ class _Session:
             raise ended_early(self._spec)
         self._is_leaving |= not self._is_over  # the rest of the response is not worth reading
         return self._answer
+
+    def _begin(self) -> None:
+        self.has_answered = False
+        self._answer = None
+        self._is_over = False
+        self._stream = self._codec.open(self._headers, ends=True)
 
     def _note(self, event: Http2Event, rtt: float) -> None:
         if isinstance(event, PeerLeaves):

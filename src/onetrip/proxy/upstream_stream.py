@@ -22,7 +22,6 @@ from onetrip.wire.http1 import Fields, Limits, split_list
 from onetrip.wire.http1_body import (
     FORBIDDEN_TRAILERS,
     BodyDecoder,
-    CloseDecoder,
     is_bodiless,
     response_decoder,
 )
@@ -248,18 +247,24 @@ class UpstreamStream(StreamSide, NextHop):
         return self._trailers_in
 
 
-class _StreamDecoder(CloseDecoder):
+class _StreamDecoder:
     """A response body that ends with its stream."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "is_complete", "leftover", "trailers")
 
     def __init__(self, stream: UpstreamStream) -> None:
-        super().__init__()
         self._stream = stream
+        self.is_complete = False
+        self.leftover = b""
+        self.trailers: Fields = []
+
+    def decode(self, data: bytes) -> bytes:
+        """See `BodyDecoder`."""
+        return data
 
     def finish(self) -> None:
         """See `BodyDecoder`."""
-        super().finish()
+        self.is_complete = True
         self.trailers = self._stream.late_trailers()
 
 
