@@ -11,6 +11,8 @@ HEAD = """# Metrics
 
 Exported at `/metrics` of the admin listener, in Prometheus text format. This page is generated
 from `onetrip.observe.metrics` by `make docs`; a test keeps the two equal.
+Beside them stand `process_*`, what Linux knows of the node's main process: processor time, memory,
+open files, start.
 
 | metric | type | labels | meaning |
 | --- | --- | --- | --- |"""

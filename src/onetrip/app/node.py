@@ -99,6 +99,7 @@ class Node:
         self._log = log.bind(region=region)
         self.metrics = Metrics()
         self.metrics.build.labels(onetrip.__version__).set(1)
+        self.metrics.watch_process()
         self._tasks = Tasks(self._task_failed)
         self._events = EventRing(clock)
         self._base = settings.catalog

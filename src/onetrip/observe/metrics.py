@@ -6,7 +6,7 @@ never from a path, a client or an error text. `docs/metrics.md` is generated fro
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
 """Seconds: within a zone (1 ms) to a dozen trips around the world (5 s)."""
@@ -284,3 +284,7 @@ class Metrics:
             ["task"],
             registry=r,
         )
+
+    def watch_process(self) -> None:
+        """Export what the system knows of this process as well: processor, memory, open files."""
+        ProcessCollector(registry=self.registry)

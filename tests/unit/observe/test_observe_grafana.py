@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
 from onetrip.model.measure import Arm
@@ -24,7 +24,7 @@ TARGET_LABELS = {"instance", "job"}
 VALUES = {"arm": {a.value for a in Arm}, "status": {s.value for s in Status}}
 """Labels whose values are a closed set of ours."""
 
-SELECTOR = re.compile(r"\b(onetrip_\w+)(?:\{([^}]*)\})?")
+SELECTOR = re.compile(r"\b((?:onetrip|process)_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 
 
@@ -49,6 +49,9 @@ def exported() -> dict[str, set[str]]:
             found[f"{metric._name}_sum"] = found[f"{metric._name}_count"] = labels
         else:
             found[metric._name + "_total" * isinstance(metric, Counter)] = labels
+    registry = CollectorRegistry()
+    for family in ProcessCollector(registry=registry).collect():
+        found |= {sample.name: TARGET_LABELS for sample in family.samples}
     return found
 
 

@@ -1,0 +1,103 @@
+"""Builders of Grafana panels, and how rows of them are laid out.
+
+Plain dictionaries, on purpose: Grafana's own SDK for Python (`grafana-foundation-sdk`) would add a
+package of generated classes to write five kinds of panel. What it would check is checked better by
+the tests: names and labels against the declared metrics, every query against a real Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Json = dict[str, Any]
+
+NODES = 'instance=~"$node"'
+"""Every query is filtered by the nodes chosen at the top of the page."""
+
+RATE = "[$__rate_interval]"
+WIDTH = 24
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+
+
+def target(expr: str, legend: str = "", *, is_table: bool = False) -> Json:
+    """Return one query; a table reads only the present."""
+    shape = {"format": "table", "instant": True} if is_table else {"legendFormat": legend}
+    return {"datasource": SOURCE, "expr": expr, **shape}
+
+
+def rate_by(labels: str, metric: str) -> str:
+    """Return the query of a counter's rate, summed by labels."""
+    return f"sum by ({labels}) (rate({metric}{{{NODES}}}{RATE}))"
+
+
+def panel(
+    title: str,
+    about: str,
+    targets: list[Json],
+    *,
+    kind: str = "timeseries",
+    unit: str = "short",
+    width: int = 12,
+    **more: Any,
+) -> Json:
+    """Return a panel without a place; `layout` gives it one."""
+    letters = (chr(ord("A") + i) for i in range(len(targets)))
+    return {
+        "title": title,
+        "description": about,
+        "type": kind,
+        "datasource": SOURCE,
+        "targets": [{**t, "refId": letter} for t, letter in zip(targets, letters, strict=True)],
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "gridPos": {"w": width, "h": 4 if kind == "stat" else 8},
+        **more,
+    }
+
+
+def stat(title: str, about: str, expr: str, unit: str = "short") -> Json:
+    """Return one figure."""
+    options = {"colorMode": "value", "reduceOptions": {"calcs": ["lastNotNull"]}}
+    return panel(title, about, [target(expr)], kind="stat", unit=unit, width=6, options=options)
+
+
+def matrix(title: str, about: str, expr: str, rows: str, columns: str) -> Json:
+    """Return a table with one label down, another across, and the value in the cells."""
+    steps = [
+        {"color": "green", "value": None},
+        {"color": "yellow", "value": 0.030},
+        {"color": "red", "value": 0.150},
+    ]
+    defaults = {
+        "unit": "s",
+        "decimals": 1,
+        "custom": {"cellOptions": {"type": "color-background", "mode": "basic"}},
+        "thresholds": {"mode": "absolute", "steps": steps},
+    }
+    options = {"rowField": rows, "columnField": columns, "valueField": "Value"}
+    return panel(
+        title,
+        about,
+        [target(expr, is_table=True)],
+        kind="table",
+        fieldConfig={"defaults": defaults, "overrides": []},
+        transformations=[{"id": "groupingToMatrix", "options": options}],
+    )
+
+
+def layout(rows: Iterable[tuple[str, list[Json]]]) -> list[Json]:
+    """Place panels left to right under their row's title, and number them."""
+    placed: list[Json] = []
+    y = 0
+    for title, panels in rows:
+        at = {"x": 0, "y": y, "w": WIDTH, "h": 1}
+        placed.append({"type": "row", "title": title, "collapsed": False, "gridPos": at})
+        x, y, height = 0, y + 1, 0
+        for each in panels:
+            size = each["gridPos"]
+            if x + size["w"] > WIDTH:
+                x, y, height = 0, y + height, 0
+            placed.append({**each, "gridPos": {"x": x, "y": y, **size}})
+            x, height = x + size["w"], max(height, size["h"])
+        y += height
+    return [{"id": number, **each} for number, each in enumerate(placed, 1)]
