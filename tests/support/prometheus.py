@@ -45,6 +45,11 @@ class Prometheus:
         answer = await self._ask(f"label/{label}/values", **{"match[]": selector})
         return list(answer["data"])
 
+    async def rule_health(self) -> set[str]:
+        """Return how the rules' last evaluations went: "ok", "err" or "unknown"."""
+        groups = (await self._ask("rules"))["data"]["groups"]
+        return {rule["health"] for group in groups for rule in group["rules"]}
+
     async def _ask(self, path: str, **query: str) -> dict[str, Any]:
         async with self._session.get(f"{self._base}/{path}", params=query) as reply:
             return dict(await reply.json())

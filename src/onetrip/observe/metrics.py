@@ -284,6 +284,14 @@ class Metrics:
             ["task"],
             registry=r,
         )
+        # A first failure shows as an increase only where the series was there before.
+        for counter, values in (
+            (self.reloads, ("applied", "refused")),
+            (self.successions, ("done", "failed")),
+            (self.task_failures, ("save", "score", "store")),
+        ):
+            for value in values:
+                counter.labels(value)
 
     def watch_process(self) -> None:
         """Export what the system knows of this process as well: processor, memory, open files."""

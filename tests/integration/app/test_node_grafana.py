@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import grafana
 import pytest
+import yaml
 
 from support.certs import Authority
 from support.cluster import Cluster, Site
@@ -30,10 +31,11 @@ SPECIAL = {
     "{{backend}} connections": "a database relay",
     "{{state}}": "an ACME authority",
     "orders: {{outcome}}": "an ACME authority",
-    "upgrade {{outcome}}": "a successor process",
-    "{{task}}": "a defect",
 }
 """Legends of queries that return nothing here, and what they would need."""
+
+
+RULES = Path(__file__).parents[3] / "deploy" / "prometheus" / "onetrip.rules.yml"
 
 
 class Watched(Cluster):
@@ -103,6 +105,12 @@ def queries() -> dict[str, str]:
     return found
 
 
+def records() -> list[str]:
+    """Return the names of the recorded series."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return [rule["record"] for group in groups for rule in group["rules"] if "record" in rule]
+
+
 async def unanswered(prometheus: Prometheus, waiting: dict[str, str]) -> dict[str, str]:
     """Return the queries that have no data yet."""
     return {key: text for key, text in waiting.items() if not await prometheus.values(text)}
@@ -124,7 +132,7 @@ async def until_answered(
 async def test_every_query_parses_and_returns_data(tmp_path: Path) -> None:
     cluster = Watched(tmp_path)
     targets = [f"127.0.0.1:{site.admin}" for site in cluster.sites.values()]
-    with running_prometheus(tmp_path, targets) as port:
+    with running_prometheus(tmp_path, targets, [RULES]) as port:
         try:
             await cluster.start()
             prometheus = Prometheus(port, cluster.session)
@@ -137,6 +145,8 @@ async def test_every_query_parses_and_returns_data(tmp_path: Path) -> None:
                 waiting = {key: q for key, q in everything.items() if key not in special}
                 broken = {"Probe failures", "Sync failures"}
                 waiting = await until_answered(prometheus, waiting, until=broken)
+                for record in records():
+                    assert await prometheus.values(record), record
                 runner = cluster.sites["bom"].instance_runner
                 assert runner is not None
                 await runner.cleanup()
@@ -144,6 +154,7 @@ async def test_every_query_parses_and_returns_data(tmp_path: Path) -> None:
                 await until_answered(prometheus, waiting, until=set())
             # Nothing may be listed that does return data: the list would hide a defect then.
             assert await unanswered(prometheus, special) == special
+            assert await prometheus.rule_health() == {"ok"}
             nodes = await prometheus.label_values("instance", "onetrip_build_info")
             assert sorted(nodes) == sorted(targets)
         finally:

@@ -9,23 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.metrics import MetricWrapperBase
 
-from onetrip.model.measure import Arm
-from onetrip.model.placement import Status
-from onetrip.observe.metrics import Metrics
+from support.queries import exported, faults
 
 ROOT = Path(__file__).parents[3]
-
-TARGET_LABELS = {"instance", "job"}
-"""Labels that Prometheus adds to whatever it scrapes."""
-
-VALUES = {"arm": {a.value for a in Arm}, "status": {s.value for s in Status}}
-"""Labels whose values are a closed set of ours."""
-
-SELECTOR = re.compile(r"\b((?:onetrip|process)_\w+)(?:\{([^}]*)\})?")
-MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 
 
 def script() -> Any:
@@ -35,47 +22,6 @@ def script() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def exported() -> dict[str, set[str]]:
-    """Return the labels of every series that a node exports, by the series' name."""
-    found: dict[str, set[str]] = {}
-    for metric in vars(Metrics()).values():
-        if not isinstance(metric, MetricWrapperBase):
-            continue
-        labels = {*metric._labelnames, *TARGET_LABELS}
-        if isinstance(metric, Histogram):
-            found[f"{metric._name}_bucket"] = labels | {"le"}
-            found[f"{metric._name}_sum"] = found[f"{metric._name}_count"] = labels
-        else:
-            found[metric._name + "_total" * isinstance(metric, Counter)] = labels
-    registry = CollectorRegistry()
-    for family in ProcessCollector(registry=registry).collect():
-        found |= {sample.name: TARGET_LABELS for sample in family.samples}
-    return found
-
-
-def faults(expr: str, legend: str = "", fields: tuple[str, ...] = ()) -> list[str]:
-    """Return what is wrong with a query and with the labels that its panel shows."""
-    known, out = exported(), []
-    labels = set[str]()
-    for name, matchers in SELECTOR.findall(expr):
-        if name not in known:
-            out.append(f"no metric {name}")
-            continue
-        labels |= known[name]
-        for label, value in MATCHER.findall(matchers):
-            if label not in known[name]:
-                out.append(f"{name} has no label {label}")
-            wrong = set(value.split("|")) - VALUES.get(label, set(value.split("|")))
-            out += [f"{label} is never {each}" for each in sorted(wrong)]
-    by = {n.strip() for group in re.findall(r"\bby \(([^)]*)\)", expr) for n in group.split(",")}
-    out += [f"nothing has the label {name}" for name in sorted(by - labels)]
-    shown = {*re.findall(r"\{\{(\w+)\}\}", legend), *fields}
-    out += [f"{name} is not in the result" for name in sorted(shown - (by or labels))]
-    if expr.count("(") != expr.count(")") or not labels:
-        out.append("it is no query")
-    return out
 
 
 def queries() -> list[tuple[str, str, str, tuple[str, ...]]]:
