@@ -21,6 +21,7 @@ from random import Random
 import uvloop
 
 import onetrip
+from onetrip.app.descriptors import within_limit
 from onetrip.app.refusals import unraisable_hook
 from onetrip.app.worker_link import Link
 from onetrip.app.worker_messages import (
@@ -88,7 +89,7 @@ class Worker:
         self.outbox = ObservationOutbox(link, self.metrics)
         self._changes = Changes(self.metrics.registry)
         self.server = ProxyServer(
-            from_fields(setup.proxy, setup.trusted_proxies),
+            within_limit(from_fields(setup.proxy, setup.trusted_proxies), self.log),
             setup.region,
             self._dial,
             clock,

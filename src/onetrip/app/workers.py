@@ -98,7 +98,7 @@ class WorkerPlane:
         self._merged = MergedMetrics(metrics.registry)
         metrics.exported = self._merged.registry()
         self._log = log
-        self._access_log = AccessLog(access) if access is not None else None
+        self._access_log = AccessLog(access, log) if access is not None else None
         self._tasks = Tasks(self._task_failed)
         self._routing = Routing.build(Catalog())
         self._admitted: dict[RouteKey, RouteKey] = {}
