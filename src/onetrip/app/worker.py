@@ -14,8 +14,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from random import Random
 
 import uvloop
@@ -23,6 +21,7 @@ import uvloop
 import onetrip
 from onetrip.app.descriptors import within_limit
 from onetrip.app.refusals import unraisable_hook
+from onetrip.app.worker_credentials import contexts_of
 from onetrip.app.worker_link import Link
 from onetrip.app.worker_messages import (
     Credentials,
@@ -30,7 +29,6 @@ from onetrip.app.worker_messages import (
     Failing,
     Figures,
     HttpAnswer,
-    Pair,
     Placements,
     Purged,
     PurgeOrder,
@@ -49,14 +47,9 @@ from onetrip.app.worker_shares import from_fields
 from onetrip.errors import ConfigError, OnetripError
 from onetrip.model.measure import Target
 from onetrip.net.dial import TcpDialer
+from onetrip.net.fairness import ABSENT, Board
 from onetrip.net.listening import adopt
-from onetrip.net.tls import (
-    CertificateSet,
-    PeerContexts,
-    ServerContext,
-    load_certificate,
-    load_peer_contexts,
-)
+from onetrip.net.tls import CertificateSet
 from onetrip.observe.logs import stderr_log
 from onetrip.observe.merge import Changes
 from onetrip.observe.metrics import Metrics
@@ -84,10 +77,13 @@ class Worker:
         self.clock = clock = MonotonicClock()
         self.log = stderr_log(setup.log_level, clock.wall, region=setup.region, worker=setup.index)
         self._failing: frozenset[Target] = frozenset()
+        self._is_leaving = False
         self._dial = TcpDialer(setup.source_address)
         self.metrics = Metrics()
         self.outbox = ObservationOutbox(link, self.metrics)
         self._changes = Changes(self.metrics.registry)
+        self._board = Board(setup.board, setup.workers)
+        os.close(setup.board)
         self.server = ProxyServer(
             within_limit(from_fields(setup.proxy, setup.trusted_proxies), self.log),
             setup.region,
@@ -101,7 +97,7 @@ class Worker:
             on_observation=self.outbox.take,
             is_ready=lambda target: target not in self._failing,
             on_peer_refused=lambda *refusal: link.send(Refusal(*refusal)),
-            shares_sockets=True,
+            yields=self._lets_others,
         )
 
     async def start(self) -> None:
@@ -119,6 +115,7 @@ class Worker:
             server.serve_tls(tls, certificates)
         if (forward := sockets.get("forward_listen")) and server.peer_contexts is not None:
             server.serve_forward(forward, server.peer_contexts)
+        self._board.post(setup.index, 0)
         await server.serve(sockets["listen"])
         self._link.send(Started(onetrip.__version__))
 
@@ -133,12 +130,20 @@ class Worker:
 
     def tell(self) -> None:
         """Tell the node how this worker is."""
+        if not self._is_leaving:
+            self._board.post(self._setup.index, self.server.connections)
         changed = self._changes.take()
         version = self.server.snapshot.version
         self._link.send(Figures(changed, self.server.connections, version))
 
+    def _lets_others(self, connections: int) -> bool:
+        self._board.post(self._setup.index, connections)
+        return self._board.is_ahead(self._setup.index)
+
     async def finish(self, drain: Drain) -> None:
         """Drain, and tell all that is left to tell."""
+        self._is_leaving = True
+        self._board.post(self._setup.index, ABSENT)
         await self.server.drain(drain.timeout, is_patient=drain.is_patient)
         await self.server.stop()
         self.outbox.flush()
@@ -170,10 +175,8 @@ class Worker:
 
     def _use(self, told: Credentials) -> CertificateSet:
         """Serve other certificates from the next handshake on."""
-        contexts = [_context_of(pair, told.min_version, told.protocols) for pair in told.pairs]
-        found = CertificateSet(contexts, told.awaited)
-        if told.peer is not None:
-            peers = _peer_contexts_of(told.peer, self._setup.region, told.peer_protocols)
+        found, peers = contexts_of(told, self._setup.region)
+        if peers is not None:
             self.server.peer_contexts = peers
             self._dial.peer_tls, self._dial.forward_tls = peers.client, peers.forward
         self.server.certificates = found
@@ -243,27 +246,3 @@ async def _tell_forever(worker: Worker) -> None:
     while True:
         worker.tell()
         await worker.clock.sleep(TELL_INTERVAL)
-
-
-def _context_of(pair: Pair, min_version: str, protocols: tuple[str, ...]) -> ServerContext:
-    with ExitStack() as stack:
-        cert, key = (_as_file(data, stack) for data in (pair.cert, pair.key))
-        return load_certificate(
-            cert, key, hosts=pair.hosts, min_version=min_version, protocols=protocols
-        )
-
-
-def _peer_contexts_of(
-    peer: tuple[bytes, bytes, bytes], region: str, protocols: tuple[str, ...]
-) -> PeerContexts:
-    with ExitStack() as stack:
-        ca, cert, key = (_as_file(data, stack) for data in peer)
-        return load_peer_contexts(ca, cert, key, region, protocols)
-
-
-def _as_file(data: bytes, stack: ExitStack) -> Path:
-    """Return a path to a file in memory: OpenSSL reads files only, and keys belong on no disk."""
-    descriptor = os.memfd_create("onetrip")
-    stack.callback(os.close, descriptor)
-    os.write(descriptor, data)
-    return Path(f"/proc/self/fd/{descriptor}")

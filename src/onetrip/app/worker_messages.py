@@ -120,6 +120,8 @@ class Setup(Message, frozen=True):
         proxy: the fields of `ProxySettings`, this worker's share of the limits.
         trusted_proxies: networks, as text.
         sockets: descriptors to serve, by the name of the setting.
+        board, workers: descriptor of the memory in which the workers tell each other how many
+            connections they have (`net/fairness`), and their number.
         drain_timeout: time for running requests when the node is gone, s.
     """
 
@@ -133,6 +135,8 @@ class Setup(Message, frozen=True):
     log_level: str
     has_access_log: bool
     sockets: dict[str, list[int]]
+    board: int
+    workers: int
     drain_timeout: float
     tables: Tables
     placements: Placements

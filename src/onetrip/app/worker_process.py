@@ -210,7 +210,7 @@ class WorkerProcess:
 
 
 def _spawn_process(descriptor: int, setup: Setup) -> subprocess.Popen[bytes]:
-    passed = [fd for found in setup.sockets.values() for fd in found]
+    passed = [setup.board, *(fd for found in setup.sockets.values() for fd in found)]
     flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
     command = [sys.executable, *flags, "-m", "onetrip.cli.launch", "--worker", str(descriptor)]
     # What is meant for the node alone.

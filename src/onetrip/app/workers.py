@@ -7,6 +7,7 @@ be handed to a successor whatever their number (docs/adr/0005). This process acc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
@@ -16,14 +17,13 @@ import onetrip
 from onetrip.app.config import Settings
 from onetrip.app.dataplane import Hooks, Ports
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.worker_credentials import NO_CREDENTIALS, credentials_of
 from onetrip.app.worker_messages import (
-    Credentials,
     Drain,
     Failing,
     Figures,
     HttpAnswer,
     Lines,
-    Pair,
     Purged,
     PurgeOrder,
     Refusal,
@@ -47,8 +47,9 @@ from onetrip.model.measure import RouteKey
 from onetrip.model.placement import PlacementSnapshot
 from onetrip.model.status import WorkerStatus
 from onetrip.model.topology import Topology
+from onetrip.net.fairness import ABSENT, Board, make_memory
 from onetrip.net.listening import port_of
-from onetrip.net.tls import Certificate, CertificateSet, ServerContext
+from onetrip.net.tls import Certificate, ServerContext
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.merge import MergedMetrics
 from onetrip.observe.metrics import Metrics
@@ -67,8 +68,6 @@ END_TIMEOUT = 3.0
 
 PURGE_TIMEOUT = 5.0
 """Longest wait for a purge to be confirmed, s."""
-
-_NO_CREDENTIALS = Credentials([], "1.2", (), (), None, (), None)
 
 
 class WorkerPlane:
@@ -105,9 +104,11 @@ class WorkerPlane:
         self._catalog, self._topology = Catalog(), Topology()
         self._feed = PlacementFeed()
         self._failing = Failing([])
-        self._credentials = _NO_CREDENTIALS
+        self._credentials = NO_CREDENTIALS
         self._answers: dict[tuple[type, str], HttpAnswer | TlsAnswer] = {}
         self._sockets: dict[str, list[int]] = {}
+        self._memory = make_memory(settings.workers)
+        self._board = Board(self._memory, settings.workers)
         self._purges = 0
         self._purged: dict[int, dict[int, int]] = {}
         self._workers = [
@@ -159,25 +160,11 @@ class WorkerPlane:
         self, settings: Settings, issued: Sequence[ServerContext]
     ) -> list[Certificate]:
         """See `DataPlane`."""
-        peers, terms = settings.peer_contexts, settings.tls_terms
-        found = CertificateSet([])
-        awaited: tuple[str, ...] = ()
-        if settings.certificates is not None and self.ports.tls:
-            awaited = tuple(settings.acme.domains) if settings.acme is not None else ()
-            found = CertificateSet([*settings.certificates.contexts, *issued], awaited)
-        credentials = Credentials(
-            [Pair(c.pem[0], c.pem[1], c.certificate.names.hosts) for c in found.contexts],
-            terms.min_version,
-            tuple(terms.protocols),
-            awaited,
-            (peers.server.pem[0], peers.server.pem[1], peers.server.pem[2]) if peers else None,
-            peers.protocols if peers else (),
-            settings.https_port if self.ports.tls else None,
-        )
+        credentials, served = credentials_of(settings, issued, has_tls=bool(self.ports.tls))
         if credentials != self._credentials:
             self._credentials = credentials
             self._send(credentials)
-        return list(found.all)
+        return served
 
     def answer_http(self, token: str, body: str | None) -> None:
         """See `DataPlane`."""
@@ -229,6 +216,9 @@ class WorkerPlane:
         await self._tasks.cancel(timeout=5.0)
         if self._access_log is not None:
             self._access_log.close()
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
 
     # --- towards the workers ----------------------------------------------------------------
 
@@ -255,6 +245,8 @@ class WorkerPlane:
             log_level=settings.log.level,
             has_access_log=self._access_log is not None,
             sockets=self._sockets,
+            board=self._memory,
+            workers=len(self._workers),
             drain_timeout=settings.drain_timeout,
             tables=self._tables(),
             placements=self._feed.whole(),
@@ -309,6 +301,7 @@ class WorkerPlane:
 
     def _ended(self, worker: WorkerProcess, reason: str, is_told: bool) -> None:
         self._merged.end(worker.index)
+        self._board.post(worker.index, ABSENT)
         self._metrics.workers.set(sum(each.is_serving for each in self._workers))
         if not is_told:
             self._metrics.worker_ends.inc()

@@ -26,6 +26,9 @@ from onetrip.net.listening import bind, port_of
 ACCEPTS_PER_ROUND = 64
 """Connections accepted before the loop gets on with other work."""
 
+YIELD_TIME = 0.001
+"""Seconds for which another process may take a connection first."""
+
 RETRY_DELAY = 0.5
 """Seconds before accepting again when file descriptors have run out."""
 
@@ -72,8 +75,9 @@ class Terms:
         needs_preamble: whether a client at this address must send one; nobody else's is read.
         plain_reply: what somebody who speaks in clear to a TLS listener is told.
         pick: returns who looks at the start of the next TLS connection, or None.
-        accepts_per_round: connections accepted before the loop gets on with other work; 1 where
-            processes share the socket, so that an idle one gets its share of a burst.
+        accepts_per_round: connections accepted before the loop gets on with other work.
+        yields: whether another process should take the next connection; None where the socket is
+            not shared.
     """
 
     timeout: float
@@ -84,6 +88,7 @@ class Terms:
     plain_reply: bytes = b""
     pick: Callable[[], Pick | None] = lambda: None
     accepts_per_round: int = ACCEPTS_PER_ROUND
+    yields: Callable[[], bool] | None = None
 
 
 class Acceptor:
@@ -102,6 +107,7 @@ class Acceptor:
         self._spawn = spawn
         self._pending: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
+        self._yielded: set[socket.socket] = set()
 
     @property
     def pending(self) -> int:
@@ -139,6 +145,8 @@ class Acceptor:
             task.cancel()
 
     def _accept(self, listener: socket.socket) -> None:
+        if self._lets_others(listener):
+            return
         for _ in range(self._terms.accepts_per_round):
             try:
                 sock, peer = listener.accept()
@@ -147,9 +155,7 @@ class Acceptor:
             except OSError as error:
                 # Out of descriptors: the listener stays readable, so leave it for a while.
                 self._on_refused("", "exhausted", error.strerror or "")
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listener)
-                loop.call_later(RETRY_DELAY, self._resume, listener)
+                self._leave(listener, RETRY_DELAY)
                 return
             address = str(peer[0])
             sock.setblocking(False)
@@ -160,6 +166,21 @@ class Acceptor:
             task = self._spawn(self._welcome(sock, address), "accept")
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
+
+    def _lets_others(self, listener: socket.socket) -> bool:
+        """Leave a connection to another process, once; True then."""
+        yields = self._terms.yields
+        if yields is None or listener in self._yielded or not yields():
+            self._yielded.discard(listener)
+            return False
+        self._yielded.add(listener)
+        self._leave(listener, YIELD_TIME)
+        return True
+
+    def _leave(self, listener: socket.socket, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(delay, self._resume, listener)
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._sockets:

@@ -35,6 +35,10 @@ MakeContext = Callable[[], ssl.SSLContext]
 class Household(Protocol):
     """Whoever keeps count of the connections."""
 
+    @property
+    def connections(self) -> int:
+        """Those that are served."""
+
     def opened(self, connection: Downstream) -> None:
         """Serve a new connection, or refuse it."""
 
@@ -49,7 +53,8 @@ class Gates:
     """The listeners of one proxy.
 
     Args:
-        shares_sockets: other processes accept from the same sockets.
+        yields: whether another process should take the next connection, where several accept
+            from the same sockets; it is told how many there are here.
     """
 
     def __init__(
@@ -60,14 +65,14 @@ class Gates:
         log: Log,
         spawn: Spawn,
         *,
-        shares_sockets: bool,
+        yields: Callable[[int], bool] | None,
     ) -> None:
         self._services = services
         self._household = household
         self._metrics = metrics
         self._log = log
         self._spawn = spawn
-        self._shares_sockets = shares_sockets
+        self._yields = yields
         self._servers: list[asyncio.Server] = []
         self._acceptors: list[Acceptor] = []
 
@@ -78,7 +83,7 @@ class Gates:
 
     async def open_plain(self, sockets: Sequence[socket.socket]) -> int:
         """Serve clients in clear; return the port."""
-        if self._shares_sockets or self._services.settings.needs_proxy_header:
+        if self._yields is not None or self._services.settings.needs_proxy_header:
             return self.open("clients", sockets, None)
         loop = asyncio.get_running_loop()
         for sock in sockets:
@@ -110,7 +115,8 @@ class Gates:
             lambda address: is_within(address, settings.trusted_proxies),
             plain_reply=b"" if is_for_nodes else _NOT_TLS,
             pick=(lambda: None) if is_for_nodes else self._services.challenges.watch,
-            accepts_per_round=1 if self._shares_sockets else ACCEPTS_PER_ROUND,
+            accepts_per_round=ACCEPTS_PER_ROUND if self._yields is None else 1,
+            yields=None if self._yields is None else self._lets_others,
         )
         acceptor = Acceptor(
             partial(self._make_protocol, is_for_nodes=is_for_nodes),
@@ -134,6 +140,10 @@ class Gates:
                 acceptor.stop_listening()
             else:
                 acceptor.close()
+
+    def _lets_others(self) -> bool:
+        assert self._yields is not None
+        return self._yields(self.pending + self._household.connections)
 
     def _refused(
         self, name: str, is_for_nodes: bool, address: str, reason: str, detail: str

@@ -70,7 +70,8 @@ class ProxyServer:
         is_ready: whether a target can serve; must be quick, it is asked on every request.
         on_peer_refused: told of (address, reason, detail) when somebody is not taken for a peer.
         on_verdict: told about instances that are ejected or return.
-        shares_sockets: other processes accept from the same sockets.
+        yields: where several processes accept from the same sockets, whether another one should
+            take the next connection; it is told how many there are here.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ProxyServer:
         is_ready: IsReady,
         on_peer_refused: OnRefused = lambda *_: None,
         on_verdict: OnVerdict = lambda _: None,
-        shares_sockets: bool = False,
+        yields: Callable[[int], bool] | None = None,
     ) -> None:
         self._clock = clock
         self._log = log
@@ -124,9 +125,7 @@ class ProxyServer:
             on_peer_refused=on_peer_refused,
             challenges=self.challenges,
         )
-        self._gates = Gates(
-            self._services, self, metrics, log, self._tasks.spawn, shares_sockets=shares_sockets
-        )
+        self._gates = Gates(self._services, self, metrics, log, self._tasks.spawn, yields=yields)
 
     @property
     def routing(self) -> Routing:
