@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from support.certs import Authority
 from support.fake_upstream import FakeUpstream
+from support.ports import free_ports
 from support.served_node import BOUND, Load, ServedNode, is_alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
@@ -121,16 +123,25 @@ def opened_by(pid: int, port: int, side: int) -> int:
     return len(nodes.intersection(links))
 
 
-async def test_killed_worker_costs_its_own_connections_only_and_comes_back(
+async def test_killed_worker_costs_its_own_connections_only_and_comes_back_up_to_date(
     tmp_path: Path,
 ) -> None:
+    authority, (secure,) = Authority(tmp_path), free_ports(1)
+    old, new = authority.issue("old", "shop.test"), authority.issue("new", "shop.test")
+    files = {"cert": str(old.cert), "key": str(old.key)}
+    tls = {"listen": f"127.0.0.1:{secure}", "certificates": [files]}
     async with FakeUpstream() as upstream:
         node = ServedNode(tmp_path, upstream.port)
-        node.write_config(workers=2)
+        node.write_config(workers=2, tls=tls)
         async with node:
+            assert await certificates_of(authority, secure) == {"old"}
+            files |= {"cert": str(new.cert), "key": str(new.key)}
+            node.write_config(workers=2, tls=tls)
+            assert (await node.call("POST", "/v1/reload"))[0] == 200
+            await eventually(lambda: serves(authority, secure, "new"))
             first, second = await workers_of(node)
             async with Load(node.proxy, clients=6) as load:
-                await load.more(120)
+                await load.more(60)
                 before = await settled(node, 1)
                 held = opened_by(first["pid"], node.proxy, side=1)
                 os.kill(first["pid"], signal.SIGKILL)
@@ -144,12 +155,36 @@ async def test_killed_worker_costs_its_own_connections_only_and_comes_back(
             workers = await workers_of(node)
             assert [w["ends"] for w in workers] == [1, 0]
             assert workers[1]["pid"] == second["pid"]
+            assert await certificates_of(authority, secure) == {"new"}
             assert await node.metric("onetrip_app_worker_ends_total") == 1
             assert await node.metric("onetrip_app_workers") == 2
             assert await settled(node, 1) >= before
             _, events = await node.call("GET", "/v1/events")
             assert "app.worker_ended" in {event["name"] for event in events["events"]}
-            assert await placement_line(node) == "local-here"
+            # Workers do not outlive their node: its successor needs the addresses.
+            os.kill(node.pid, signal.SIGKILL)
+            await until(lambda: not any(is_alive(worker["pid"]) for worker in workers))
+
+
+async def certificates_of(authority: Authority, port: int) -> set[str]:
+    """Return the names of the certificates that a few clients get."""
+    found = set()
+    for _ in range(8):
+        async with asyncio.timeout(BOUND):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                port,
+                ssl=authority.client_context(),
+                server_hostname="shop.test",
+            )
+        subject = writer.get_extra_info("ssl_object").getpeercert()["subject"]
+        found.add(dict(pair[0] for pair in subject)["commonName"])
+        writer.close()
+    return found
+
+
+async def serves(authority: Authority, port: int, wanted: str) -> bool:
+    return await certificates_of(authority, port) == {wanted}
 
 
 async def replaced(node: ServedNode, pid: int) -> bool:
