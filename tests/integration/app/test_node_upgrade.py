@@ -24,14 +24,20 @@ async def test_upgrade_under_load_fails_no_request_and_keeps_what_was_changed(
     async with FakeUpstream() as upstream, ServedNode(tmp_path, upstream.port) as node:
         change = {"placement": {"mode": "smart", "control": 0.25}}
         assert (await node.call("PATCH", "/v1/projects/shop", change))[0] == 200
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.proxy)
+        assert not await is_last(reader, writer)
         async with Load(node.proxy) as load:
-            await load.more(200)
+            await load.more(100)
             status, reply = await node.call("POST", "/v1/upgrade")
             assert (status, reply["pid"] != node.pid) == (200, True)
-            await load.more(200)
+            await load.more(100)
+            await until(lambda: not listens(node.proxy, node.pid))
+            # A connection that was idle meanwhile is served once more, and told to go.
+            assert await is_last(reader, writer)
+            writer.close()
             # The old process has answered its last requests, and is gone before its deadline.
             await until(lambda: not is_alive(node.pid))
-            await load.more(200)
+            await load.more(100)
         assert load.failures == []
         assert load.closed >= 1
         assert is_alive(reply["pid"])
@@ -42,26 +48,21 @@ async def test_upgrade_under_load_fails_no_request_and_keeps_what_was_changed(
         await until(lambda: not is_alive(reply["pid"]))
 
 
-async def test_idle_connection_is_served_once_more_by_the_old_node(tmp_path: Path) -> None:
-    async with FakeUpstream() as upstream, ServedNode(tmp_path, upstream.port) as node:
-        reader, writer = await asyncio.open_connection("127.0.0.1", node.proxy)
-        for _ in range(2):
-            async with asyncio.timeout(BOUND):
-                writer.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(2)
-            if b"connection: close" in head.lower():
-                break
-            assert (await node.call("POST", "/v1/upgrade"))[0] == 200
-            await until(lambda: not can_reach(node.admin, node.pid))
-        assert b"connection: close" in head.lower()
-        writer.close()
+async def is_last(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Send a request, and tell whether its response says that the connection ends."""
+    async with asyncio.timeout(BOUND):
+        writer.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    return b"connection: close" in head.lower()
 
 
-def can_reach(port: int, pid: int) -> bool:
-    """Tell whether the process still listens on a port, by its sockets in /proc."""
+def listens(port: int, pid: int) -> bool:
+    """Tell whether a process listens on a port, by its sockets in /proc."""
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    nodes = {r.split()[9] for r in rows if r.split()[1].endswith(f":{port:04X}")}
+    mine = [r.split() for r in rows if r.split()[1].endswith(f":{port:04X}")]
+    nodes = {row[9] for row in mine if row[3] == "0A"}
     with contextlib.suppress(OSError):
         links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
         return any(f"socket:[{node}]" in links for node in nodes)
@@ -84,14 +85,11 @@ async def test_successor_that_cannot_start_leaves_everything_as_it_was(tmp_path:
         _, events = await node.call("GET", "/v1/events")
         assert events["events"][1]["name"] == "app.upgrade_failed"
         assert await node.metric("onetrip_app_upgrades_total", outcome="failed") == 1
-        # With the file mended the same node can still be upgraded, now by signal.
         node.config.write_text(good)
-        os.kill(node.pid, signal.SIGUSR2)
-        await node.logged("app.upgraded")
-        await until(lambda: not is_alive(node.pid))
+        assert (await node.call("POST", "/v1/reload"))[0] == 200
 
 
-async def test_sockets_of_the_service_manager_are_served_and_outlive_a_restart(
+async def test_sockets_of_the_service_manager_are_served_and_an_upgrade_takes_them_along(
     tmp_path: Path,
 ) -> None:
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -108,12 +106,15 @@ async def test_sockets_of_the_service_manager_are_served_and_outlive_a_restart(
             async with Load(node.proxy) as load:
                 await load.more(20)
             assert load.failures == []
-            status, reply = await node.call("POST", "/v1/upgrade")
-            assert status == 200
+            os.kill(node.pid, signal.SIGUSR2)
             said = await asyncio.to_thread(notices.recv, 100)
             if said == b"READY=1":  # the successor's own, which systemd ignores
                 said = await asyncio.to_thread(notices.recv, 100)
-            assert said == b"MAINPID=%d\nREADY=1" % reply["pid"]
+            upgraded = await node.logged("app.upgraded")
+            assert said == b"MAINPID=%d\nREADY=1" % upgraded["pid"]
+            async with Load(node.proxy) as load:
+                await load.more(20)
+            assert load.failures == []
         finally:
             await node.__aexit__()
             for sock in (notices, clients, admin):
