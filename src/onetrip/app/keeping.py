@@ -79,8 +79,9 @@ class Keeper:
     async def save(self) -> None:
         """Write what was learned."""
         if self._store is not None and not self.is_held:
-            now, wall = self._clock.now(), self._clock.wall()
-            blob = memory.dump(self._traffic, self._scorer.placer, now, wall)
+            async with self._scorer.lock:
+                now, wall = self._clock.now(), self._clock.wall()
+                blob = memory.dump(self._traffic, self._scorer.placer, now, wall)
             await self._store.save_blob(memory.BLOB, blob)
 
     async def keep_policy(self, row: PolicyRow) -> None:

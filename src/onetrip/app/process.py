@@ -56,7 +56,8 @@ async def _serve(settings: Settings, inheritance: Inheritance) -> int:
     _heed_signals(node, notifier, stopping)
     try:
         await node.start()
-        notifier.ready()
+        if not inheritance.has_predecessor:  # which else tells that this process is the service
+            notifier.ready()
         give_back_memory()
         # What the first rounds left as well.
         asyncio.get_running_loop().call_later(0.5, give_back_memory)
