@@ -108,6 +108,8 @@ class Node:
         self._upgrade: Upgrade | None = None
 
         dial = self._dial = TcpDialer(settings.source_address)
+        if settings.peer_contexts is not None:  # probes begin before anything is served
+            dial.peer_tls = settings.peer_contexts.client
         self._has_peer_tls = settings.peer_contexts is not None
         self._refusals = RefusalLog(clock, self._peer_refused)
         self._rtts = RttBook(build_filters(settings.probe))

@@ -29,6 +29,7 @@ from onetrip.app.worker_messages import (
     Failing,
     Figures,
     HttpAnswer,
+    Judged,
     Placements,
     Purged,
     PurgeOrder,
@@ -97,6 +98,7 @@ class Worker:
             on_observation=self.outbox.take,
             is_ready=lambda target: target not in self._failing,
             on_peer_refused=lambda *refusal: link.send(Refusal(*refusal)),
+            on_verdict=lambda verdict: link.send(Judged(verdict)),
             yields=self._lets_others,
         )
 

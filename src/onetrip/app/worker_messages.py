@@ -16,6 +16,7 @@ from onetrip.model.measure import Observation, RouteKey, Target
 from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.merge import Figure
+from onetrip.proxy.ejection import Verdict
 
 T = TypeVar("T")
 
@@ -207,6 +208,12 @@ class Refusal(Message, frozen=True):
     detail: str
 
 
+class Judged(Message, frozen=True):
+    """An instance was ejected by this worker, or has returned."""
+
+    verdict: Verdict
+
+
 class Purged(Message, frozen=True):
     """The answer to a purge: how many responses were forgotten."""
 
@@ -221,7 +228,7 @@ class Trouble(Message, frozen=True):
     reason: str
 
 
-ToNode: TypeAlias = Started | Seen | Lines | Figures | Refusal | Purged | Trouble
+ToNode: TypeAlias = Started | Seen | Lines | Figures | Refusal | Judged | Purged | Trouble
 
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -23,6 +23,7 @@ from onetrip.app.worker_messages import (
     Failing,
     Figures,
     HttpAnswer,
+    Judged,
     Lines,
     Purged,
     PurgeOrder,
@@ -284,6 +285,8 @@ class WorkerPlane:
                 self._merged.take(worker.index, message.changed)
             case Refusal():
                 self._hooks.on_peer_refused(message.address, message.reason, message.detail)
+            case Judged():
+                self._hooks.on_verdict(message.verdict)
             case Purged():
                 if (counts := self._purged.get(message.number)) is not None:
                     counts[worker.index] = message.count
