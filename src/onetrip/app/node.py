@@ -109,7 +109,8 @@ class Node:
 
         dial = self._dial = TcpDialer(settings.source_address)
         if settings.peer_contexts is not None:  # probes begin before anything is served
-            dial.peer_tls = settings.peer_contexts.client
+            contexts = settings.peer_contexts
+            dial.peer_tls, dial.forward_tls = contexts.client, contexts.forward
         self._has_peer_tls = settings.peer_contexts is not None
         self._refusals = RefusalLog(clock, self._peer_refused)
         self._rtts = RttBook(build_filters(settings.probe))
