@@ -528,7 +528,7 @@ class TestBackpressure:
             upstream.connections[0].takes = False
             sent = 0
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(0.4):
                     while True:
                         await client.send(bytes(65536))
                         sent += 65536
