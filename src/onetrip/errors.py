@@ -43,6 +43,8 @@ class Kind(Enum):
     """The connection could not be opened: the next hop cannot have acted."""
     RESET = "reset"
     """The peer closed or reset before its message was complete."""
+    REFUSED = "refused"
+    """The peer has no room for the message, and has not acted on it."""
     LEAVING = "leaving"
     """The peer ends its connection, and has not acted on the message."""
     UNAVAILABLE = "unavailable"

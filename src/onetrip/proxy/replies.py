@@ -29,6 +29,7 @@ _DOWNSTREAM = {
 _UPSTREAM = {
     Kind.TIMEOUT: 504,
     Kind.UNAVAILABLE: 503,
+    Kind.REFUSED: 503,
     Kind.OVERLOADED: 503,
 }
 _UPSTREAM_MESSAGES = {
@@ -37,6 +38,7 @@ _UPSTREAM_MESSAGES = {
     Kind.OVERLOADED: "too many requests wait for the application",
     Kind.CONNECT: "the application could not be reached",
     Kind.UNSUPPORTED: "the application does not take this over HTTP/2",
+    Kind.REFUSED: "the application has no room for the request",
     Kind.LEAVING: "the application closed the connection",
     Kind.RESET: "the application closed the connection before its response was complete",
     Kind.MALFORMED: "the application's response is not valid HTTP",

@@ -14,7 +14,7 @@ from onetrip.timing import Clock
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent twice (RFC 9110 section 9.2.2)."""
 
-_UNTOUCHED = frozenset((Kind.UNAVAILABLE, Kind.OVERLOADED, Kind.LEAVING))
+_UNTOUCHED = frozenset((Kind.UNAVAILABLE, Kind.REFUSED, Kind.LEAVING))
 """The next hop said that it did not act: a peer's refusal, REFUSED_STREAM, GOAWAY (RFC 9113 section
 8.7); any request may be sent again."""
 

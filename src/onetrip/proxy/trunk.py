@@ -215,7 +215,7 @@ class Trunk(Carrier[UpstreamStream]):
             return
         self._count("resets", code.name.lower())
         if code is Code.REFUSED_STREAM:
-            error = UpstreamError("refused the stream", kind=Kind.OVERLOADED, retryable=True)
+            error = UpstreamError("refused the stream", kind=Kind.REFUSED, retryable=True)
         else:
             error = UpstreamError(f"reset the stream: {code.name}", kind=Kind.RESET)
         stream.lose(error)

@@ -306,7 +306,7 @@ class TestFailures:
 
         async with serving(refuse) as (rig, _):
             assert (await rig.ask(POST)).status == 503
-            assert rig.lines[0]["error"] == "overloaded"
+            assert rig.lines[0]["error"] == "refused"
 
     async def test_goaway_repeats_what_was_not_begun_and_finishes_the_rest(self):
         release = asyncio.Event()
