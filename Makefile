@@ -28,6 +28,7 @@ test-compiled: $(VENV)/.ready-test
 bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_score.py
 	$(BIN)/python tests/benchmark/bench_http1_parser.py
+	rm -rf build/compiled; $(BIN)/python hatch_build.py build/compiled >/dev/null 2>&1 || rm -rf build/compiled
 	$(BIN)/python tests/benchmark/bench_proxy.py
 	$(BIN)/python tests/benchmark/bench_relay.py
 	$(BIN)/python tests/benchmark/bench_idle.py
