@@ -105,6 +105,11 @@ def told(response):
     return re.sub(r"; ttl=-?\d+", "", status.removeprefix("onetrip; "))
 
 
+def waiting(rig):
+    """Return how many requests wait for another's response."""
+    return sum(len(fill._waiting) for fill in rig.server._services.edge.cache._fills.values())
+
+
 def metric(rig, name, **labels):
     return rig.metrics.registry.get_sample_value(f"onetrip_proxy_cache_{name}", labels) or 0.0
 
@@ -444,8 +449,7 @@ class TestCollapsing:
                 clients.append(client)
                 if len(clients) == 1:
                     await eventually(lambda: rig.app.count == 1)
-            await eventually(lambda: rig.server.connections == len(requests))
-            await asyncio.sleep(0.05)
+            await eventually(lambda: waiting(rig) == len(requests) - 1)
             rig.app.gate.set()
             return [await client.response() for client in clients]
 
