@@ -24,10 +24,36 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmark.bench_proxy import free_port, wait_for
+from support.ports import free_ports
 from support.served_node import ServedNode
 
+BODY = b"x" * 1024
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + BODY
 TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Upstream(asyncio.Protocol):
+    """Answers every head with the same 1 kB; the cheapest server Python can be."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        *heads, self.rest = (self.rest + data).split(b"\r\n\r\n")
+        self.transport.write(RESPONSE * len(heads))
+
+
+def run_upstream(port: int) -> None:
+    """Be the application, until killed."""
+    import uvloop
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Upstream, "127.0.0.1", port)
+        await server.serve_forever()
+
+    uvloop.run(serve())
 
 
 def processor_time(pids: list[int]) -> float:
@@ -43,6 +69,17 @@ def resident(pid: int) -> int:
     """Return the resident memory of a process, KiB."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) if found else 0
+
+
+async def listening(port: int) -> None:
+    """Wait until something listens on a port."""
+    for _ in range(200):
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.05)
+    raise SystemExit(f"nothing listens on port {port}")
 
 
 async def pids_of(node: ServedNode) -> list[int]:
@@ -74,12 +111,12 @@ async def run(options: argparse.Namespace) -> None:
     results: dict[int, list[tuple[float, float, float]]] = {n: [] for n in options.workers}
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port = free_port()
-        serve = [sys.executable, str(Path(__file__).with_name("bench_proxy.py")), "--serve"]
-        upstream = await asyncio.create_subprocess_exec(*serve, "upstream", str(port), "0")
+        (port,) = free_ports(1)
+        serve = [sys.executable, __file__, "--upstream", str(port)]
+        upstream = await asyncio.create_subprocess_exec(*serve)
         stack.push_async_callback(upstream.wait)
         stack.callback(upstream.kill)
-        await asyncio.to_thread(wait_for, port)
+        await listening(port)
         nodes = {}
         for count in options.workers:
             own = folder / str(count)
@@ -120,7 +157,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.upstream is not None:
+        run_upstream(options.upstream)
+        return
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed")
     asyncio.run(run(options))
