@@ -58,6 +58,11 @@ class Kind(Enum):
     CONFIG = "config"
     CONFLICT = "conflict"
     NOT_FOUND = "not_found"
+    NOT_ALLOWED = "not_allowed"
+    """An address that has other methods (405)."""
+    EXPECTATION = "expectation"
+    """An Expect header that cannot be met (417)."""
+    INTERNAL = "internal"
     INVALID = "invalid"
 
 
@@ -133,13 +138,25 @@ class ApiError(OnetripError):
 
     Attributes:
         field: the offending field, or an empty string when no single field is to blame.
+        value: what it held, shortened, or an empty string.
+        limit: what it must be, or an empty string.
     """
 
     kind = Kind.INVALID
 
-    def __init__(self, message: str, *, field: str = "", kind: Kind | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        kind: Kind | None = None,
+        value: str = "",
+        limit: str = "",
+    ):
         super().__init__(message, kind=kind)
         self.field = field
+        self.value = value
+        self.limit = limit
 
 
 class PeerError(OnetripError):

@@ -225,6 +225,47 @@ async def test_refusals_are_problem_documents(
     assert (body["status"], body["field"]) == (status, field)
 
 
+async def test_refusal_names_field_value_and_limit(api: aiohttp.ClientSession) -> None:
+    _, problem = await patch(api, b'{"placement": {"control": 2}}')
+    assert problem == {
+        "type": "/v1/problems/invalid",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "placement.control is 2.0; it must be in 0..0.5",
+        "kind": "invalid",
+        "field": "placement.control",
+        "value": "2.0",
+        "limit": "in 0..0.5",
+    }
+
+
+async def test_type_of_every_problem_leads_to_its_meaning(api: aiohttp.ClientSession) -> None:
+    for path in ("/v1/nope", "/v1/status?x=1", "/v1/projects/nope", "/v1/drain"):
+        async with api.get(path) as reply:
+            problem = await reply.json()
+        found = await read(api, problem["type"])
+        assert problem["status"] in found["statuses"], path
+        assert found["meaning"]
+
+
+async def test_expectation_that_cannot_be_met_is_a_problem_too(api: aiohttp.ClientSession) -> None:
+    async with api.get("/v1/status", headers={"Expect": "tea"}) as reply:
+        assert (reply.status, reply.content_type) == (417, "application/problem+json")
+    async with api.patch("/v1/projects/shop", data=b"{}", headers=JSON, expect100=True) as reply:
+        assert reply.status == 200
+
+
+async def test_document_is_sent_once_to_a_client_that_keeps_it(api: aiohttp.ClientSession) -> None:
+    async with api.get("/v1/openapi.json") as reply:
+        etag, body = reply.headers["ETag"], await reply.json()
+    assert body["openapi"].startswith("3.1")
+    for known in (etag, f"W/{etag}", "*", f'"other", {etag}'):
+        async with api.get("/v1/openapi.json", headers={"If-None-Match": known}) as reply:
+            assert (reply.status, await reply.read()) == (304, b"")
+    async with api.get("/v1/openapi.json", headers={"If-None-Match": '"other"'}) as reply:
+        assert reply.status == 200
+
+
 async def test_unexpected_failure_tells_nothing_of_itself(
     view: FakeView, api: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

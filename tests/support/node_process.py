@@ -113,7 +113,7 @@ async def running_node_process(
     """Run a node with one project whose instance is at a port or address.
 
     Args:
-        config: keys that replace those at the top of the configuration.
+        config: keys that replace those at the top of the configuration; those of `admin` join it.
         prefix: a command to run it by, such as one that sets a limit.
         events: a file for its standard error that cannot be read again, such as /dev/full.
     """
@@ -140,8 +140,9 @@ async def _start(
     command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
     for _ in range(ATTEMPTS):
         ports = free_ports(2)
-        listen = {"listen": f"127.0.0.1:{ports[0]}", "admin": {"listen": f"127.0.0.1:{ports[1]}"}}
-        path.write_text(yaml.safe_dump({**listen, **settings}))
+        admin = {"listen": f"127.0.0.1:{ports[1]}", **settings.get("admin", {})}
+        listen = {"listen": f"127.0.0.1:{ports[0]}"}
+        path.write_text(yaml.safe_dump({**listen, **settings, "admin": admin}))
         with Path(events or folder / "events").open("wb") as log:  # noqa: ASYNC230
             process = await asyncio.create_subprocess_exec(*command, stderr=log)
         node = NodeProcess(process, folder, ports)

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from onetrip.control.schemas import ProblemBody
+from onetrip.control.about import ProblemBody
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, Side
 
 DEFAULT_API = "http://127.0.0.1:9400"

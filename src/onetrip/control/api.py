@@ -12,8 +12,9 @@ from importlib.resources import files
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from onetrip.control.dispatch import MAX_BODY
 from onetrip.control.guard import SECURITY_HEADERS, guard, is_open
-from onetrip.control.handlers import MAX_BODY, Handlers
+from onetrip.control.handlers import Handlers
 from onetrip.control.problems import problem_of
 from onetrip.control.view import NodeView
 from onetrip.errors import OnetripError

@@ -15,8 +15,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import onetrip
-from onetrip.control import certificates, convert, relays, requests, schemas
-from onetrip.control.problems import RefusedError
+from onetrip.control import certificates, convert, document, relays, requests, schemas
+from onetrip.control.about import HealthBody
+from onetrip.control.dispatch import route_of
+from onetrip.control.operations import DEFAULT_ROWS, OPERATIONS, Call
+from onetrip.control.problems import RefusedError, problem_kind
 from onetrip.control.processes import UpgradeBody, worker_rows
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.view import NodeView
@@ -24,17 +27,6 @@ from onetrip.control.whatif import what_if_body
 from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Project
 from onetrip.model.placement import Decision, WhatIf
-
-MAX_BODY = 64 * 1024
-"""Largest request body, bytes; a project change needs about 200."""
-
-BODY_TIMEOUT = 10.0
-"""Longest wait for a request body, s."""
-
-DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
-"""Rows of a listing that can grow with the number of routes; about 1 kB each."""
-
-DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
 
 
 class Handlers:
@@ -47,41 +39,27 @@ class Handlers:
 
     def routes(self) -> list[web.RouteDef]:
         """Return every route of the API."""
-        return [
-            web.get("/healthz", self.healthz),
-            web.get("/metrics", self.metrics),
-            web.get("/v1/status", self.status),
-            web.get("/v1/regions", self.regions),
-            web.get("/v1/rtts", self.rtts),
-            web.get("/v1/projects", self.projects),
-            web.get("/v1/projects/{name}", self.project),
-            web.patch("/v1/projects/{name}", self.change_project),
-            web.get("/v1/projects/{name}/explain", self.explain),
-            web.get("/v1/projects/{name}/whatif", self.what_if),
-            web.get("/v1/projects/{name}/history", self.history),
-            web.get("/v1/latencies", self.latencies),
-            web.get("/v1/events", self.events),
-            web.get("/v1/certificates", self.certificates),
-            web.get("/v1/relays", self.relays),
-            web.post("/v1/flips", self.take_flips),
-            web.post("/v1/projects/{name}/purge", self.purge),
-            web.post("/v1/drain", self.drain),
-            web.post("/v1/reload", self.reload),
-            web.post("/v1/upgrade", self.upgrade),
-        ]
+        return [route_of(each, getattr(self, each.name)) for each in OPERATIONS]
 
-    async def healthz(self, request: web.Request) -> web.Response:
+    async def healthz(self, call: Call) -> web.Response:
         """Tell that the node answers; nothing else, because it needs no token."""
-        return web.json_response({"status": "ok"})
+        return _reply(HealthBody("ok"))
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, call: Call) -> web.Response:
         """Export the metrics in the Prometheus text format."""
         body = generate_latest(self._view.metrics.exported)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def status(self, request: web.Request) -> web.Response:
+    async def openapi(self, call: Call) -> web.StreamResponse:
+        """Describe the API; a client that has the description already is told so."""
+        return document.respond(call.request)
+
+    async def problem_kind(self, call: Call) -> web.Response:
+        """Explain a type of problem document."""
+        return _reply(problem_kind(call.request.match_info["kind"]))
+
+    async def status(self, call: Call) -> web.Response:
         """Describe the node and its cluster at a glance."""
-        requests.query_of(request.query.items(), ())
         view, decisions, now = self._view, self._view.decisions(None), self._wall()
         peers = view.peers()
         problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
@@ -109,9 +87,8 @@ class Handlers:
         )
         return _reply(body)
 
-    async def regions(self, request: web.Request) -> web.Response:
+    async def regions(self, call: Call) -> web.Response:
         """List the regions, with liveness and the backends nearest to each."""
-        requests.query_of(request.query.items(), ())
         view = self._view
         peers = {peer.region: peer for peer in view.peers()}
         rtts = view.rtt_rows()
@@ -130,16 +107,14 @@ class Handlers:
         ]
         return _reply(schemas.RegionsBody(rows))
 
-    async def rtts(self, request: web.Request) -> web.Response:
+    async def rtts(self, call: Call) -> web.Response:
         """List every RTT estimate."""
-        requests.query_of(request.query.items(), ())
         view = self._view
         rows = convert.rtt_rows(view.rtt_rows(), self._order(), view.anycast)
         return _reply(schemas.RttsBody(rows))
 
-    async def projects(self, request: web.Request) -> web.Response:
+    async def projects(self, call: Call) -> web.Response:
         """List the projects, with what became of their routes."""
-        requests.query_of(request.query.items(), ())
         catalog, own = self._view.catalog, dict[str, list[Decision]]()
         for decision in self._view.decisions(None):
             own.setdefault(decision.key.environment.project, []).append(decision)
@@ -149,31 +124,27 @@ class Handlers:
         ]
         return _reply(schemas.ProjectsBody(rows))
 
-    async def project(self, request: web.Request) -> web.Response:
+    async def project(self, call: Call) -> web.Response:
         """Describe one project."""
-        requests.query_of(request.query.items(), ())
-        return self._reply_project(self._find(request))
+        return self._reply_project(self._find(call))
 
-    async def change_project(self, request: web.Request) -> web.Response:
+    async def change_project(self, call: Call) -> web.Response:
         """Change a project's policy, live."""
-        requests.query_of(request.query.items(), ())
-        name = self._find(request).name
-        patch = requests.parse(await _body(request), requests.ProjectPatch)
+        name = self._find(call).name
+        patch = requests.parse(call.body, requests.ProjectPatch)
         change = requests.change_of(patch, self._view.topology.regions)
         async with self._changing:
             # Checked under the lock, so of two changes with one ETag the second is refused.
-            self._check_precondition(request)
+            self._check_precondition(call)
             if change is not None:
                 await self._view.change_policy(name, change)
-        return self._reply_project(self._find(request))
+        return self._reply_project(self._find(call))
 
-    async def explain(self, request: web.Request) -> web.Response:
+    async def explain(self, call: Call) -> web.Response:
         """List the explain records of a project, filtered by edge, route and environment."""
-        query = requests.query_of(
-            request.query.items(), ("edge", "route", "environment", "method", "limit")
-        )
-        project = self._find(request)
-        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        query = call.query
+        project = self._find(call)
+        limit = requests.limit_of(query, *call.operation.rows)
         self._check_filters(project, query)
         found = [d for d in self._view.decisions(project.name) if _is_wanted(d, query)]
         order = self._order()
@@ -181,28 +152,27 @@ class Handlers:
         rows = [convert.decision_body(decision) for decision in found[:limit]]
         return _reply(schemas.ExplainBody(project.name, len(found), rows))
 
-    async def what_if(self, request: web.Request) -> web.Response:
+    async def what_if(self, call: Call) -> web.Response:
         """Tell what the toggle would do with each route of a project, ranked, and in total."""
-        query = requests.query_of(request.query.items(), ("edge", "environment", "limit"))
-        project = self._find(request)
-        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        query = call.query
+        project = self._find(call)
+        limit = requests.limit_of(query, *call.operation.rows)
         self._check_filters(project, query)
         found = (row for row in self._view.what_if(project.name) if _is_wanted(row, query))
         mode = project.policy.mode.value
         return _reply(what_if_body(project.name, mode, found, self._order(), limit))
 
-    async def history(self, request: web.Request) -> web.Response:
+    async def history(self, call: Call) -> web.Response:
         """List the latency history of each route and edge of a project."""
-        requests.query_of(request.query.items(), ())
-        name = self._find(request).name
+        name = self._find(call).name
         found = list(self._view.history(name).items())[:DEFAULT_ROWS]
         rows = [convert.series_row(key, edge, points) for (key, edge), points in found]
         return _reply(schemas.HistoryBody(name, rows))
 
-    async def latencies(self, request: web.Request) -> web.Response:
+    async def latencies(self, call: Call) -> web.Response:
         """List the latency of each route, edge and arm."""
-        query = requests.query_of(request.query.items(), ("project", "limit"))
-        limit = requests.limit_of(query, DEFAULT_ROWS, MAX_ROWS)
+        query = call.query
+        limit = requests.limit_of(query, *call.operation.rows)
         project = query.get("project")
         if project is not None:
             self._find_name(project, "project")
@@ -211,65 +181,58 @@ class Handlers:
         rows = [convert.latency_row(latency) for latency in found[:limit]]
         return _reply(schemas.LatenciesBody(len(found), rows))
 
-    async def events(self, request: web.Request) -> web.Response:
+    async def events(self, call: Call) -> web.Response:
         """List the latest events, newest first."""
-        query = requests.query_of(request.query.items(), ("limit",))
-        limit = requests.limit_of(query, DEFAULT_EVENTS, MAX_EVENTS)
+        query = call.query
+        limit = requests.limit_of(query, *call.operation.rows)
         rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
         return _reply(schemas.EventsBody(rows))
 
-    async def certificates(self, request: web.Request) -> web.Response:
+    async def certificates(self, call: Call) -> web.Response:
         """List the certificates that clients get, and those still to come."""
-        requests.query_of(request.query.items(), ())
         rows = [certificates.certificate_row(row) for row in self._view.certificates()]
         return _reply(certificates.CertificatesBody(rows))
 
-    async def relays(self, request: web.Request) -> web.Response:
+    async def relays(self, call: Call) -> web.Response:
         """List the database relays of the node's region, and what was learned from them."""
-        requests.query_of(request.query.items(), ())
         return _reply(relays.RelaysBody([relays.relay_row(row) for row in self._view.relays()]))
 
-    async def take_flips(self, request: web.Request) -> web.Response:
+    async def take_flips(self, call: Call) -> web.Response:
         """Take what a database relay counted in the last interval."""
-        requests.query_of(request.query.items(), ())
-        self._view.take_flips(relays.report_of(await _body(request), self._view.catalog))
+        self._view.take_flips(relays.report_of(call.body, self._view.catalog))
         return web.Response(status=204)
 
-    async def purge(self, request: web.Request) -> web.Response:
+    async def purge(self, call: Call) -> web.Response:
         """Forget kept responses of a project at this node."""
-        requests.query_of(request.query.items(), ())
-        order = purge_of(await _body(request), self._find(request).name)
+        order = purge_of(call.body, self._find(call).name)
         return _reply(PurgeBody(self._view.region, await self._view.purge(order)))
 
-    async def drain(self, request: web.Request) -> web.Response:
+    async def drain(self, call: Call) -> web.Response:
         """Drain the node's own region, or end its drain."""
-        requests.query_of(request.query.items(), ())
-        order = requests.parse(await _body(request), requests.DrainOrder)
+        order = requests.parse(call.body, requests.DrainOrder)
         view = self._view
         async with self._changing:
             await view.set_draining(order.draining)
         draining = [region for region in view.topology.regions if region in view.draining]
         return _reply(schemas.DrainBody(view.region, view.region in draining, list(draining)))
 
-    async def reload(self, request: web.Request) -> web.Response:
+    async def reload(self, call: Call) -> web.Response:
         """Read the configuration again."""
-        requests.query_of(request.query.items(), ())
-        await _body(request)
+        requests.parse(call.body or b"{}", requests.Nothing)
         async with self._changing:
             detail = await self._view.reload()
         return _reply(schemas.ReloadBody(detail))
 
-    async def upgrade(self, request: web.Request) -> web.Response:
+    async def upgrade(self, call: Call) -> web.Response:
         """Start a successor, and answer once it serves."""
-        requests.query_of(request.query.items(), ())
-        await _body(request)
+        requests.parse(call.body or b"{}", requests.Nothing)
         return _reply(UpgradeBody(*await self._view.upgrade()))
 
     def _order(self) -> convert.RegionOrder:
         return convert.RegionOrder(self._view.topology.regions)
 
-    def _find(self, request: web.Request) -> Project:
-        return self._find_name(request.match_info["name"], "name")
+    def _find(self, call: Call) -> Project:
+        return self._find_name(call.request.match_info["name"], "name")
 
     def _find_name(self, name: str, field: str) -> Project:
         project = self._view.catalog.projects.get(name)
@@ -277,9 +240,9 @@ class Handlers:
             raise ApiError(f"no project {name[:40]!r}", field=field, kind=Kind.NOT_FOUND)
         return project
 
-    def _check_precondition(self, request: web.Request) -> None:
-        wanted = request.headers.get("If-Match")
-        etag = convert.etag_of(self._body_of(self._find(request)))
+    def _check_precondition(self, call: Call) -> None:
+        wanted = call.request.headers.get("If-Match")
+        etag = convert.etag_of(self._body_of(self._find(call)))
         if wanted is not None and not requests.etag_matches(wanted, etag):
             raise RefusedError(
                 412,
@@ -296,10 +259,7 @@ class Handlers:
         }
         for field, choice in known.items():
             if (value := query.get(field)) is not None and value not in choice:
-                raise ApiError(
-                    f"{field} is {value[:40]!r}; it must be one of {', '.join(choice)}",
-                    field=field,
-                )
+                raise requests.outside(field, value, f"one of {', '.join(choice)}")
 
     def _body_of(self, project: Project) -> schemas.ProjectBody:
         return convert.project_body(project, self._view.catalog.backends)
@@ -324,15 +284,3 @@ def _reply(body: msgspec.Struct, headers: dict[str, str] | None = None) -> web.R
     return web.Response(
         body=msgspec.json.encode(body), content_type="application/json", headers=headers
     )
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
-    except TimeoutError as error:
-        raise ApiError(f"no body within {BODY_TIMEOUT:g} s", kind=Kind.TIMEOUT) from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise ApiError(
-            f"body exceeds limit of {MAX_BODY} bytes", kind=Kind.BODY_TOO_LARGE
-        ) from error

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onetrip.errors import ApiError
 from onetrip.model.catalog import Mode
@@ -31,22 +31,31 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTA
 T = TypeVar("T", bound=Struct)
 
 
+# What the document of the API says; `change_of` checks it, in words that name the limit.
+_MODES = Meta(extra_json_schema={"enum": [mode.value for mode in Mode]})
+_RATIO = Meta(extra_json_schema={"minimum": 0, "maximum": MAX_RATIO})
+
+
 class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
     """The `placement` part of a project change; an absent field stays as it is.
 
     A hint of "" or null clears the pin.
     """
 
-    mode: str | UnsetType = UNSET
+    mode: Annotated[str, _MODES] | UnsetType = UNSET
     hint: str | UnsetType | None = UNSET
-    control: float | UnsetType = UNSET
-    explore: float | UnsetType = UNSET
+    control: Annotated[float, _RATIO] | UnsetType = UNSET
+    explore: Annotated[float, _RATIO] | UnsetType = UNSET
 
 
 class ProjectPatch(Struct, frozen=True, forbid_unknown_fields=True):
     """`PATCH /v1/projects/{name}`."""
 
     placement: PlacementPatch | UnsetType = UNSET
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an action that needs none: `{}`, or no body at all."""
 
 
 class DrainOrder(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +113,9 @@ def query_of(pairs: Iterable[tuple[str, str]], allowed: Iterable[str]) -> dict[s
         if name not in known:
             choice = ", ".join(known) or "none"
             raise ApiError(
-                f"unknown query parameter {_shown(name)}; known: {choice}", field=name[:MAX_SHOWN]
+                f"unknown query parameter {_shown(name)}; known: {choice}",
+                field=name[:MAX_SHOWN],
+                limit=choice,
             )
         if name in found:
             raise ApiError(f"query parameter {name} is given twice", field=name)
@@ -122,7 +133,7 @@ def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= most:
-        raise ApiError(f"limit is {_shown(text)}; it must be in 1..{most}", field="limit")
+        raise outside("limit", text, f"in 1..{most}")
     return int(text)
 
 
@@ -136,6 +147,14 @@ def etag_matches(if_match: str, etag: str) -> bool:
     return etag in (part.strip() for part in if_match.split(","))
 
 
+def outside(field: str, value: Any, limit: str) -> ApiError:
+    """Return the refusal of a value that is not `limit`."""
+    shown = _shown(value)
+    return ApiError(
+        f"{field} is {shown}; it must be {limit}", field=field, value=shown, limit=limit
+    )
+
+
 def _mode(wanted: PlacementPatch) -> Mode | None:
     if isinstance(wanted.mode, UnsetType):
         return None
@@ -143,10 +162,7 @@ def _mode(wanted: PlacementPatch) -> Mode | None:
         return Mode(wanted.mode)
     except ValueError:
         choice = " or ".join(repr(mode.value) for mode in Mode)
-        raise ApiError(
-            f"placement.mode is {_shown(wanted.mode)}; it must be {choice}",
-            field="placement.mode",
-        ) from None
+        raise outside("placement.mode", wanted.mode, choice) from None
 
 
 def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
@@ -154,11 +170,8 @@ def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
         return None
     hint = wanted.hint or ""
     if hint and hint not in regions:
-        raise ApiError(
-            f"placement.hint is {_shown(hint)}; it must be one of {', '.join(regions)}, "
-            'or "" to clear it',
-            field="placement.hint",
-        )
+        limit = f'one of {", ".join(regions)}, or "" to clear it'
+        raise outside("placement.hint", hint, limit)
     return hint
 
 
@@ -166,7 +179,7 @@ def _ratio(field: str, value: float | UnsetType) -> float | None:
     if isinstance(value, UnsetType):
         return None
     if not 0.0 <= value <= MAX_RATIO:
-        raise ApiError(f"{field} is {value:g}; it must be in 0..{MAX_RATIO:g}", field=field)
+        raise outside(field, value, f"in 0..{MAX_RATIO:g}")
     return float(value)
 
 
@@ -179,8 +192,8 @@ def _refuse(message: str, raw: Any) -> ApiError:
         name = unknown["name"][:MAX_SHOWN]
         field = f"{path}.{name}" if path else name
         return ApiError(f"{field} is no field of this body", field=field)
-    value = _lookup(raw, path)
-    return ApiError(f"{path or 'body'} is {_shown(value)}: {what}".replace("`", ""), field=path)
+    value, limit = _shown(_lookup(raw, path)), what.replace("`", "")
+    return ApiError(f"{path or 'body'} is {value}: {limit}", field=path, value=value, limit=limit)
 
 
 def _lookup(raw: Any, path: str) -> Any:

@@ -51,6 +51,7 @@ class RegionRow(Struct, frozen=True):
     Attributes:
         is_draining: it takes no new work while another region can.
         instances, instances_ready: of all environments, and how many of them answer.
+        backends: those whose nearest region, by RTT, this one is.
     """
 
     id: str
@@ -63,7 +64,6 @@ class RegionRow(Struct, frozen=True):
     instances_ready: int
     age: float | None
     backends: list[str]
-    """Backends whose nearest region, by RTT, this one is."""
 
 
 class RegionsBody(Struct, frozen=True):
@@ -335,14 +335,3 @@ class ReloadBody(Struct, frozen=True):
     """`POST /v1/reload`."""
 
     detail: str
-
-
-class ProblemBody(Struct, frozen=True):
-    """A refusal, as RFC 9457 problem details; `field` and `kind` are our extension members."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    kind: str
-    field: str

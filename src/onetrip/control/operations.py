@@ -1,0 +1,167 @@
+"""Every operation of the admin API, as one table that its routes and its document are made from.
+
+An operation says what it takes and what it gives; `control/handlers` holds the method of the same
+name that does it, `control/openapi` describes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from msgspec import Struct
+
+from onetrip.control import schemas
+from onetrip.control.about import HealthBody, OpenApiBody, ProblemKindBody
+from onetrip.control.certificates import CertificatesBody
+from onetrip.control.processes import UpgradeBody
+from onetrip.control.purging import PurgeBody, PurgeOrder
+from onetrip.control.relays import FlipsOrder, RelaysBody
+from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
+from onetrip.control.whatif import WhatIfBody
+
+DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
+"""Rows of a listing that can grow with the number of routes; about 1 kB each."""
+
+DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one address.
+
+    Attributes:
+        name: of the method of `Handlers`, and the document's operationId.
+        does: what it does, one line.
+        reply: its body, or None for no content (204).
+        body: what a client sends; None where nothing is sent.
+        query: the parameters it takes; None ignores whatever is sent.
+        rows: default and largest `limit`.
+        statuses: refusals that not every operation of its kind makes.
+        media_type: of the reply; without a `reply`, text.
+        is_open: whether it needs no token.
+        has_etag: whether the reply has one, and a change heeds If-Match.
+    """
+
+    method: str
+    path: str
+    name: str
+    does: str
+    reply: type[Struct] | None = None
+    body: type[Struct] | None = None
+    query: tuple[str, ...] | None = ()
+    rows: tuple[int, int] = (DEFAULT_ROWS, MAX_ROWS)
+    statuses: tuple[int, ...] = ()
+    media_type: str = "application/json"
+    is_open: bool = False
+    has_etag: bool = False
+
+    @property
+    def is_change(self) -> bool:
+        """Tell whether it changes something."""
+        return self.method != "GET"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request for an operation, checked as far as its table row tells.
+
+    Attributes:
+        query: parameters by name, all of them known to the operation.
+        body: as received; empty for what changes nothing.
+    """
+
+    request: web.Request
+    operation: Operation
+    query: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/healthz", "healthz", "Tell that the node answers", HealthBody,
+        query=None, is_open=True,
+    ),
+    Operation(
+        "GET", "/metrics", "metrics", "Export the metrics in the Prometheus text format",
+        query=None, media_type="text/plain",
+    ),
+    Operation(
+        "GET", "/v1/openapi.json", "openapi", "Describe this API (OpenAPI 3.1)",
+        OpenApiBody, has_etag=True,
+    ),
+    Operation(
+        "GET", "/v1/problems/{kind}", "problem_kind", "Explain a type of problem document",
+        ProblemKindBody,
+    ),
+    Operation(
+        "GET", "/v1/status", "status", "Describe the node and its cluster at a glance",
+        schemas.StatusBody,
+    ),
+    Operation("GET", "/v1/regions", "regions", "List the regions", schemas.RegionsBody),
+    Operation("GET", "/v1/rtts", "rtts", "List every RTT estimate", schemas.RttsBody),
+    Operation(
+        "GET", "/v1/projects", "projects", "List the projects, with what became of their routes",
+        schemas.ProjectsBody,
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}", "project", "Describe one project", schemas.ProjectBody,
+        has_etag=True,
+    ),
+    Operation(
+        "PATCH", "/v1/projects/{name}", "change_project", "Change a project's policy, live",
+        schemas.ProjectBody, ProjectPatch, statuses=(409, 412, 503), has_etag=True,
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/explain", "explain",
+        "Explain where each route of a project runs, and why", schemas.ExplainBody,
+        query=("edge", "route", "environment", "method", "limit"),
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/whatif", "what_if",
+        "Tell what the toggle would do with each route of a project, ranked, and in total",
+        WhatIfBody, query=("edge", "environment", "limit"),
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/history", "history",
+        "List the latency history of each route of a project at this node's edge",
+        schemas.HistoryBody,
+    ),
+    Operation(
+        "GET", "/v1/latencies", "latencies", "List the latency of each route, edge and arm",
+        schemas.LatenciesBody, query=("project", "limit"), statuses=(404,),
+    ),
+    Operation(
+        "GET", "/v1/events", "events", "List the latest events, newest first", schemas.EventsBody,
+        query=("limit",), rows=(DEFAULT_EVENTS, MAX_EVENTS),
+    ),
+    Operation(
+        "GET", "/v1/certificates", "certificates",
+        "List the certificates that clients get, and those still to come", CertificatesBody,
+    ),
+    Operation(
+        "GET", "/v1/relays", "relays",
+        "List the database relays of the node's region, and what was learned from them", RelaysBody,
+    ),
+    Operation(
+        "POST", "/v1/flips", "take_flips", "Take what a database relay counted in an interval",
+        body=FlipsOrder, statuses=(404, 503),
+    ),
+    Operation(
+        "POST", "/v1/projects/{name}/purge", "purge",
+        "Forget kept responses of a project at this node", PurgeBody, PurgeOrder,
+    ),
+    Operation(
+        "POST", "/v1/drain", "drain", "Drain the node's own region, or end its drain",
+        schemas.DrainBody, DrainOrder, statuses=(503,),
+    ),
+    Operation(
+        "POST", "/v1/reload", "reload", "Read the configuration again", schemas.ReloadBody, Nothing,
+        statuses=(409, 422),
+    ),
+    Operation(
+        "POST", "/v1/upgrade", "upgrade", "Start a successor, and answer once it serves",
+        UpgradeBody, Nothing, statuses=(409,),
+    ),
+)  # fmt: skip
+"""The API. Rows are in the order of docs/api.md; a test keeps them equal."""
