@@ -282,3 +282,19 @@ def test_api_that_is_no_url_is_refused(api: str) -> None:
 def test_token_that_no_header_can_carry_is_refused(token: str) -> None:
     with pytest.raises(ConfigError, match="token"):
         Client("http://127.0.0.1", token)
+
+
+def test_token_is_made_used_and_revoked(tmp_path: Path) -> None:
+    view = FakeView()
+    with admin_thread(view, "a token of the configuration", tmp_path / "onetrip.db") as url:
+        root = {"ONETRIP_API": url, "ONETRIP_TOKEN": "a token of the configuration"}
+        create = ("token", "create", "ci", "--scope", "write", "--project", "shop")
+        secret = ok(*create, "--expires", "30d", **root).strip()
+        held = {"ONETRIP_API": url, "ONETRIP_TOKEN": secret}
+        ok("project", "set", "shop", "--placement", "off", **held)
+        assert "is for /v1/projects/shop only" in refused(1, "regions", **held)
+        assert "ci" in ok("token", "list", **root)
+        assert "change_project  shop" in ok("audit", **root)
+        assert json.loads(ok("audit", "--limit", "1", "--json", **root))["next"] is not None
+        assert ok("token", "revoke", "ci", **root) == ""
+        assert "revoked" in refused(1, "project", "show", "shop", **held)

@@ -122,8 +122,8 @@ def test_events_are_bounded_and_newest_first(store: Store, monkeypatch: pytest.M
 
 
 def test_schema_is_durable(store: Store) -> None:
-    assert store._read("PRAGMA journal_mode") == [("wal",)]
-    assert store._read("PRAGMA synchronous") == [(2,)]
+    assert store.read("PRAGMA journal_mode") == [("wal",)]
+    assert store.read("PRAGMA synchronous") == [(2,)]
 
 
 @pytest.mark.parametrize(

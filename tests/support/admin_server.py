@@ -6,20 +6,22 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from aiohttp import web
 
 from onetrip.control.api import build_admin
+from onetrip.control.store import AsyncStore
 from onetrip.observe.logs import silent_log
 from support.fake_view import FakeView
 
 
 @asynccontextmanager
 async def admin_server(
-    view: FakeView, token: str | None = None, port: int = 0
+    view: FakeView, token: str | None = None, port: int = 0, store: AsyncStore | None = None
 ) -> AsyncIterator[str]:
     """Serve a view on loopback; give the base URL."""
-    app = build_admin(view, token=token, log=silent_log(), wall=view.wall)
+    app = build_admin(view, token=token, log=silent_log(), wall=view.wall, store=store)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -30,17 +32,26 @@ async def admin_server(
 
 
 @contextmanager
-def admin_thread(view: FakeView, token: str | None = None) -> Iterator[str]:
-    """Serve a view from another thread, for callers that block; give the base URL."""
+def admin_thread(
+    view: FakeView, token: str | None = None, path: Path | None = None
+) -> Iterator[str]:
+    """Serve a view from another thread, for callers that block; give the base URL.
+
+    Args:
+        path: of the state file; None keeps nothing.
+    """
     ready, done = threading.Event(), asyncio.Event()
     found: list[str] = []
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with admin_server(view, token) as url:
+        store = await AsyncStore.open(path) if path is not None else None
+        async with admin_server(view, token, store=store) as url:
             found.append(url)
             ready.set()
             await done.wait()
+        if store is not None:
+            await store.close()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()

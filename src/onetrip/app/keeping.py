@@ -54,6 +54,11 @@ class Keeper:
         """Tell whether anything is kept."""
         return self._store is not None
 
+    @property
+    def store(self) -> AsyncStore | None:
+        """The store, where there is one."""
+        return self._store
+
     async def open(self) -> None:
         """Open the store and take over what it holds.
 

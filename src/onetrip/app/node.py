@@ -506,7 +506,11 @@ class Node:
     async def _start_admin(self) -> int:
         settings = self.settings
         app = build_admin(
-            self.view, token=settings.admin_token, log=self._log, wall=self._clock.wall
+            self.view,
+            token=settings.admin_token,
+            log=self._log,
+            wall=self._clock.wall,
+            store=self._keeper.store,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._admin.setup()

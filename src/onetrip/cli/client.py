@@ -87,6 +87,15 @@ class Client:
         """Ask for an action; raises as `get`."""
         return self._call("POST", path, want, body=msgspec.json.encode(body or {}))
 
+    def delete(self, path: tuple[str, ...]) -> None:
+        """Delete `/v1/<path>`; raises as `get`."""
+        status, reply = self._exchange("DELETE", self._address(path), None)
+        if status != 204:
+            raise self._refusal(status, reply)
+
+    def _address(self, path: tuple[str, ...]) -> str:
+        return f"{self._prefix}/v1/" + "/".join(quote(part, safe="") for part in path)
+
     def _call(
         self,
         method: str,
@@ -96,11 +105,11 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> T:
-        address = f"{self._prefix}/v1/" + "/".join(quote(part, safe="") for part in path)
+        address = self._address(path)
         if query:
             address += "?" + urlencode(query)
         status, reply = self._exchange(method, address, body)
-        if status != 200:
+        if status not in (200, 201):
             raise self._refusal(status, reply)
         try:
             return msgspec.json.decode(reply, type=want)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli import operate
+from onetrip.cli import access, operate
 from onetrip.cli.client import DEFAULT_API, UnreachableError
 from onetrip.cli.options import Api, AsJson, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 project = typer.Typer(help="List, show and change projects.", no_args_is_help=True)
 app.add_typer(project, name="project")
+app.add_typer(access.token, name="token")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
 RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
@@ -244,7 +245,7 @@ def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson 
     show(body, text.certificates, as_json)
 
 
-for command in (relay, operate.drain, operate.reload, operate.upgrade):
+for command in (relay, access.audit, operate.drain, operate.reload, operate.upgrade):
     app.command()(command)
 project.command()(operate.purge)
 

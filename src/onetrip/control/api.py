@@ -6,16 +6,24 @@ this API and of nothing else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
+from secrets import token_bytes
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from onetrip.control.dispatch import MAX_BODY
+from onetrip.control import tokens
+from onetrip.control.dispatch import MAX_BODY, Dispatcher
 from onetrip.control.guard import SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
+from onetrip.control.operations import REQUEST_ID
+from onetrip.control.oversight import Oversight
 from onetrip.control.problems import problem_of
+from onetrip.control.records import Records
+from onetrip.control.store import AsyncStore
+from onetrip.control.tokens import Token
 from onetrip.control.view import NodeView
 from onetrip.errors import OnetripError
 from onetrip.observe.logs import Log
@@ -29,9 +37,20 @@ ASSETS = {
 }
 """Content type of each kind of dashboard file."""
 
+ID_HEADER = "X-Request-Id"
+"""Names a request, in its reply, in the log and in the audit log; a caller may choose it."""
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
 
 def build_admin(
-    view: NodeView, *, token: str | None, log: Log, wall: Callable[[], float] | None = None
+    view: NodeView,
+    *,
+    token: str | None,
+    log: Log,
+    wall: Callable[[], float] | None = None,
+    store: AsyncStore | None = None,
+    random: Callable[[int], bytes] = token_bytes,
 ) -> web.Application:
     """Return the admin application of a node.
 
@@ -39,32 +58,52 @@ def build_admin(
         view: the node.
         token: bearer token that callers must send; None permits loopback use only.
         wall: Unix time source, s; None takes the machine's clock.
+        store: the node's; None keeps nothing on disk.
+        random: returns so many random bytes.
     """
-    api = Handlers(view, wall or MonotonicClock().wall)
+    wall = wall or MonotonicClock().wall
+    records = Records(store)
+
+    async def find(text: str) -> Token | None:
+        return await records.call(tokens.use, tokens.digest_of(text), wall())
+
     app = web.Application(
-        middlewares=[_problems(log), guard(token)],
-        client_max_size=MAX_BODY,
+        middlewares=[_problems(log, random), guard(token, find)], client_max_size=MAX_BODY
     )
     app.on_response_prepare.append(_secure)
-    app.add_routes(api.routes())
+    app.on_cleanup.append(lambda app: records.close())
+    dispatcher = Dispatcher(records, wall, log)
+    app.add_routes(dispatcher.routes(Handlers(view, wall), Oversight(view, records, wall, random)))
     app.add_routes(_dashboard_routes())
     return app
 
 
-def _problems(log: Log) -> Middleware:
-    """Return the outermost middleware: every failure becomes a problem document."""
+def _problems(log: Log, random: Callable[[int], bytes]) -> Middleware:
+    """Return the outermost middleware: requests have ids, failures become problem documents."""
 
     @web.middleware
     async def translate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(ID_HEADER, "")
+        REQUEST_ID.set(given if _ID.fullmatch(given) else random(8).hex())
         try:
             return await handler(request)
         except (OnetripError, web.HTTPException) as error:
             reply = problem_of(error)
             if reply.status in (401, 403):
-                log.info("control.denied", status=reply.status, reason=str(error))
+                log.info(
+                    "control.denied",
+                    status=reply.status,
+                    reason=str(error),
+                    request_id=REQUEST_ID.get(),
+                )
             return reply
         except Exception as error:
-            log.error("control.failed", path=request.path, error=type(error).__name__)
+            log.error(
+                "control.failed",
+                path=request.path,
+                error=type(error).__name__,
+                request_id=REQUEST_ID.get(),
+            )
             return problem_of(error)
 
     return translate
@@ -72,6 +111,8 @@ def _problems(log: Log) -> Middleware:
 
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY_HEADERS)
+    if known := REQUEST_ID.get():
+        response.headers[ID_HEADER] = known
     response.headers["Cache-Control"] = "no-cache" if is_open(request.path) else "no-store"
     if "Server" in response.headers:
         response.headers["Server"] = "onetrip"

@@ -1,4 +1,4 @@
-"""From a route to its handler: the parameters and the body are read and bounded on the way."""
+"""From a route to its handler: permission, parameters, body; and what is remembered of a change."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from onetrip.control.operations import Call, Operation
+from onetrip.control import audit
+from onetrip.control.guard import caller, check_scope
+from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
 from onetrip.control.problems import problem
+from onetrip.control.records import Records
+from onetrip.control.replays import HEADER, Replays
 from onetrip.control.requests import query_of
+from onetrip.control.store import StoreError
 from onetrip.errors import ApiError, Kind
+from onetrip.observe.logs import Log
 
 MAX_BODY = 64 * 1024
 """Largest request body, bytes; a project change needs about 200."""
@@ -19,23 +25,93 @@ MAX_BODY = 64 * 1024
 BODY_TIMEOUT = 10.0
 """Longest wait for a request body, s."""
 
-CallHandler = Callable[[Call], Awaitable[web.StreamResponse]]
+CallHandler = Callable[[Call], Awaitable[web.Response]]
 """Does what an operation is for."""
 
 
-def route_of(operation: Operation, handler: CallHandler) -> web.RouteDef:
-    """Return the route of an operation."""
+class Dispatcher:
+    """Makes the routes.
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        call = Call(request, operation)
+    Args:
+        records: where changes and replies are remembered.
+        wall: Unix time, s.
+    """
+
+    def __init__(self, records: Records, wall: Callable[[], float], log: Log) -> None:
+        self._records = records
+        self._wall = wall
+        self._log = log
+        self._replays = Replays(records, wall, log)
+
+    def routes(self, *parts: object) -> list[web.RouteDef]:
+        """Return a route for each operation.
+
+        Args:
+            parts: one of them has a method of each operation's name.
+        """
+        return [self._route(each, _handler(each.name, parts)) for each in OPERATIONS]
+
+    def _route(self, operation: Operation, handler: CallHandler) -> web.RouteDef:
+        async def handle(request: web.Request) -> web.Response:
+            return await self._take(Call(request, operation), handler)
+
+        make = web.get if operation.method == "GET" else partial(web.route, operation.method)
+        return make(operation.path, handle, expect_handler=_expect)
+
+    async def _take(self, call: Call, handler: CallHandler) -> web.Response:
+        request, operation = call.request, call.operation
+        if not operation.is_open:
+            check_scope(caller(), operation.scope, request.match_info.get("name"))
         if operation.query is not None:
             call.query = query_of(request.query.items(), operation.query)
-        if operation.is_change:
-            call.body = await _body(request)
-        return await handler(call)
+        if not operation.is_change:
+            return await handler(call)
+        call.body = await _body(request)
+        act = partial(self._change, call, handler)
+        key = request.headers.get(HEADER)
+        if key is None or not operation.is_replayed:
+            return await act()
+        return await self._replays.once(caller().name, key, _identity(call), act)
 
-    make = web.get if operation.method == "GET" else partial(web.route, operation.method)
-    return make(operation.path, handle, expect_handler=_expect)
+    async def _change(self, call: Call, handler: CallHandler) -> web.Response:
+        reply = await handler(call)
+        if call.subject and call.operation.is_audited:
+            await self._audit(call)
+        return reply
+
+    async def _audit(self, call: Call) -> None:
+        request = call.request
+        change = audit.Change(
+            at=self._wall(),
+            caller=caller().name,
+            address=request.remote or "",
+            request_id=REQUEST_ID.get(),
+            operation=call.operation.name,
+            subject=call.subject,
+            before=call.before,
+            after=call.after,
+        )
+        try:
+            await self._records.call(audit.append, change)
+        except StoreError as error:
+            # The change is made; the log is then the only place that says so.
+            self._log.error(
+                "control.audit_failed",
+                caller=change.caller,
+                operation=change.operation,
+                subject=change.subject,
+                reason=str(error),
+            )
+
+
+def _handler(name: str, parts: tuple[object, ...]) -> CallHandler:
+    found: CallHandler = next(getattr(part, name) for part in parts if hasattr(part, name))
+    return found
+
+
+def _identity(call: Call) -> bytes:
+    request = call.request
+    return b"\n".join([request.method.encode(), str(request.rel_url).encode(), call.body])
 
 
 async def _expect(request: web.Request) -> web.Response | None:

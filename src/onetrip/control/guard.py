@@ -1,21 +1,24 @@
 """Who may call the admin API: token, host and origin checks, and the headers of every reply.
 
-With a token, a caller must send it. Without one the API listens on loopback only (the composition
-root sees to that), and what must be kept out is a web page in a browser of the same machine: DNS
-rebinding shows itself in `Host`, cross-site requests in `Origin` and `Sec-Fetch-Site`. The checks
-are pure functions of a request's headers; `guard` is the middleware around them.
+With a token, a caller must send it, or one made at run time (`control/tokens`). Without one the API
+listens on loopback only (the composition root sees to that), and what must be kept out is a web
+page in a browser of the same machine: DNS rebinding shows itself in `Host`, cross-site requests in
+`Origin` and `Sec-Fetch-Site`. The checks are pure functions of a request's headers; `guard` is the
+middleware around them.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from onetrip.control.problems import RefusedError
+from onetrip.control.tokens import CONFIG, LOCAL, Caller, Scope, Token
 from onetrip.errors import Kind
 
 OPEN_PATHS = ("/", "/healthz")
@@ -38,8 +41,19 @@ SECURITY_HEADERS = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def guard(token: str | None) -> Middleware:
-    """Return the middleware that lets only permitted requests through."""
+_CALLER: ContextVar[Caller] = ContextVar("caller")
+
+FindToken = Callable[[str], Awaitable[Token | None]]
+"""Returns the token of a text, or None when it is unknown or expired."""
+
+
+def guard(token: str | None, find: FindToken) -> Middleware:
+    """Return the middleware that lets only permitted requests through, and tells who called.
+
+    Args:
+        token: the configuration's; None permits loopback use only.
+        find: finds the tokens that were made at run time.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -49,29 +63,72 @@ def guard(token: str | None) -> Middleware:
             check_origin(request.headers, request.scheme)
         if not is_open(request.path):
             check_site(request.headers)
-            if token is not None:
-                check_token(request.headers, token)
+            _CALLER.set(await identify(request.headers, token, find))
         return await handler(request)
 
     return check
 
 
-def is_open(path: str) -> bool:
-    """Tell whether a path needs no token: it holds no state of the cluster."""
-    return path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+def caller() -> Caller:
+    """Return who sent the request that this task answers, as the guard found."""
+    return _CALLER.get()
 
 
-def check_token(headers: Mapping[str, str], token: str) -> None:
-    """Compare the bearer token in constant time.
+async def identify(headers: Mapping[str, str], token: str | None, find: FindToken) -> Caller:
+    """Return who sent a request.
 
     Raises:
         RefusedError: 401, with the challenge of RFC 6750.
     """
     scheme, _, given = headers.get("Authorization", "").partition(" ")
     given = given.strip() if scheme.lower() == "bearer" else ""
-    if not hmac.compare_digest(given.encode(errors="replace"), token.encode()):
-        what = "the token is not the one of this node" if given else "a bearer token is required"
-        raise RefusedError(401, what, headers={"WWW-Authenticate": 'Bearer realm="onetrip"'})
+    if not given:
+        if token is None:
+            return LOCAL
+        raise RefusedError(401, "a bearer token is required", headers=_challenge())
+    if token is not None and hmac.compare_digest(given.encode(errors="replace"), token.encode()):
+        return CONFIG
+    found = await find(given)
+    if found is None:
+        raise RefusedError(
+            401,
+            "the token is not one of this node's, is revoked or has expired",
+            headers=_challenge(error="invalid_token"),
+        )
+    return Caller(found.name, found.scope, found.project)
+
+
+def check_scope(caller: Caller, needed: Scope, project: str | None) -> None:
+    """Refuse what a caller's token does not permit.
+
+    Args:
+        project: the one that the request names, or None.
+
+    Raises:
+        RefusedError: 403, with the challenge of RFC 6750, section 3.1.
+    """
+    if not caller.scope.covers(needed):
+        raise RefusedError(
+            403,
+            f"token {caller.name} has scope {caller.scope.value}; {needed.value} is needed",
+            headers=_challenge(error="insufficient_scope", scope=needed.value),
+        )
+    if caller.project and caller.project != project:
+        raise RefusedError(
+            403,
+            f"token {caller.name} is for /v1/projects/{caller.project} only",
+            headers=_challenge(error="insufficient_scope"),
+        )
+
+
+def _challenge(**parameters: str) -> dict[str, str]:
+    parts = ['realm="onetrip"', *(f'{name}="{text}"' for name, text in parameters.items())]
+    return {"WWW-Authenticate": f"Bearer {', '.join(parts)}"}
+
+
+def is_open(path: str) -> bool:
+    """Tell whether a path needs no token: it holds no state of the cluster."""
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
 
 
 def check_host(headers: Mapping[str, str], listen: str) -> None:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import onetrip
 from onetrip.control import certificates, convert, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
-from onetrip.control.dispatch import route_of
-from onetrip.control.operations import DEFAULT_ROWS, OPERATIONS, Call
+from onetrip.control.operations import DEFAULT_ROWS, Call
 from onetrip.control.problems import RefusedError, problem_kind
 from onetrip.control.processes import UpgradeBody, worker_rows
 from onetrip.control.purging import PurgeBody, purge_of
+from onetrip.control.responses import reply
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
 from onetrip.errors import ApiError, Kind
@@ -37,13 +36,9 @@ class Handlers:
         self._wall = wall
         self._changing = asyncio.Lock()
 
-    def routes(self) -> list[web.RouteDef]:
-        """Return every route of the API."""
-        return [route_of(each, getattr(self, each.name)) for each in OPERATIONS]
-
     async def healthz(self, call: Call) -> web.Response:
         """Tell that the node answers; nothing else, because it needs no token."""
-        return _reply(HealthBody("ok"))
+        return reply(HealthBody("ok"))
 
     async def metrics(self, call: Call) -> web.Response:
         """Export the metrics in the Prometheus text format."""
@@ -56,7 +51,7 @@ class Handlers:
 
     async def problem_kind(self, call: Call) -> web.Response:
         """Explain a type of problem document."""
-        return _reply(problem_kind(call.request.match_info["kind"]))
+        return reply(problem_kind(call.request.match_info["kind"]))
 
     async def status(self, call: Call) -> web.Response:
         """Describe the node and its cluster at a glance."""
@@ -85,7 +80,7 @@ class Handlers:
             saving_ms=convert.mean_saving(decisions),
             workers=workers,
         )
-        return _reply(body)
+        return reply(body)
 
     async def regions(self, call: Call) -> web.Response:
         """List the regions, with liveness and the backends nearest to each."""
@@ -105,13 +100,13 @@ class Handlers:
             )
             for region in view.topology.regions.values()
         ]
-        return _reply(schemas.RegionsBody(rows))
+        return reply(schemas.RegionsBody(rows))
 
     async def rtts(self, call: Call) -> web.Response:
         """List every RTT estimate."""
         view = self._view
         rows = convert.rtt_rows(view.rtt_rows(), self._order(), view.anycast)
-        return _reply(schemas.RttsBody(rows))
+        return reply(schemas.RttsBody(rows))
 
     async def projects(self, call: Call) -> web.Response:
         """List the projects, with what became of their routes."""
@@ -122,7 +117,7 @@ class Handlers:
             convert.project_row(project, catalog, own.get(name, ()))
             for name, project in catalog.projects.items()
         ]
-        return _reply(schemas.ProjectsBody(rows))
+        return reply(schemas.ProjectsBody(rows))
 
     async def project(self, call: Call) -> web.Response:
         """Describe one project."""
@@ -137,7 +132,9 @@ class Handlers:
             # Checked under the lock, so of two changes with one ETag the second is refused.
             self._check_precondition(call)
             if change is not None:
+                call.subject, call.before = name, self._body_of(self._find(call)).placement
                 await self._view.change_policy(name, change)
+                call.after = self._body_of(self._find(call)).placement
         return self._reply_project(self._find(call))
 
     async def explain(self, call: Call) -> web.Response:
@@ -150,7 +147,7 @@ class Handlers:
         order = self._order()
         found.sort(key=lambda d: order.route(d.key, d.edge))
         rows = [convert.decision_body(decision) for decision in found[:limit]]
-        return _reply(schemas.ExplainBody(project.name, len(found), rows))
+        return reply(schemas.ExplainBody(project.name, len(found), rows))
 
     async def what_if(self, call: Call) -> web.Response:
         """Tell what the toggle would do with each route of a project, ranked, and in total."""
@@ -160,14 +157,14 @@ class Handlers:
         self._check_filters(project, query)
         found = (row for row in self._view.what_if(project.name) if _is_wanted(row, query))
         mode = project.policy.mode.value
-        return _reply(what_if_body(project.name, mode, found, self._order(), limit))
+        return reply(what_if_body(project.name, mode, found, self._order(), limit))
 
     async def history(self, call: Call) -> web.Response:
         """List the latency history of each route and edge of a project."""
         name = self._find(call).name
         found = list(self._view.history(name).items())[:DEFAULT_ROWS]
         rows = [convert.series_row(key, edge, points) for (key, edge), points in found]
-        return _reply(schemas.HistoryBody(name, rows))
+        return reply(schemas.HistoryBody(name, rows))
 
     async def latencies(self, call: Call) -> web.Response:
         """List the latency of each route, edge and arm."""
@@ -179,23 +176,23 @@ class Handlers:
         order = self._order()
         found = sorted(self._view.latencies(project), key=lambda r: order.route(r.key, r.edge))
         rows = [convert.latency_row(latency) for latency in found[:limit]]
-        return _reply(schemas.LatenciesBody(len(found), rows))
+        return reply(schemas.LatenciesBody(len(found), rows))
 
     async def events(self, call: Call) -> web.Response:
         """List the latest events, newest first."""
         query = call.query
         limit = requests.limit_of(query, *call.operation.rows)
         rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
-        return _reply(schemas.EventsBody(rows))
+        return reply(schemas.EventsBody(rows))
 
     async def certificates(self, call: Call) -> web.Response:
         """List the certificates that clients get, and those still to come."""
         rows = [certificates.certificate_row(row) for row in self._view.certificates()]
-        return _reply(certificates.CertificatesBody(rows))
+        return reply(certificates.CertificatesBody(rows))
 
     async def relays(self, call: Call) -> web.Response:
         """List the database relays of the node's region, and what was learned from them."""
-        return _reply(relays.RelaysBody([relays.relay_row(row) for row in self._view.relays()]))
+        return reply(relays.RelaysBody([relays.relay_row(row) for row in self._view.relays()]))
 
     async def take_flips(self, call: Call) -> web.Response:
         """Take what a database relay counted in the last interval."""
@@ -205,28 +202,37 @@ class Handlers:
     async def purge(self, call: Call) -> web.Response:
         """Forget kept responses of a project at this node."""
         order = purge_of(call.body, self._find(call).name)
-        return _reply(PurgeBody(self._view.region, await self._view.purge(order)))
+        body = PurgeBody(self._view.region, await self._view.purge(order))
+        call.subject, call.after = order.project, body
+        return reply(body)
 
     async def drain(self, call: Call) -> web.Response:
         """Drain the node's own region, or end its drain."""
         order = requests.parse(call.body, requests.DrainOrder)
         view = self._view
+        call.subject, call.before, call.after = view.region, self._is_draining(), order.draining
         async with self._changing:
             await view.set_draining(order.draining)
         draining = [region for region in view.topology.regions if region in view.draining]
-        return _reply(schemas.DrainBody(view.region, view.region in draining, list(draining)))
+        return reply(schemas.DrainBody(view.region, view.region in draining, list(draining)))
 
     async def reload(self, call: Call) -> web.Response:
         """Read the configuration again."""
         requests.parse(call.body or b"{}", requests.Nothing)
         async with self._changing:
             detail = await self._view.reload()
-        return _reply(schemas.ReloadBody(detail))
+        call.subject, call.after = self._view.region, detail
+        return reply(schemas.ReloadBody(detail))
 
     async def upgrade(self, call: Call) -> web.Response:
         """Start a successor, and answer once it serves."""
         requests.parse(call.body or b"{}", requests.Nothing)
-        return _reply(UpgradeBody(*await self._view.upgrade()))
+        body = UpgradeBody(*await self._view.upgrade())
+        call.subject, call.after = self._view.region, body
+        return reply(body)
+
+    def _is_draining(self) -> bool:
+        return self._view.region in self._view.draining
 
     def _order(self) -> convert.RegionOrder:
         return convert.RegionOrder(self._view.topology.regions)
@@ -266,7 +272,7 @@ class Handlers:
 
     def _reply_project(self, project: Project) -> web.Response:
         body = self._body_of(project)
-        return _reply(body, {"ETag": convert.etag_of(body)})
+        return reply(body, {"ETag": convert.etag_of(body)})
 
 
 def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:
@@ -278,9 +284,3 @@ def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:
         "method": key.method.value,
     }
     return all(query.get(name, value) == value for name, value in facts.items())
-
-
-def _reply(body: msgspec.Struct, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body), content_type="application/json", headers=headers
-    )

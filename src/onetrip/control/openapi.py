@@ -21,6 +21,7 @@ import onetrip
 from onetrip.control.about import OpenApiBody, ProblemBody
 from onetrip.control.operations import OPERATIONS, Operation
 from onetrip.control.problems import KINDS, MEDIA_TYPE
+from onetrip.control.replays import HEADER
 
 Json = dict[str, Any]
 
@@ -37,12 +38,25 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "method": ("Only reads, or only writes.", {"type": "string", "enum": ["read", "write"]}),
     "project": ("Only this project.", {"type": "string"}),
     "name": ("A project.", {"type": "string", "minLength": 1}),
+    "cursor": (
+        "Where to go on: the `next` of an earlier reply.",
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    ),
+    "token": ("Name of a token.", {"type": "string", "minLength": 1}),
     "kind": (
         "Short name of a type of problem document.",
         {"type": "string", "enum": [kind.value for kind in KINDS]},
     ),
 }
 """What each parameter of an address or a query means, and its schema; `limit` has its own."""
+
+_KEY: Json = {
+    "name": HEADER,
+    "in": "header",
+    "description": "A text of your choice: a request that is sent again with it within a day is "
+    "not carried out again, but gets the first one's reply.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
 
 _ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*): (?P<text>.*)", re.DOTALL)
 
@@ -75,8 +89,9 @@ def document() -> Json:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The token of `admin.token_file` or `admin.token_env`. A node "
-                    "without one answers on loopback only, and needs none.",
+                    "description": "A token made by `onetrip token create`, or that of "
+                    "`admin.token_file` or `admin.token_env`. A node without the latter answers "
+                    "on loopback only, and needs none.",
                 }
             },
         },
@@ -94,6 +109,8 @@ def refusals_of(operation: Operation) -> list[int]:
         found.add(404)
     if operation.is_change:
         found |= {400, 408, 413, 415}
+    if operation.is_change and operation.is_replayed:
+        found |= {409, 422}
     return sorted(found)
 
 
@@ -101,6 +118,7 @@ def _operation(operation: Operation) -> Json:
     made: Json = {
         "operationId": operation.name,
         "summary": operation.does,
+        "description": _scope_note(operation),
         "parameters": _parameters(operation),
         "responses": _replies(operation),
     }
@@ -113,6 +131,10 @@ def _operation(operation: Operation) -> Json:
             "content": {"application/json": {"schema": _ref(operation.body)}},
         }
     return made
+
+
+def _scope_note(operation: Operation) -> str:
+    return "" if operation.is_open else f"Needs scope `{operation.scope.value}`."
 
 
 def _parameters(operation: Operation) -> list[Json]:
@@ -129,6 +151,8 @@ def _parameters(operation: Operation) -> list[Json]:
             found.append(
                 {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
             )
+    if operation.is_change and operation.is_replayed:
+        found.append(_KEY)
     return found
 
 
@@ -168,7 +192,7 @@ def _replies(operation: Operation) -> Json:
             done["headers"] = {
                 "ETag": {"description": "Changes with the body.", "schema": {"type": "string"}}
             }
-        made["200"] = done
+        made[str(operation.status)] = done
     if operation.reply is OpenApiBody:
         made["304"] = {"description": "The client has this document already."}
     for status in refusals_of(operation):

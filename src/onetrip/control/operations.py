@@ -6,24 +6,32 @@ name that does it, `control/openapi` describes it.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
 
 from onetrip.control import schemas
 from onetrip.control.about import HealthBody, OpenApiBody, ProblemKindBody
+from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBody
 from onetrip.control.certificates import CertificatesBody
 from onetrip.control.processes import UpgradeBody
 from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
 from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
+from onetrip.control.tokens import Scope
 from onetrip.control.whatif import WhatIfBody
 
 DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
 """Rows of a listing that can grow with the number of routes; about 1 kB each."""
 
 DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
+
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the request that a task answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,14 @@ class Operation:
         body: what a client sends; None where nothing is sent.
         query: the parameters it takes; None ignores whatever is sent.
         rows: default and largest `limit`.
+        scope: what a token must permit.
+        status: of a reply with a body.
         statuses: refusals that not every operation of its kind makes.
         media_type: of the reply; without a `reply`, text.
         is_open: whether it needs no token.
         has_etag: whether the reply has one, and a change heeds If-Match.
+        is_audited: whether the audit log has it.
+        is_replayed: whether a change heeds Idempotency-Key.
     """
 
     method: str
@@ -51,10 +63,14 @@ class Operation:
     body: type[Struct] | None = None
     query: tuple[str, ...] | None = ()
     rows: tuple[int, int] = (DEFAULT_ROWS, MAX_ROWS)
+    scope: Scope = Scope.READ
+    status: int = 200
     statuses: tuple[int, ...] = ()
     media_type: str = "application/json"
     is_open: bool = False
     has_etag: bool = False
+    is_audited: bool = True
+    is_replayed: bool = True
 
     @property
     def is_change(self) -> bool:
@@ -69,12 +85,17 @@ class Call:
     Attributes:
         query: parameters by name, all of them known to the operation.
         body: as received; empty for what changes nothing.
+        subject, before, after: what a handler tells the audit log; without a subject, nothing has
+            changed.
     """
 
     request: web.Request
     operation: Operation
     query: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    subject: str = ""
+    before: Any = None
+    after: Any = None
 
 
 OPERATIONS = (
@@ -110,7 +131,8 @@ OPERATIONS = (
     ),
     Operation(
         "PATCH", "/v1/projects/{name}", "change_project", "Change a project's policy, live",
-        schemas.ProjectBody, ProjectPatch, statuses=(409, 412, 503), has_etag=True,
+        schemas.ProjectBody, ProjectPatch, scope=Scope.WRITE, statuses=(409, 412, 503),
+        has_etag=True,
     ),
     Operation(
         "GET", "/v1/projects/{name}/explain", "explain",
@@ -145,23 +167,39 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/flips", "take_flips", "Take what a database relay counted in an interval",
-        body=FlipsOrder, statuses=(404, 503),
+        body=FlipsOrder, scope=Scope.OPERATE, statuses=(404, 503), is_audited=False,
+        is_replayed=False,
     ),
     Operation(
         "POST", "/v1/projects/{name}/purge", "purge",
         "Forget kept responses of a project at this node", PurgeBody, PurgeOrder,
+        scope=Scope.OPERATE,
     ),
     Operation(
         "POST", "/v1/drain", "drain", "Drain the node's own region, or end its drain",
-        schemas.DrainBody, DrainOrder, statuses=(503,),
+        schemas.DrainBody, DrainOrder, scope=Scope.OPERATE, statuses=(503,),
     ),
     Operation(
         "POST", "/v1/reload", "reload", "Read the configuration again", schemas.ReloadBody, Nothing,
-        statuses=(409, 422),
+        scope=Scope.OPERATE, statuses=(409, 422),
     ),
     Operation(
         "POST", "/v1/upgrade", "upgrade", "Start a successor, and answer once it serves",
-        UpgradeBody, Nothing, statuses=(409,),
+        UpgradeBody, Nothing, scope=Scope.ADMIN, statuses=(409,),
+    ),
+    Operation("GET", "/v1/tokens", "tokens", "List the tokens", TokensBody, scope=Scope.ADMIN),
+    Operation(
+        "POST", "/v1/tokens", "create_token", "Make a token, and tell its secret once",
+        NewTokenBody, TokenOrder, scope=Scope.ADMIN, status=201, statuses=(404, 409, 503),
+        is_replayed=False,
+    ),
+    Operation(
+        "DELETE", "/v1/tokens/{token}", "revoke_token", "Revoke a token", scope=Scope.ADMIN,
+        statuses=(503,), is_replayed=False,
+    ),
+    Operation(
+        "GET", "/v1/audit", "audit", "List the changes that were made, newest first", AuditBody,
+        query=("limit", "cursor"), rows=(DEFAULT_EVENTS, MAX_EVENTS), scope=Scope.ADMIN,
     ),
 )  # fmt: skip
 """The API. Rows are in the order of docs/api.md; a test keeps them equal."""

@@ -30,16 +30,17 @@ KINDS = {
     Kind.MALFORMED: ProblemKind((400,), "The request breaks the protocol."),
     Kind.DENIED: ProblemKind(
         (403, 401),
-        "No token, or not one of this node's (401); or it is not permitted: a web page of somebody "
-        "else asked (403).",
+        "No token, or not one of this node's (401); or it does not permit this, or a web page of "
+        "somebody else asked (403).",
     ),
     Kind.NOT_FOUND: ProblemKind((404,), "No such address, project or backend."),
     Kind.NOT_ALLOWED: ProblemKind((405,), "The address has other methods; `Allow` names them."),
     Kind.TIMEOUT: ProblemKind((408,), "The body did not arrive in time; send it again."),
     Kind.CONFLICT: ProblemKind(
-        (409, 412),
+        (409, 412, 422),
         "The change contradicts the configuration or another change (409), or `If-Match` names an "
-        "older state (412): read again, then decide again.",
+        "older state (412): read again, then decide again. Or the `Idempotency-Key` was used for "
+        "another request (422): choose a new one.",
     ),
     Kind.BODY_TOO_LARGE: ProblemKind((413,), "The body exceeds the limit."),
     Kind.UNSUPPORTED: ProblemKind((415,), "The body is not `application/json`."),

@@ -137,6 +137,20 @@ def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
     return int(text)
 
 
+def cursor_of(query: Mapping[str, str]) -> int | None:
+    """Return the `cursor` parameter, or None for the first page.
+
+    Raises:
+        ApiError: it is not the `next` of an earlier reply.
+    """
+    text = query.get("cursor")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
+        raise outside("cursor", text, "the next of an earlier reply")
+    return int(text)
+
+
 def etag_matches(if_match: str, etag: str) -> bool:
     """Tell whether an If-Match header allows a change of what `etag` names.
 

@@ -57,6 +57,23 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+_ADDITIONS = """
+CREATE TABLE IF NOT EXISTS tokens (
+    name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, scope TEXT NOT NULL, project TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL, used_at REAL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, caller TEXT NOT NULL,
+    address TEXT NOT NULL, request_id TEXT NOT NULL, operation TEXT NOT NULL,
+    subject TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS replies (
+    caller TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
+    status INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (caller, key)
+) STRICT;
+"""
+"""Tables that an older onetrip does not know and leaves alone, so a node can be set back to it."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -109,12 +126,12 @@ class Store:
 
     def get_policy(self, project: str) -> StoredPolicy | None:
         """Return the override of a project, or None."""
-        rows = self._read("SELECT * FROM policies WHERE project = ?", (project,))
+        rows = self.read("SELECT * FROM policies WHERE project = ?", (project,))
         return _policy_of(rows[0]) if rows else None
 
     def list_policies(self) -> list[StoredPolicy]:
         """Return every override, by project name."""
-        return [_policy_of(row) for row in self._read("SELECT * FROM policies ORDER BY project")]
+        return [_policy_of(row) for row in self.read("SELECT * FROM policies ORDER BY project")]
 
     def put_policy(self, policy: StoredPolicy) -> bool:
         """Keep an override unless a later one, by (version, origin), is kept already.
@@ -133,7 +150,7 @@ class Store:
             policy.version,
             policy.origin,
         )
-        with self._write() as db:
+        with self.write() as db:
             done = db.execute(
                 "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (project) DO UPDATE SET mode = excluded.mode, hint = excluded.hint, "
@@ -147,7 +164,7 @@ class Store:
 
     def delete_policy(self, project: str) -> bool:
         """Forget an override; tell whether there was one."""
-        with self._write() as db:
+        with self.write() as db:
             return db.execute("DELETE FROM policies WHERE project = ?", (project,)).rowcount > 0
 
     def save_blob(self, name: str, data: bytes) -> None:
@@ -158,7 +175,7 @@ class Store:
         """
         if len(data) > MAX_BLOB:
             raise StoreError(f"blob {name!r} of {len(data)} bytes exceeds limit of {MAX_BLOB}")
-        with self._write() as db:
+        with self.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (name, zlib.crc32(data), data)
             )
@@ -168,7 +185,7 @@ class Store:
 
         SQLite does not checksum its pages, so a flipped bit would otherwise be learned from.
         """
-        rows = self._read("SELECT crc, data FROM blobs WHERE name = ?", (name,))
+        rows = self.read("SELECT crc, data FROM blobs WHERE name = ?", (name,))
         if not rows or zlib.crc32(rows[0][1]) != rows[0][0]:
             return None
         return bytes(rows[0][1])
@@ -176,7 +193,7 @@ class Store:
     def append_event(self, event: Event) -> None:
         """Keep an event, dropping the oldest beyond `MAX_EVENTS`."""
         texts = (t[:MAX_TEXT] for t in (event.name, event.subject, event.detail))
-        with self._write() as db:
+        with self.write() as db:
             row = db.execute(
                 "INSERT INTO events (at, name, subject, detail) VALUES (?, ?, ?, ?)",
                 (event.at, *texts),
@@ -186,7 +203,7 @@ class Store:
 
     def list_events(self, limit: int) -> list[Event]:
         """Return at most `limit` events, newest first."""
-        rows = self._read(
+        rows = self.read(
             "SELECT at, name, subject, detail FROM events ORDER BY id DESC LIMIT ?", (limit,)
         )
         return [Event(*row) for row in rows]
@@ -221,15 +238,26 @@ class Store:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        db.executescript(f"BEGIN IMMEDIATE; {_ADDITIONS} COMMIT;")
 
-    def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"state file {self.path} cannot be read: {error}") from error
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction: all of it is on disk afterwards, or nothing.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:

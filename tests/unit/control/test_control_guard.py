@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from onetrip.control.guard import check_host, check_origin, check_site, check_token, is_open
+from onetrip.control.guard import (
+    check_host,
+    check_origin,
+    check_scope,
+    check_site,
+    identify,
+    is_open,
+)
 from onetrip.control.problems import RefusedError
+from onetrip.control.tokens import CONFIG, LOCAL, Caller, Scope, Token
 
 
 def status_of(check: object, *args: object) -> int:
@@ -18,12 +26,26 @@ def status_of(check: object, *args: object) -> int:
     return 200
 
 
+async def known(text: str) -> Token | None:
+    """Know one token that was made at run time."""
+    return Token("ci", Scope.WRITE, "shop", 0.0, None) if text == "made" else None
+
+
+async def caller(header: str | None, token: str | None = "right") -> Caller | int:
+    headers = {} if header is None else {"Authorization": header}
+    try:
+        return await identify(headers, token, known)
+    except RefusedError as error:
+        return error.status
+
+
 @pytest.mark.parametrize(
-    ("header", "status"),
+    ("header", "expected"),
     [
-        ("Bearer right", 200),
-        ("bearer right", 200),
-        ("Bearer  right ", 200),
+        ("Bearer right", CONFIG),
+        ("bearer right", CONFIG),
+        ("Bearer  right ", CONFIG),
+        ("Bearer made", Caller("ci", Scope.WRITE, "shop")),
         ("Bearer wrong", 401),
         ("Bearer righ", 401),
         ("Bearer right2", 401),
@@ -34,17 +56,46 @@ def status_of(check: object, *args: object) -> int:
         (None, 401),
     ],
 )
-def test_only_the_right_token_passes(header: str | None, status: int) -> None:
-    headers = {} if header is None else {"Authorization": header}
-    assert status_of(check_token, headers, "right") == status
+async def test_only_the_right_tokens_pass(header: str | None, expected: Caller | int) -> None:
+    assert await caller(header) == expected
 
 
-def test_refused_token_gets_a_challenge_and_is_not_repeated() -> None:
+async def test_node_without_a_token_permits_all_but_heeds_what_is_sent() -> None:
+    assert await caller(None, None) == LOCAL
+    assert await caller("Bearer made", None) == Caller("ci", Scope.WRITE, "shop")
+    assert await caller("Bearer revoked", None) == 401
+
+
+async def test_refused_token_is_not_repeated() -> None:
     with pytest.raises(RefusedError) as caught:
-        check_token({"Authorization": "Bearer guess"}, "right")
-    assert caught.value.headers["WWW-Authenticate"].startswith("Bearer")
+        await identify({"Authorization": "Bearer guess"}, "right", known)
+    assert caught.value.headers["WWW-Authenticate"].startswith('Bearer realm="onetrip"')
+    assert 'error="invalid_token"' in caught.value.headers["WWW-Authenticate"]
     assert "guess" not in str(caught.value)
     assert "right" not in str(caught.value)
+
+
+@pytest.mark.parametrize("held", list(Scope))
+@pytest.mark.parametrize("needed", list(Scope))
+def test_scope_permits_itself_and_those_before_it(held: Scope, needed: Scope) -> None:
+    order = ["read", "operate", "write", "admin"]
+    is_enough = order.index(held.value) >= order.index(needed.value)
+    found = status_of(check_scope, Caller("ci", held), needed, None)
+    assert found == (200 if is_enough else 403)
+
+
+@pytest.mark.parametrize(
+    ("project", "status"), [("shop", 200), ("blog", 403), (None, 403), ("", 403)]
+)
+def test_token_of_a_project_permits_that_project_only(project: str | None, status: int) -> None:
+    held = Caller("ci", Scope.ADMIN, "shop")
+    assert status_of(check_scope, held, Scope.READ, project) == status
+
+
+def test_missing_scope_is_named_in_the_challenge() -> None:
+    with pytest.raises(RefusedError) as caught:
+        check_scope(Caller("ci", Scope.READ), Scope.WRITE, None)
+    assert 'scope="write"' in caught.value.headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize(
