@@ -47,6 +47,7 @@ def make_catalog(
     policy: Policy | None = None,
     rules: tuple[RouteRule, ...] = (),
     capacity: int | None = None,
+    request_timeout: float | None = None,
     assets: Assets | None = None,
     cache: CachePolicy | None = None,
 ) -> Catalog:
@@ -58,6 +59,7 @@ def make_catalog(
         {},
         rules,
         capacity=capacity,
+        request_timeout=request_timeout,
         assets=assets,
         cache=cache,
     )

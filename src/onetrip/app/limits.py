@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
 from onetrip.app.schema import ProbeEntry, ProxyEntry
 from onetrip.errors import ConfigError
 from onetrip.estimate.filters import FilterSettings
+from onetrip.model.catalog import Project
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
@@ -21,7 +24,7 @@ def build_proxy(entry: ProxyEntry) -> ProxySettings:
         ConfigError: the first value that cannot be used.
     """
     values = msgspec.structs.asdict(entry)
-    del values["drain_timeout"]
+    del values["drain_timeout"], values["request_timeout"]  # of a node, of environments
     networks = []
     for number, cidr in enumerate(values.pop("trusted_proxies")):
         try:
@@ -33,6 +36,22 @@ def build_proxy(entry: ProxyEntry) -> ProxySettings:
     values["needs_proxy_header"] = values.pop("proxy_protocol") == "required"
     values["ejection"] = EjectionSettings(**msgspec.structs.asdict(entry.ejection))
     return ProxySettings(**values, trusted_proxies=tuple(networks))
+
+
+def with_timeouts(projects: Mapping[str, Project], default: float | None) -> dict[str, Project]:
+    """Return `projects` with the time limit of requests where an environment sets none."""
+    if default is None:
+        return dict(projects)
+    return {
+        name: replace(
+            project,
+            environments={
+                label: replace(env, request_timeout=default) if env.request_timeout is None else env
+                for label, env in project.environments.items()
+            },
+        )
+        for name, project in projects.items()
+    }
 
 
 def build_probe(entry: ProbeEntry) -> ProbeSettings:

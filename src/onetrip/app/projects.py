@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from onetrip.app.content import with_content
+from onetrip.app.limits import with_timeouts
 from onetrip.app.schema import (
     BackendEntry,
     EnvironmentEntry,
@@ -59,7 +60,8 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     projects = {
         name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
     }
-    catalog = Catalog(with_content(projects, file, folder), backends)
+    projects = with_timeouts(with_content(projects, file, folder), file.proxy.request_timeout)
+    catalog = Catalog(projects, backends)
     _check_hosts(catalog)
     _check_protocols(catalog)
     return catalog
@@ -122,6 +124,7 @@ def _environment(
         needs_healthy_answer=entry.health_path is not None,
         path_prefix=entry.path_prefix,
         capacity=entry.capacity,
+        request_timeout=entry.request_timeout,
     )
 
 

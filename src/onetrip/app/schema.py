@@ -149,6 +149,8 @@ class ProxyEntry(Strict):
     max_handshakes: Count = 1024
     idle_timeout: Timeout = 60.0
     body_timeout: Timeout = 30.0
+    body_rate: Annotated[int, Meta(ge=0)] = 240
+    request_timeout: Timeout | None = None
     write_timeout: Timeout = 30.0
     connect_timeout: Timeout = 3.0
     read_timeout: Timeout = 60.0
@@ -161,6 +163,7 @@ class ProxyEntry(Strict):
     upstream_streams: Count = 100
     ping_interval: Timeout = 20.0
     ping_timeout: Timeout = 10.0
+    pool_requests: Count = 10_000
     slow_start: Annotated[float, Meta(ge=0, le=3600)] = 10.0
     slow_start_aggression: Annotated[float, Meta(ge=0.1, le=10)] = 1.0
     ejection: EjectionEntry = field(default_factory=EjectionEntry)
@@ -239,6 +242,7 @@ class EnvironmentEntry(Strict):
     path_prefix: Path = "/"
     protocol: Literal["http1", "h2", "auto"] = "http1"
     capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    request_timeout: Annotated[float, Meta(ge=0, le=86400)] | None = None
     assets: AssetsEntry | None = None
 
 

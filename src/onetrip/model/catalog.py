@@ -147,6 +147,8 @@ class Environment:
     """Requests below this path belong to the environment; lets projects share a host."""
     capacity: int | None = None
     """Requests that one instance runs at once before others spill over; None: no limit."""
+    request_timeout: float | None = None
+    """From a request's head to the end of its response, s; None or 0: no limit."""
     assets: Assets | None = None
     """Files that every edge serves itself."""
     cache: CachePolicy | None = None

@@ -69,6 +69,12 @@ class Metrics:
         self.ejected = Gauge(
             "onetrip_proxy_ejected_instances", "Instances ejected now.", registry=r
         )
+        self.overflows = Counter(
+            "onetrip_proxy_overflows_total",
+            "Attempts that a limit of an endpoint refused, by limit.",
+            ["limit"],
+            registry=r,
+        )
         self.body = Counter(
             "onetrip_proxy_body_bytes_total",
             "Body bytes relayed, by receiving side.",

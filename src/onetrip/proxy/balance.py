@@ -81,6 +81,7 @@ class Balancer:
         self._outliers = outliers
         self._clock = clock
         self._fail_time = settings.fail_time
+        self._most = settings.pool_requests
         self._sites: dict[EnvironmentId, _Site] = {}
 
     def update(self, catalog: Catalog, topology: Topology, can_hop: bool) -> None:
@@ -100,7 +101,7 @@ class Balancer:
                         at = site.get(instance.region)
                         if at is None:
                             at = self._reach(instance.region, topology, through_nodes)
-                            at.capacity = environment.capacity or math.inf
+                            at.capacity = min(environment.capacity or math.inf, self._most)
                             site[instance.region] = at
                         at.instances.append(self._pool.at(instance.endpoint))
                 sites[environment.id] = site
@@ -126,7 +127,8 @@ class Balancer:
             tried: endpoints that failed for this request already.
 
         Raises:
-            UpstreamError: kind UNAVAILABLE; no permitted region is ready.
+            UpstreamError: kind UNAVAILABLE when no permitted region is ready, REQUEST_LIMIT when
+                those that are have too many requests.
         """
         site = self._sites.get(match.environment.id)
         if site is not None:
@@ -138,7 +140,7 @@ class Balancer:
                 if choice:
                     choice.arm = arm if wanted is None or region == wanted else other
                     return choice
-                if at is not None and self._is_full(at):
+                if at is not None and other is not Arm.SPILL and self._is_full(at):
                     other = Arm.SPILL
             if other is Arm.SPILL:
                 choice = self._queued(site, self._candidates(site, wanted, placement), tried)
@@ -150,6 +152,13 @@ class Balancer:
                 if choice is not None:
                     choice.arm = arm if choice.region == wanted else Arm.FAILOVER
                     return choice
+            if other is Arm.SPILL:
+                raise self._outliers.note_overflow(
+                    UpstreamError(
+                        f"instances of {match.environment.id} have {self._most} requests each",
+                        kind=Kind.REQUEST_LIMIT,
+                    )
+                )
         raise UpstreamError(
             f"no permitted region of {match.environment.id} is ready", kind=Kind.UNAVAILABLE
         )
@@ -221,6 +230,8 @@ class Balancer:
             return self._direct(at, region, tried, at.capacity)
         if at.peer in tried or self._is_future(at.peer.avoid_until, at.refused_until):
             return None
+        if at.peer.outstanding >= self._most:
+            return None
         if not self._picker.is_ready(at.peer_target):
             return None
         return Choice(Arm.DEFAULT, region, at.peer, via_peer=True, is_own=False)
@@ -232,7 +243,7 @@ class Balancer:
         for region in regions:
             at = site.get(region)
             if at is not None and at.peer is None:
-                choice = self._direct(at, region, tried, math.inf)
+                choice = self._direct(at, region, tried, self._most)
                 if choice is not None:
                     return choice
         return None
@@ -244,7 +255,7 @@ class Balancer:
         for region in regions:
             at = site.get(region)
             if at is not None and at.peer is None:
-                pool = self._picker.pick(at.instances, tried, math.inf, with_ejected=True)
+                pool = self._picker.pick(at.instances, tried, self._most, with_ejected=True)
                 if pool is not None:
                     return self._choice(region, pool)
         return None
@@ -259,8 +270,10 @@ class Balancer:
         return Choice(Arm.DEFAULT, region, pool, via_peer=False, is_own=region == self._region)
 
     def _is_full(self, at: _Region) -> bool:
-        """Whether an instance that could serve is at its capacity; none had room."""
-        return at.peer is None and any(
+        """Whether what could serve there is at its capacity; nothing had room."""
+        if at.peer is not None:
+            return at.peer.outstanding >= self._most
+        return any(
             pool.outstanding >= at.capacity
             and not pool.health.is_ejected
             and self._picker.is_ready(pool.target)

@@ -15,7 +15,7 @@ from onetrip.proxy.headers import Prepared, response_block
 from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
-from onetrip.proxy.turns import Patience
+from onetrip.proxy.turns import Patience, finish_by
 from onetrip.wire.trace_context import parent_value
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Dispatch:
         if patience is None:
             # The response may have begun already; then its last bytes came just now.
             since = self._services.clock.now() if up.reads else self._record.sent_at
-            patience = self._patience = Patience(self._services, since)
+            patience = self._patience = Patience(self._services, since, self._record.ends_at)
         waits_for_100 = self._head.meta.expects_continue and not self._interims
         await patience.wait(
             self._down, up, self.request, self.response, waits_for_100=waits_for_100
@@ -245,7 +245,8 @@ class Dispatch:
 
     async def _connect(self) -> None:
         assert self._choice is not None
-        self.up = up = await self._choice.pool.connect()
+        connecting = self._choice.pool.connect()
+        self.up = up = await finish_by(self._record.ends_at, self._services.clock, connecting)
         self._record.is_cold = up.uses == 0
         up.begin(self._down.events)
 

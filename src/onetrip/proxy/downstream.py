@@ -195,7 +195,8 @@ class Downstream(ClientChannel):
             if not exchange.step():
                 if not exchange.waits_on_next_hop:
                     return False
-                self.deadline = exchange.record.sent_at + settings.read_timeout
+                record = exchange.record
+                self.deadline = min(record.sent_at + settings.read_timeout, record.ends_at)
                 return True
             self._exchange = None
             self._is_over = not exchange.keeps

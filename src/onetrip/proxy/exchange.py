@@ -173,6 +173,8 @@ class Exchange:
         if match is None:
             raise DownstreamError("no project serves this host and path", kind=Kind.NO_ROUTE)
         self.record.match = match
+        if match.environment.request_timeout:
+            self.record.ends_at = self.record.started_at + match.environment.request_timeout
         return match
 
     def _redirect(self) -> bool:

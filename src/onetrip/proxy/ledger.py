@@ -7,6 +7,7 @@ catalog, regions, arms, kinds), which bounds the tables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,11 @@ NO_ROUTE = "none"
 
 @dataclass(slots=True)
 class Record:
-    """One exchange, filled in while it runs. Times are monotonic s; 0 means it never happened."""
+    """One exchange, filled in while it runs. Times are monotonic s; 0 means it never happened.
+
+    Attributes:
+        ends_at: when it must be over.
+    """
 
     started_at: float
     client: str
@@ -41,6 +46,7 @@ class Record:
     bytes_out: int = 0
     first_byte_at: float = 0.0
     sent_at: float = 0.0
+    ends_at: float = math.inf
     region: RegionId | None = None
     edge: RegionId | None = None
     arm: Arm = Arm.DEFAULT

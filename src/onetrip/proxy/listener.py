@@ -160,6 +160,7 @@ class ProxyServer:
         routing.adopt(self._services.routing)
         self._services.balancer.update(catalog, topology, self._services.hops.can_hop)
         self._services.routing = routing
+        self._services.update_sweep(catalog)
         self._services.update_edge(catalog, self._metrics)
         self.catalog, self.topology = catalog, topology
 
@@ -277,9 +278,8 @@ class ProxyServer:
         self._connections.discard(connection)
 
     async def _sweep_forever(self) -> None:
-        interval = self._services.settings.sweep_interval
         while True:
-            await self._clock.sleep(interval)
+            await self._clock.sleep(self._services.sweep_interval)
             now = self._clock.now()
             for connection in list(self._connections):
                 if connection.deadline <= now:

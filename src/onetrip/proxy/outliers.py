@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from onetrip.errors import Kind, OnetripError
+from onetrip.errors import Kind, UpstreamError
 from onetrip.model.measure import Target, TargetKind
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.ejection import EjectionSettings, Ejector, Failure, Verdict
@@ -13,6 +13,9 @@ from onetrip.proxy.pool import EndpointPool
 from onetrip.timing import Clock
 
 OnVerdict = Callable[[Verdict], None]
+
+LIMITS = frozenset((Kind.CONNECTION_LIMIT, Kind.QUEUE_LIMIT, Kind.REQUEST_LIMIT))
+"""What a node refuses so that an instance, or its own memory, is not overrun."""
 
 _GATEWAY_STATUSES = frozenset((502, 503, 504))
 _TELLING = frozenset((Kind.CONNECT, Kind.RESET, Kind.TIMEOUT, Kind.DEADLINE, Kind.MALFORMED))
@@ -64,14 +67,21 @@ class Outliers:
         failure = Failure.GATEWAY if status in _GATEWAY_STATUSES else Failure.ERROR
         self._fail(pool, failure)
 
-    def note_error(self, pool: EndpointPool, error: OnetripError, *, was_sent: bool) -> None:
+    def note_error(self, pool: EndpointPool, error: UpstreamError, *, was_sent: bool) -> None:
         """Count an attempt that ended without a whole answer.
 
         Args:
             was_sent: there was a connection.
         """
-        if error.kind in _TELLING:
+        if error.kind in LIMITS:
+            self.note_overflow(error)
+        elif error.kind in _TELLING and (was_sent or error.kind is not Kind.DEADLINE):
             self._fail(pool, Failure.GATEWAY if was_sent else Failure.CONNECT)
+
+    def note_overflow(self, error: UpstreamError) -> UpstreamError:
+        """Count a limit that was reached; returns `error`."""
+        self._metrics.overflows.labels(error.kind.value).inc()
+        return error
 
     def tick(self) -> None:
         """Let time pass; call it a few times a second."""

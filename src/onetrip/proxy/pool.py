@@ -90,7 +90,7 @@ class EndpointPool:
 
         Raises:
             UpstreamError: always retryable; kind CONNECT or TIMEOUT when it cannot be opened,
-                OVERLOADED when the queue is full or the wait too long.
+                QUEUE_LIMIT when the queue is full, CONNECTION_LIMIT when the wait is too long.
         """
         settings = self._settings
         while self._opened >= settings.pool_connections:
@@ -165,7 +165,7 @@ class EndpointPool:
         if len(self._waiters) >= limit:
             raise UpstreamError(
                 f"{limit} requests wait for {self.label} already",
-                kind=Kind.OVERLOADED,
+                kind=Kind.QUEUE_LIMIT if limit else Kind.CONNECTION_LIMIT,
                 retryable=True,
             )
         waiter = asyncio.get_running_loop().create_future()
@@ -179,7 +179,9 @@ class EndpointPool:
             if not isinstance(error, TimeoutError):
                 raise
             raise UpstreamError(
-                f"no connection to {self.label} became free", kind=Kind.OVERLOADED, retryable=True
+                f"no connection to {self.label} became free",
+                kind=Kind.CONNECTION_LIMIT,
+                retryable=True,
             ) from error
         finally:
             if waiter in self._waiters:

@@ -83,7 +83,7 @@ class Http2Pool(EndpointPool):
         if self._waiting >= limit:
             raise UpstreamError(
                 f"{limit} requests wait for {self.label} already",
-                kind=Kind.OVERLOADED,
+                kind=Kind.QUEUE_LIMIT,
                 retryable=True,
             )
         self._waiting += 1

@@ -10,6 +10,9 @@ import msgspec
 from onetrip.errors import Kind, OnetripError, Side
 from onetrip.observe.logs import Log
 
+RETRY_AFTER = 1
+"""Seconds that a client is asked to wait after a 503: limits and failures of ours pass quickly."""
+
 _DOWNSTREAM = {
     Kind.MALFORMED: 400,
     Kind.HEAD_TOO_LARGE: 431,
@@ -21,6 +24,8 @@ _DOWNSTREAM = {
     Kind.NO_ROUTE: 404,
     Kind.MISDIRECTED: 421,
     Kind.TIMEOUT: 408,
+    Kind.DEADLINE: 408,
+    Kind.TOO_SLOW: 408,
     Kind.LOOP: 508,
     Kind.OVERLOADED: 503,
     Kind.RESET: 400,
@@ -28,14 +33,22 @@ _DOWNSTREAM = {
 }
 _UPSTREAM = {
     Kind.TIMEOUT: 504,
+    Kind.DEADLINE: 504,
     Kind.UNAVAILABLE: 503,
     Kind.REFUSED: 503,
     Kind.OVERLOADED: 503,
+    Kind.CONNECTION_LIMIT: 503,
+    Kind.QUEUE_LIMIT: 503,
+    Kind.REQUEST_LIMIT: 503,
 }
 _UPSTREAM_MESSAGES = {
     Kind.TIMEOUT: "the application did not answer in time",
+    Kind.DEADLINE: "the request took longer than it may",
     Kind.UNAVAILABLE: "no instance of the application is ready",
     Kind.OVERLOADED: "too many requests wait for the application",
+    Kind.CONNECTION_LIMIT: "too many requests wait for the application",
+    Kind.QUEUE_LIMIT: "too many requests wait for the application",
+    Kind.REQUEST_LIMIT: "the application has as many requests as it may",
     Kind.CONNECT: "the application could not be reached",
     Kind.UNSUPPORTED: "the application does not take this over HTTP/2",
     Kind.REFUSED: "the application has no room for the request",
@@ -83,6 +96,8 @@ def error_reply(
         extra: further field lines, each with its CRLF.
     """
     status = status_of(error)
+    if status == 503:
+        extra += b"Retry-After: %d\r\n" % RETRY_AFTER
     body = msgspec.json.encode(
         {
             "error": {

@@ -35,6 +35,7 @@ class Services:
     Attributes:
         routing: swapped live; an exchange takes it once.
         snapshot: swapped live; an exchange takes it once per attempt.
+        sweep_interval: how often deadlines are looked at, s.
         swept_at: monotonic time of the last sweep; exact enough for an idle deadline.
         is_draining: a response is its connection's last one.
         drops_idle: a connection without a request is closed; only while draining.
@@ -63,9 +64,16 @@ class Services:
     challenges: Challenges
     edge: Edge | None = None
     is_draining: bool = False
+    sweep_interval: float = 0.5
     drops_idle: bool = False
     https_port: int | None = None
     has_node_listener: bool = False
+
+    def update_sweep(self, catalog: Catalog) -> None:
+        """Look at deadlines often enough for the shortest one of `catalog`, too."""
+        limits = [e.request_timeout for e in catalog.environments() if e.request_timeout]
+        own = self.settings.sweep_interval
+        self.sweep_interval = max(0.01, min([own, *(limit / 10 for limit in limits)]))
 
     def tick(self, now: float) -> None:
         """Let time pass; called at each sweep."""

@@ -28,6 +28,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_handshakes": (1, 1_000_000),
     "idle_timeout": (0.01, 86_400),
     "body_timeout": (0.01, 3600),
+    "body_rate": (0, 1 << 30),
     "write_timeout": (0.01, 3600),
     "connect_timeout": (0.01, 300),
     "read_timeout": (0.01, 86_400),
@@ -41,6 +42,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "upstream_streams": (1, 10_000),
     "ping_interval": (0.01, 86_400),
     "ping_timeout": (0.01, 3600),
+    "pool_requests": (1, 1_000_000),
     "fail_time": (0, 600),
     "slow_start": (0, 3600),
     "slow_start_aggression": (0.1, 10),
@@ -67,6 +69,8 @@ class ProxySettings:
         max_handshakes: connections inside these two at once; more are closed.
         idle_timeout: kept connection without a request.
         body_timeout: between two arrivals of request body bytes.
+        body_rate: least mean rate of a request body while it is the client's turn, bytes/s; counts
+            once that has lasted for `body_timeout`. 0 for none.
         write_timeout: during which a client must take at least some of what is sent to it.
         connect_timeout: name look-up, connect and TLS to the next hop; also the longest wait for
             a free connection.
@@ -84,6 +88,7 @@ class ProxySettings:
         ping_interval: silence of a busy HTTP/2 connection before it is asked whether it lives;
             servers of gRPC end connections that ask often.
         ping_timeout: and how long it may take to answer.
+        pool_requests: requests at one endpoint at once, those that wait among them.
         fail_time: how long an endpoint whose connect failed is left alone.
         slow_start: how long an instance that is new or back takes to its full share; 0 for none.
         slow_start_aggression: 1 grows the share evenly, more of it faster at first.
@@ -109,6 +114,7 @@ class ProxySettings:
     max_handshakes: int = 1024
     idle_timeout: float = 60.0
     body_timeout: float = 30.0
+    body_rate: int = 240
     write_timeout: float = 30.0
     connect_timeout: float = 3.0
     read_timeout: float = 60.0
@@ -122,6 +128,7 @@ class ProxySettings:
     upstream_streams: int = 100
     ping_interval: float = 20.0
     ping_timeout: float = 10.0
+    pool_requests: int = 10_000
     fail_time: float = 1.0
     slow_start: float = 10.0
     slow_start_aggression: float = 1.0

@@ -7,8 +7,11 @@ extend the application's time.
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, UpstreamError
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from onetrip.proxy.services import Services
     from onetrip.proxy.settings import ProxySettings
     from onetrip.proxy.upstream import NextHop
+    from onetrip.timing import Clock
+
+T = TypeVar("T")
 
 Progress = tuple[int, ...]
 """Grows when either message advances; equal values mean that nothing moved in between."""
@@ -95,19 +101,44 @@ def late_error(turn: Turn, timeout: float) -> OnetripError:
     return side(f"{turn.value} for {timeout:g} s", kind=Kind.TIMEOUT)
 
 
+def overdue_error(turn: Turn) -> OnetripError:
+    """Return the error of a request that was not over by its deadline."""
+    is_ours = turn is Turn.NEXT_HOP_ANSWERS or turn is Turn.NEXT_HOP_READS
+    side = UpstreamError if is_ours else DownstreamError
+    return side(f"deadline passed: {turn.value}", kind=Kind.DEADLINE)
+
+
+async def finish_by(ends_at: float, clock: Clock, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` until a deadline, monotonic s.
+
+    Raises:
+        UpstreamError: kind DEADLINE; it has passed.
+    """
+    if ends_at == math.inf:
+        return await work
+    try:
+        async with asyncio.timeout(max(0.0, ends_at - clock.now())):
+            return await work
+    except TimeoutError:
+        raise UpstreamError("deadline passed: no connection yet", kind=Kind.DEADLINE) from None
+
+
 class Patience:
     """How long an exchange has waited for either side, and how long it still may.
 
     Args:
         since: when the last progress was made before the first wait, monotonic s.
+        ends_at: when the whole exchange must be over.
     """
 
-    __slots__ = ("_progress", "_services", "_since")
+    __slots__ = ("_body_time", "_ends_at", "_progress", "_services", "_since")
 
-    def __init__(self, services: Services, since: float) -> None:
+    def __init__(self, services: Services, since: float, ends_at: float) -> None:
         self._services = services
         self._since = since
+        self._ends_at = ends_at
         self._progress: Progress = ()
+        self._body_time = 0.0  # that the client had for its body
 
     async def wait(
         self,
@@ -131,7 +162,29 @@ class Patience:
             self._progress = progress
         turn = whose_turn(down, up, request, response, waits_for_100=waits_for_100)
         timeout = time_allowed(turn, self._services.settings)
-        if await down.wait_until(self._since + timeout):
+        until = min(self._since + timeout, self._ends_at)
+        if turn is Turn.CLIENT_SENDS and request is not None:
+            has_news = await self._wait_for_body(down, request, until)
+        else:
+            has_news = await down.wait_until(until)
+        if self._ends_at < math.inf and self._services.clock.now() >= self._ends_at:
+            raise overdue_error(turn)
+        if has_news:
             return
         if measure_progress(down, up, request, response) == progress:
             raise late_error(turn, timeout)
+
+    async def _wait_for_body(self, down: ClientChannel, request: Pump, until: float) -> bool:
+        """Wait for more of a request's body, which must not only come but come fast enough."""
+        clock, settings = self._services.clock, self._services.settings
+        began_at = clock.now()
+        has_news = await down.wait_until(until)
+        self._body_time += clock.now() - began_at
+        if self._body_time > settings.body_timeout:
+            rate = (request.size + len(down.received)) / self._body_time
+            if rate < settings.body_rate:
+                raise DownstreamError(
+                    f"request body of {rate:.0f} bytes/s is below limit of {settings.body_rate}",
+                    kind=Kind.TOO_SLOW,
+                )
+        return has_news

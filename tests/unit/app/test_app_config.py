@@ -91,6 +91,21 @@ def test_only_a_declared_health_path_needs_a_success(
     assert (env.health_path, env.needs_healthy_answer) == (health_path or "/", needs)
 
 
+@pytest.mark.parametrize(
+    ("own", "default", "limit"), [(None, None, None), (None, 5, 5), (2, 5, 2), (0, 5, 0)]
+)
+def test_time_limit_of_an_environment_goes_before_the_node_s(
+    tmp_path: Path, own: float | None, default: float | None, limit: float | None
+) -> None:
+    changed(tmp_path, "projects.shop.environments.production.request_timeout", own)
+    path = tmp_path / "onetrip.yaml"
+    data = yaml.safe_load(path.read_text())
+    data["proxy"] = {"request_timeout": default}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    env = load_settings(path, "den").catalog.projects["shop"].environments["production"]
+    assert env.request_timeout == limit
+
+
 def test_defaults_of_the_file_are_those_of_the_proxy(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, GOOD), "den").proxy == ProxySettings()
 
