@@ -18,6 +18,7 @@ from onetrip.model.catalog import (
     Catalog,
     Environment,
     EnvironmentId,
+    Hedge,
     Instance,
     Policy,
     Project,
@@ -48,6 +49,7 @@ def make_catalog(
     rules: tuple[RouteRule, ...] = (),
     capacity: int | None = None,
     request_timeout: float | None = None,
+    hedge: Hedge | None = None,
     assets: Assets | None = None,
     cache: CachePolicy | None = None,
 ) -> Catalog:
@@ -63,7 +65,7 @@ def make_catalog(
         assets=assets,
         cache=cache,
     )
-    project = Project("shop", policy or Policy(), {"production": environment})
+    project = Project("shop", policy or Policy(), {"production": environment}, hedge)
     return Catalog({"shop": project}, {}, 1)
 
 

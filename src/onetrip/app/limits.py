@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import msgspec
 
-from onetrip.app.schema import ProbeEntry, ProxyEntry
+from onetrip.app.schema import HedgeEntry, ProbeEntry, ProxyEntry
 from onetrip.errors import ConfigError
 from onetrip.estimate.filters import FilterSettings
-from onetrip.model.catalog import Project
+from onetrip.model.catalog import Hedge, Project
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
@@ -52,6 +52,15 @@ def with_timeouts(projects: Mapping[str, Project], default: float | None) -> dic
         )
         for name, project in projects.items()
     }
+
+
+def build_hedge(entry: HedgeEntry | None) -> Hedge | None:
+    """Return when a project's slow requests are sent again."""
+    if entry is None:
+        return None
+    if isinstance(entry.after, str):
+        return Hedge(quantile=int(entry.after[1:]) / 100, max_ratio=entry.max_ratio)
+    return Hedge(after=entry.after, max_ratio=entry.max_ratio)
 
 
 def build_probe(entry: ProbeEntry) -> ProbeSettings:

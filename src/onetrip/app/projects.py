@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from onetrip.app.content import with_content
-from onetrip.app.limits import with_timeouts
+from onetrip.app.limits import build_hedge, with_timeouts
 from onetrip.app.schema import (
     BackendEntry,
     EnvironmentEntry,
@@ -91,7 +91,7 @@ def _project(
         for label, each in entry.environments.items()
     }
     policy = policy_from(entry.placement, topology.regions, f"{key}.placement")
-    return Project(name, policy, environments)
+    return Project(name, policy, environments, build_hedge(entry.hedge))
 
 
 def _environment(

@@ -272,12 +272,21 @@ class CacheEntry(Strict):
     wait: Annotated[float, Meta(ge=0, le=60)] = 5.0
 
 
+class HedgeEntry(Strict):
+    """`projects.<name>.hedge`: a second attempt for requests that take unusually long."""
+
+    after: Annotated[float, Meta(ge=0.001, le=60)] | Annotated[str, Meta(pattern="^p[5-9][0-9]$")]
+    """Seconds, or a quantile of the route's own latencies such as `p95`."""
+    max_ratio: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+
+
 class ProjectEntry(Strict):
     """`projects.<name>`."""
 
     environments: dict[str, EnvironmentEntry]
     placement: PlacementEntry = field(default_factory=PlacementEntry)
     cache: CacheEntry = field(default_factory=CacheEntry)
+    hedge: HedgeEntry | None = None
 
 
 class File(Strict):

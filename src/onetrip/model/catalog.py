@@ -161,12 +161,32 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """When a slow request is sent a second time, elsewhere.
+
+    Attributes:
+        after: without an answer for so long, s; None takes the quantile.
+        quantile: of the route's own latencies, 0-1, used while `after` is None.
+        max_ratio: second attempts per request, at most.
+    """
+
+    after: float | None = None
+    quantile: float = 0.95
+    max_ratio: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
-    """What a user owns and routes to, with its policy and environments."""
+    """What a user owns and routes to, with its policy and environments.
+
+    Attributes:
+        hedge: None sends every request once.
+    """
 
     name: str
     policy: Policy
     environments: Mapping[str, Environment]
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True, slots=True)

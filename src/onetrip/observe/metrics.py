@@ -69,6 +69,12 @@ class Metrics:
         self.ejected = Gauge(
             "onetrip_proxy_ejected_instances", "Instances ejected now.", registry=r
         )
+        self.hedges = Counter(
+            "onetrip_proxy_hedges_total",
+            "Second attempts of slow requests: won, lost, failed, or denied by a budget.",
+            ["outcome"],
+            registry=r,
+        )
         self.overflows = Counter(
             "onetrip_proxy_overflows_total",
             "Attempts that a limit of an endpoint refused, by limit.",

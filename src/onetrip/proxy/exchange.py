@@ -153,17 +153,17 @@ class Exchange:
 
     def _admit(self) -> Dispatch:
         """Learn from the fields how the request came here, and check that it may come in."""
-        head, record, services = self._head, self.record, self._services
+        head, record, services, down = self._head, self.record, self._services, self._down
         record.method, record.target, record.host = head.method, head.target, head.authority
-        self._hop, marks = find_hop(head, self._down, services)
-        check_peer(self._hop, self._down, services)
-        prepared = prepare_fields(head, self._down, marks, from_peer=self._hop is not None)
+        self._hop, marks = find_hop(head, down, services)
+        check_peer(self._hop, down, services)
+        prepared = prepare_fields(head, down, marks, from_peer=self._hop is not None)
         record.request_id = prepared.request_id or b"%024x" % services.rng.getrandbits(96)
         trace = prepared.trace
         record.trace_id = trace.trace_id if trace else new_trace_id(services.rng.getrandbits(128))
         record.edge = services.region if self._hop is None else self._hop.edge
         record.from_peer = prepared.from_peer
-        self._dispatch = Dispatch(self._down, head, prepared, self._hop, record, services)
+        self._dispatch = services.make_dispatch(down, head, prepared, self._hop, record, services)
         check_limits(head, prepared.hops, services.settings.body_limit)
         return self._dispatch
 

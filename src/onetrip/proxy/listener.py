@@ -161,6 +161,7 @@ class ProxyServer:
         self._services.balancer.update(catalog, topology, self._services.hops.can_hop)
         self._services.routing = routing
         self._services.update_sweep(catalog)
+        self._services.update_hedges(catalog, self._metrics)
         self._services.update_edge(catalog, self._metrics)
         self.catalog, self.topology = catalog, topology
 

@@ -58,6 +58,10 @@ class RetryBudget:
         self._retries += 1.0
         return True
 
+    def give_back(self) -> None:
+        """Put back an attempt that was taken and not made."""
+        self._retries = max(0.0, self._retries - 1.0)
+
 
 def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resend: bool) -> bool:
     """Tell whether a failed attempt may be repeated.

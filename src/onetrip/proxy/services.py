@@ -13,6 +13,7 @@ from onetrip.observe.logs import Log
 from onetrip.proxy.balance import Balancer
 from onetrip.proxy.challenges import Challenges
 from onetrip.proxy.channel import Outbox
+from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.ledger import Ledger
 from onetrip.proxy.outliers import Outliers
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from onetrip.model.edge import Purge
     from onetrip.observe.metrics import Metrics
     from onetrip.proxy.edge import Edge
+    from onetrip.proxy.hedge import HedgeBook
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class Services:
         on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
         challenges: what the node itself answers before any route.
         edge: answers without an instance; None while no environment wants that.
+        hedges: which requests are sent a second time; None while no project wants that.
+        make_dispatch: brings a request to a next hop.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
 
@@ -63,11 +67,24 @@ class Services:
     on_peer_refused: OnRefused
     challenges: Challenges
     edge: Edge | None = None
+    hedges: HedgeBook | None = None
+    make_dispatch: type[Dispatch] = Dispatch
     is_draining: bool = False
     sweep_interval: float = 0.5
     drops_idle: bool = False
     https_port: int | None = None
     has_node_listener: bool = False
+
+    def update_hedges(self, catalog: Catalog, metrics: Metrics) -> None:
+        """Send slow requests a second time where projects of `catalog` want that."""
+        if self.hedges is None and any(p.hedge for p in catalog.projects.values()):
+            from onetrip.proxy.hedge import HedgeBook  # most nodes do without
+            from onetrip.proxy.hedged import HedgedDispatch
+
+            self.hedges = HedgeBook(self.clock, metrics)
+            self.make_dispatch = HedgedDispatch
+        if self.hedges is not None:
+            self.hedges.update(catalog)
 
     def update_sweep(self, catalog: Catalog) -> None:
         """Look at deadlines often enough for the shortest one of `catalog`, too."""

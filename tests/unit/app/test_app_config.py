@@ -10,7 +10,7 @@ import yaml
 from onetrip.app.config import load_settings
 from onetrip.app.limits import build_filters
 from onetrip.errors import ConfigError
-from onetrip.model.catalog import EnvironmentId, Mode
+from onetrip.model.catalog import EnvironmentId, Hedge, Mode
 from onetrip.proxy.settings import ProxySettings
 
 GOOD = """
@@ -106,6 +106,20 @@ def test_time_limit_of_an_environment_goes_before_the_node_s(
     assert env.request_timeout == limit
 
 
+@pytest.mark.parametrize(
+    ("entry", "hedge"),
+    [
+        ({"after": "p95"}, Hedge(None, 0.95, 0.05)),
+        ({"after": 0.2, "max_ratio": 0.1}, Hedge(0.2, 0.95, 0.1)),
+    ],
+)
+def test_hedge_becomes_the_project_s(
+    tmp_path: Path, entry: dict[str, object], hedge: Hedge
+) -> None:
+    settings = load_settings(changed(tmp_path, "projects.shop.hedge", entry), "den")
+    assert settings.catalog.projects["shop"].hedge == hedge
+
+
 def test_defaults_of_the_file_are_those_of_the_proxy(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, GOOD), "den").proxy == ProxySettings()
 
@@ -175,6 +189,8 @@ def test_one_region_needs_no_name(tmp_path: Path) -> None:
         ("proxy.target_limit", 100_000, "proxy.target_limit"),
         ("proxy.ejection", {"max_time": 10}, "proxy.ejection.max_time of 10 is below"),
         ("proxy.ejection", {"max_shar": 0.1}, "proxy.ejection: unknown key `max_shar`"),
+        ("projects.shop.hedge", {"after": "p100"}, "projects.shop.hedge.after"),
+        ("projects.shop.hedge", {"after": "p95", "max_ratio": 0.9}, "hedge.max_ratio"),
         ("regions.den.position", [200.0, 0.0], "regions.den.position"),
     ],
 )
