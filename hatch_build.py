@@ -38,6 +38,7 @@ COMPILED = [
     "proxy/ejection",
     "proxy/exchange",
     "proxy/headers",
+    "proxy/hedged",
     "proxy/hop",
     "proxy/ledger",
     "proxy/outliers",

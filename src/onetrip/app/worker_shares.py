@@ -25,6 +25,7 @@ DIVIDED = (
     "pool_connections",
     "pool_idle",
     "pool_queue",
+    "pool_requests",
     "retry_reserve",
 )
 """Fields of `ProxySettings` that count what exists at once in the whole node."""

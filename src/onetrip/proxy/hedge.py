@@ -14,6 +14,7 @@ from collections import deque
 from onetrip.model.catalog import Catalog, Hedge
 from onetrip.model.measure import RouteKey
 from onetrip.observe.metrics import Metrics
+from onetrip.proxy.downstream import ClientChannel
 from onetrip.proxy.retry import RetryBudget
 from onetrip.timing import Clock
 
@@ -82,6 +83,15 @@ class Plan:
                 self._routes.clear()
             known = self._routes[key] = Latencies()
         known.add(latency, self.hedge.quantile)
+
+
+class Nobody(ClientChannel):
+    """Stands in for the client of a second attempt: it takes interim responses and never leaves."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        """Drop it."""
 
 
 class HedgeBook:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from onetrip.errors import DownstreamError, Kind, OnetripError, UpstreamError
 from onetrip.model.measure import Arm
 from onetrip.proxy.dispatch import Dispatch
-from onetrip.proxy.downstream import ClientChannel
+from onetrip.proxy.hedge import Nobody
 
 if TYPE_CHECKING:
     from onetrip.proxy.balance import Choice
@@ -31,15 +31,6 @@ _TOLD = ("region", "arm", "endpoint", "is_own", "is_cold", "sent_at", "first_byt
 
 class BeatenError(Exception):
     """The second attempt has its answer, and the first one has none yet."""
-
-
-class Nobody(ClientChannel):
-    """Stands in for the client of a second attempt: it takes interim responses and never leaves."""
-
-    __slots__ = ()
-
-    def write(self, data: bytes) -> None:
-        """Drop it."""
 
 
 class SecondAttempt(Dispatch):
