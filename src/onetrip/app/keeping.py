@@ -86,7 +86,8 @@ class Keeper:
         if self._store is not None and not self.is_held:
             async with self._scorer.lock:
                 now, wall = self._clock.now(), self._clock.wall()
-                blob = memory.dump(self._traffic, self._scorer.placer, now, wall)
+                placer, flips = self._scorer.placer, self._scorer.flips
+                blob = memory.dump(self._traffic, placer, flips, now, wall)
             await self._store.save_blob(memory.BLOB, blob)
 
     async def keep_policy(self, row: PolicyRow) -> None:
@@ -107,7 +108,9 @@ class Keeper:
     def _remember(self, blob: bytes) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         try:
-            routes = memory.load(blob, self._traffic, self._scorer.placer, now, wall)
+            routes = memory.load(
+                blob, self._traffic, self._scorer.placer, self._scorer.flips, now, wall
+            )
         except ValueError as error:
             self._log.warning("app.memory_unreadable", reason=str(error))
             return

@@ -1,4 +1,4 @@
-"""What a node remembers over a restart: its service times, its placements and their pauses.
+"""What a node remembers over a restart: service times, relayed counts, placements and pauses.
 
 Ages, not clock values, are stored: the monotonic clock starts anew with each boot. Anything that
 cannot be read is dropped with a warning, never trusted half.
@@ -10,8 +10,9 @@ import math
 
 import msgspec
 
+from onetrip.estimate.flips import FlipsBook, Relayed
 from onetrip.estimate.traffic import TrafficBook
-from onetrip.model.measure import RouteKey
+from onetrip.model.measure import RouteKey, TripEvidence
 from onetrip.model.topology import RegionId
 from onetrip.place.hysteresis import RouteState
 from onetrip.place.placer import Placer
@@ -41,9 +42,10 @@ class _Memory(msgspec.Struct):
     saved_at: float
     windows: list[_Window]
     states: list[_State]
+    relayed: list[Relayed] = []
 
 
-def dump(traffic: TrafficBook, placer: Placer, now: float, wall: float) -> bytes:
+def dump(traffic: TrafficBook, placer: Placer, flips: FlipsBook, now: float, wall: float) -> bytes:
     """Return what there is to remember at monotonic time `now` and Unix time `wall`."""
     windows = [
         _Window(key, region, window.backends, [(now - at, s, r) for at, s, r in kept])
@@ -57,10 +59,12 @@ def dump(traffic: TrafficBook, placer: Placer, now: float, wall: float) -> bytes
         for key, s in placer.states().items()
         if s != RouteState()
     ]
-    return msgspec.msgpack.encode(_Memory(wall, windows, states))
+    return msgspec.msgpack.encode(_Memory(wall, windows, states, flips.kept(wall)))
 
 
-def load(data: bytes, traffic: TrafficBook, placer: Placer, now: float, wall: float) -> int:
+def load(
+    data: bytes, traffic: TrafficBook, placer: Placer, flips: FlipsBook, now: float, wall: float
+) -> int:
     """Take over what `dump` returned and return the number of routes remembered.
 
     Raises:
@@ -83,4 +87,10 @@ def load(data: bytes, traffic: TrafficBook, placer: Placer, now: float, wall: fl
         for each in memory.states
     }
     placer.restore(states)
+    good_rows = [r for r in memory.relayed if all(_is_sane(found) for _, found in r.found)]
+    flips.restore(good_rows, wall)
     return len(memory.windows)
+
+
+def _is_sane(found: TripEvidence) -> bool:
+    return 0 <= found.trips < math.inf and 0 <= found.error < math.inf

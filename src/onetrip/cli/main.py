@@ -245,7 +245,14 @@ def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson 
     show(body, text.certificates, as_json)
 
 
-for command in (relay, access.audit, operate.drain, operate.reload, operate.upgrade):
+for command in (
+    relay,
+    operate.relays,
+    access.audit,
+    operate.drain,
+    operate.reload,
+    operate.upgrade,
+):
     app.command()(command)
 project.command()(operate.purge)
 

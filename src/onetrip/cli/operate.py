@@ -1,4 +1,4 @@
-"""Commands that operate a running node: drain, reload, upgrade, purge."""
+"""Commands that operate a running node or look into it: drain, reload, upgrade, purge, relays."""
 
 from __future__ import annotations
 
@@ -57,3 +57,12 @@ def upgrade(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJso
 
     body = make_client(api, token_file, UPGRADE_TIMEOUT).post(("upgrade",), UpgradeBody)
     show(body, lambda found: f"version {found.version} serves, process {found.pid}", as_json)
+
+
+def relays(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+    """Show what the database relays of a node's region counted, by backend and route."""
+    from onetrip.cli import relays as text
+    from onetrip.control.relays import RelaysBody
+
+    body = make_client(api, token_file).get(("relays",), RelaysBody, {})
+    show(body, text.relays, as_json)

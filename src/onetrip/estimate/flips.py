@@ -12,7 +12,8 @@ Every time here is Unix time, s: the node's for requests and "now", the relay's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from onetrip.errors import Kind, OnetripError
 from onetrip.estimate.relays import RelayStream
@@ -31,6 +32,20 @@ MAX_STREAMS = 64
 
 MAX_GAP = 120
 """Cells settled at once; after a longer pause of the node what lies before is dropped."""
+
+
+class Relayed(NamedTuple):
+    """What the relays of one backend told about routes, to be kept over a restart.
+
+    Attributes:
+        project: the only project whose requests come through them; "" for every bound one.
+        heard_at: when their newest report arrived, Unix time, s.
+    """
+
+    backend: str
+    project: str
+    heard_at: float
+    found: tuple[tuple[RouteKey, TripEvidence], ...]
 
 
 class FlipsBook:
@@ -124,6 +139,21 @@ class FlipsBook:
                 out.setdefault(key, []).append(found)
         return out
 
+    def kept(self, now: float) -> list[Relayed]:
+        """Return what is worth remembering over a restart of the node."""
+        return [
+            Relayed(backend, project, stream.heard_at, found)
+            for (backend, project), stream in self._streams.items()
+            if (found := tuple(stream.evidence(now)))
+        ]
+
+    def restore(self, rows: Iterable[Relayed], now: float) -> None:
+        """Take over what an earlier run of the node knew; what is new already stays."""
+        for row in rows:
+            key = (row.backend, row.project)
+            if key not in self._streams and len(self._streams) < MAX_STREAMS:
+                self._open(key, now).restore(row.found, min(row.heard_at, now))
+
     def forget(self, key: RouteKey) -> None:
         """Begin again with a route whose code has changed."""
         for stream in self._streams.values():
@@ -141,10 +171,14 @@ class FlipsBook:
                 raise OnetripError(
                     f"relays of more than {MAX_STREAMS} backends", kind=Kind.OVERLOADED
                 )
-            if not self._streams:
-                self._next = int(now) + 1
-            stream = self._streams[key] = RelayStream(report.backend, report.project)
-            self._follow()
+            stream = self._open(key, now)
+        return stream
+
+    def _open(self, key: tuple[str, str], now: float) -> RelayStream:
+        if not self._streams:
+            self._next = int(now) + 1
+        stream = self._streams[key] = RelayStream(*key)
+        self._follow()
         return stream
 
     def _follow(self) -> None:

@@ -75,6 +75,8 @@ class RelayStream:
         self._fit = TripFit(FIRST + MAX_ROUTES)
         self._columns: dict[RouteKey, int] = {}
         self._evidence: tuple[tuple[RouteKey, TripEvidence], ...] = ()
+        self._kept: dict[RouteKey, TripEvidence] = {}
+        """Of an earlier run of the node, for routes that this one knows too little of."""
         self._solved_at = 0
         self._background = 0.0
         self._heard_at, self._delay = -math.inf, 0.0
@@ -143,7 +145,19 @@ class RelayStream:
         column = self._columns.get(key)
         if column is not None:
             self._fit.forget(column)
-            self._evidence = tuple(row for row in self._evidence if row[0] != key)
+        self._kept.pop(key, None)
+        self._evidence = tuple(row for row in self._evidence if row[0] != key)
+
+    def restore(self, rows: Sequence[tuple[RouteKey, TripEvidence]], heard_at: float) -> None:
+        """Take over what an earlier run of the node knew; at most `MAX_ROUTES` routes."""
+        self._kept = dict(rows[:MAX_ROUTES])
+        self._evidence = tuple(self._kept.items())
+        self._heard_at = max(self._heard_at, heard_at)
+
+    @property
+    def heard_at(self) -> float:
+        """When the newest report arrived, Unix time, s; -inf before the first."""
+        return self._heard_at
 
     def evidence(self, now: float) -> Sequence[tuple[RouteKey, TripEvidence]]:
         """Return what is known; the same value until the next solution."""
@@ -173,20 +187,20 @@ class RelayStream:
         solution = self._fit.solve()
         self._solved_at = self._fit.windows
         self._background = float(solution.trips[BACKGROUND])
-        self._evidence = tuple(
-            (
-                key,
-                TripEvidence(
-                    self.backend,
-                    float(solution.trips[column]),
-                    float(solution.error[column]),
-                    int(solution.requests[column]),
-                    "relay",
-                ),
+        solved = {
+            key: TripEvidence(
+                self.backend,
+                float(solution.trips[column]),
+                float(solution.error[column]),
+                int(solution.requests[column]),
+                "relay",
             )
             for key, column in self._columns.items()
             if solution.requests[column] >= LEAST_REQUESTS and solution.error[column] <= MAX_ERROR
-        )
+        }
+        for key in [k for k in self._kept if k in solved]:
+            del self._kept[key]
+        self._evidence = (*solved.items(), *self._kept.items())
 
     def _column(self, key: RouteKey) -> int:
         if not key.route:

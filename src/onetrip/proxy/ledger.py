@@ -203,6 +203,8 @@ class Ledger:
             "project": match.environment.id.project if match else None,
             "environment": match.environment.id.environment if match else None,
             "route": match.key.route if match else None,
+            "edge": record.edge,
+            "from_peer": record.from_peer,
             "region": record.region,
             "arm": record.arm.value,
             "served_by": record.served_by,
