@@ -78,6 +78,7 @@ class _Run:
 
     frame: Frame
     scores: Scores
+    picks: Picks
     index: Mapping[RouteKey, int]
     costs: Sequence[RouteCosts]
     routes: Sequence[RouteInput]
@@ -154,7 +155,7 @@ class Placer:
         if run is None:
             return []
         return [
-            what_if(Row(run.frame, run.scores, i), key, self._edge, run.views[i], run.now)
+            what_if(Row(run.frame, run.scores, i), key, run.picks, run.views[i], run.now)
             for key in _among(run, keys)
             for i in (run.index[key],)
         ]
@@ -204,7 +205,7 @@ class Placer:
         views = [
             self._view(picks, i, routes[i], order[i], costs[i], now) for i in range(len(routes))
         ]
-        self._run = _Run(frame, scores, index, costs, routes, views, environments, wall, now)
+        self._run = _Run(frame, scores, picks, index, costs, routes, views, environments, wall, now)
         return views
 
     def _score(self, frame: Frame) -> Scores:

@@ -169,6 +169,15 @@ def test_what_if_tells_the_saving_while_the_toggle_is_off() -> None:
     assert placer.snapshot.routes[ORDERS].status is Status.OFF, "asking changes nothing"
 
 
+def test_what_if_of_a_placed_route_is_what_was_decided_for_it() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment())
+    place(placer, item, environment(), now=1001.0)
+    (row,) = placer.what_if()
+    assert (row.placement.status, row.placement.regions[0]) == (Status.PLACED, BOM)
+    assert row.saving > 2.0
+
+
 def test_what_if_of_a_route_that_would_stay_saves_nothing() -> None:
     placer = Placer(DEN)
     item = route(served(DEN, 0), served(FRA, 0))
