@@ -62,6 +62,7 @@ def running_postgres(*options: str) -> Iterator[RunningServer]:
         port = free_port()
         command = [program, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(directory)]
         with _process([*command, "-F", *options], directory, port) as server:
+            _wait_until_ready(directory / "data" / "postmaster.pid", server)
             yield server
 
 
@@ -183,6 +184,16 @@ def _wait_until_open(process: subprocess.Popen[bytes], server: RunningServer) ->
         except OSError:
             time.sleep(0.05)
     pytest.fail(f"server did not start: {server.log_text()[-1000:]}")
+
+
+def _wait_until_ready(status: Path, server: RunningServer) -> None:
+    # PostgreSQL listens before it takes sessions, and then writes "ready" as the eighth line.
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if status.read_text(encoding="ascii").splitlines()[7:8] == ["ready   "]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"server did not get ready: {server.log_text()[-1000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
