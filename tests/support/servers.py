@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from support.ports import free_ports
+
 START_TIMEOUT = 30.0
 """Time for a server to accept connections, s."""
 
@@ -109,9 +111,8 @@ def running_server(
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """Return a loopback port that nothing listens on."""
+    return free_ports(1)[0]
 
 
 def _unprivileged() -> dict[str, int]:
