@@ -121,6 +121,11 @@ def _facts(body: DecisionBody, latencies: list[LatencyRow]) -> list[str]:
     if body.reason:
         lines.append(f"rule: {plain(body.reason)}")
     lines.append(f"trips: {_trips(body)}")
+    if body.capacity is not None and len(body.regions) > 1:
+        lines.append(
+            f"load: {body.capacity} requests at once an instance; "
+            f"what is more goes to {plain(body.regions[1])}"
+        )
     if missing := _missing(body):
         lines.append(f"missing: {missing}")
     if body.explore_region is not None and body.explore > 0:

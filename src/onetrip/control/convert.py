@@ -208,8 +208,8 @@ def mean_saving(decisions: Iterable[Decision]) -> float | None:
     return milliseconds(total / weight) if weight else None
 
 
-def decision_body(decision: Decision) -> schemas.DecisionBody:
-    """Describe one explain record."""
+def decision_body(decision: Decision, capacity: int | None = None) -> schemas.DecisionBody:
+    """Describe one explain record; `capacity` is that of the route's environment."""
     key, placement = decision.key, decision.placement
     chosen = placement.regions[0] if placement.regions else None
     return schemas.DecisionBody(
@@ -231,6 +231,7 @@ def decision_body(decision: Decision) -> schemas.DecisionBody:
         saving=_saving_body(decision.saving) if decision.saving else None,
         decided_at=decision.decided_at,
         moved_at=decision.moved_at or None,
+        capacity=capacity,
     )
 
 

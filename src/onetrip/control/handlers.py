@@ -146,7 +146,7 @@ class Handlers:
         found = [d for d in self._view.decisions(project.name) if _is_wanted(d, query)]
         order = self._order()
         found.sort(key=lambda d: order.route(d.key, d.edge))
-        rows = [convert.decision_body(decision) for decision in found[:limit]]
+        rows = [convert.decision_body(each, _capacity(project, each)) for each in found[:limit]]
         return reply(schemas.ExplainBody(project.name, len(found), rows))
 
     async def what_if(self, call: Call) -> web.Response:
@@ -284,3 +284,9 @@ def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:
         "method": key.method.value,
     }
     return all(query.get(name, value) == value for name, value in facts.items())
+
+
+def _capacity(project: Project, decision: Decision) -> int | None:
+    # A peer with an older configuration may tell of an environment that is gone here.
+    found = project.environments.get(decision.key.environment.environment)
+    return found.capacity if found is not None else None

@@ -228,8 +228,10 @@ class DecisionBody(Struct, frozen=True):
     """The explain record of one route at one edge.
 
     Attributes:
+        regions: where it runs, and then in which order others take what that one cannot.
         default: region of the default placement, null when no region can serve.
         moved_at: Unix time of the last move, null if it never moved.
+        capacity: requests at once an instance, null without a limit.
     """
 
     project: str
@@ -250,6 +252,7 @@ class DecisionBody(Struct, frozen=True):
     saving: SavingBody | None
     decided_at: float
     moved_at: float | None
+    capacity: int | None = None
 
 
 class ExplainBody(Struct, frozen=True):

@@ -174,3 +174,11 @@ def test_backends_that_are_never_called_are_not_counted() -> None:
     trips = replace(found.trips, round_trips={"orders-db": 0.01}, low={}, high={})
     text = decision(convert.decision_body(replace(found, trips=trips)), rows)
     assert "trips: none to any backend, learned from traffic: 1284 requests" in text
+
+
+def test_capacity_tells_where_the_rest_goes() -> None:
+    _, rows, found = bodies("/orders/{id}")
+    text = decision(convert.decision_body(found, capacity=40), rows)
+    assert "  load: 40 requests at once an instance; what is more goes to fra" in text.splitlines()
+    alone = replace(found, placement=replace(found.placement, regions=found.placement.regions[:1]))
+    assert "load:" not in decision(convert.decision_body(alone, capacity=40), rows)
