@@ -15,11 +15,14 @@ import pytest
 
 import onetrip
 from onetrip.cli.client import Client, UnreachableError
+from onetrip.control import versions
 from onetrip.control.schemas import StatusBody
+from onetrip.control.store import Store, StoredPolicy
 from onetrip.errors import ApiError, ConfigError, Kind
 from onetrip.model.catalog import Mode
 from onetrip.model.edge import Purge
 from onetrip.model.status import PolicyChange
+from onetrip.model.topology import RegionId
 from support.admin_server import admin_thread
 from support.fake_view import FakeView
 
@@ -298,3 +301,20 @@ def test_token_is_made_used_and_revoked(tmp_path: Path) -> None:
         assert json.loads(ok("audit", "--limit", "1", "--json", **root))["next"] is not None
         assert ok("token", "revoke", "ci", **root) == ""
         assert "revoked" in refused(1, "project", "show", "shop", **held)
+
+
+def test_version_is_put_back_after_a_look(tmp_path: Path) -> None:
+    view, path = FakeView(), tmp_path / "onetrip.db"
+    store = Store(path)
+    change = PolicyChange(mode=Mode.OFF)
+    versions.put(store, StoredPolicy("shop", change, "digest", 1, RegionId("den")), 1.0)
+    store.close()
+    with admin_thread(view, path=path) as url:
+        assert "off" in ok("project", "versions", "shop", ONETRIP_API=url)
+        ok("project", "rollback", "shop", "1", "--dry-run", ONETRIP_API=url)
+        ok("project", "set", "shop", "--hint", "bom", "--dry-run", ONETRIP_API=url)
+        ok("drain", "--dry-run", ONETRIP_API=url)
+        assert "would be applied" in ok("reload", "--dry-run", ONETRIP_API=url)
+        assert (view.changes, view.draining) == ([], frozenset())
+        ok("project", "rollback", "shop", "1", ONETRIP_API=url)
+        assert view.changes == [("shop", change)]

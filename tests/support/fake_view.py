@@ -144,6 +144,7 @@ class FakeView:
             {name: _backend(name) for name in HOMES},
             version=3,
         )
+        self._first = self.catalog
         self._events = _first_events(self.toggled_at)
         self.purges: list[Purge] = []
         self.flips: list[FlipReport] = []
@@ -277,6 +278,25 @@ class FakeView:
         detail = f"placement {policy.mode.value}"
         self._events.insert(0, Event(self.now, "app.policy_changed", project, detail))
         return policy
+
+    async def replace_policy(self, project: str, change: PolicyChange) -> Policy:
+        """Go back to the first policy, and change that."""
+        self.catalog = replace(
+            self.catalog,
+            projects={**self.catalog.projects, project: self._first.projects[project]},
+        )
+        return await self.change_policy(project, change)
+
+    def preview_policy(self, project: str, change: PolicyChange, *, is_whole: bool) -> Policy:
+        """Return what the change would lead to."""
+        catalog = self._first if is_whole else self.catalog
+        return _changed(catalog.projects[project].policy, change)
+
+    async def check(self) -> str:
+        """Pretend to read the configuration."""
+        if self.reload_error:
+            raise ConfigError(self.reload_error)
+        return "3 projects would be applied"
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that were set."""

@@ -9,6 +9,7 @@ from onetrip.app.scoring import Scorer
 from onetrip.app.view import EventRing
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
+from onetrip.control import versions
 from onetrip.control.store import AsyncStore
 from onetrip.errors import ConfigError
 from onetrip.estimate.traffic import TrafficBook
@@ -93,7 +94,7 @@ class Keeper:
     async def keep_policy(self, row: PolicyRow) -> None:
         """Write an override."""
         if self._store is not None:
-            await self._store.put_policy(policies.stored(row))
+            await self._store.call(versions.put, policies.stored(row), self._clock.wall())
 
     async def keep_event(self, event: Event) -> None:
         """Write an event."""

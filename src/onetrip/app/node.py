@@ -194,6 +194,8 @@ class Node:
             events=self._events,
             clock=clock,
             change=self._change_policy,
+            preview=self._preview_policy,
+            check=self.check,
             reload=self.reload,
             drain=self.set_draining,
             certificates=self._certificates.statuses,
@@ -353,20 +355,13 @@ class Node:
             ConfigError: it cannot be used; the old one keeps running.
         """
         try:
-            settings = await asyncio.to_thread(load_settings, self.settings.path, self.region)
-            Routing.build(settings.catalog)
-            if (settings.peer_contexts is not None) is not self._has_peer_tls:
-                raise ConfigError(f"{settings.path}: cluster.tls: on or off needs a restart")
+            settings = await self._load()
         except ConfigError as error:
             self.metrics.reloads.labels("refused").inc()
             self._log.error("app.reload_refused", reason=str(error))
             self._events.add("app.reload_refused", str(self.settings.path), str(error))
             raise
-        fixed = [
-            key
-            for key in (*LISTEN_KEYS, "workers", "source_address", "data_dir", "proxy")
-            if getattr(settings, key) != getattr(self.settings, key)
-        ]
+        fixed = self._fixed(settings)
         self.settings = settings
         self._base = settings.catalog
         self._use_certificates()
@@ -381,6 +376,29 @@ class Node:
         self._log.info("app.reloaded", detail=text)
         self._events.add("app.reloaded", str(settings.path), text)
         return text
+
+    async def check(self) -> str:
+        """Read the configuration as `reload` would, and apply nothing.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        settings = await self._load()
+        fixed = self._fixed(settings)
+        note = f"; would need a restart: {', '.join(fixed)}" if fixed else ""
+        return f"{len(settings.catalog.projects)} projects would be applied{note}"
+
+    async def _load(self) -> Settings:
+        settings = await asyncio.to_thread(load_settings, self.settings.path, self.region)
+        Routing.build(settings.catalog)
+        if (settings.peer_contexts is not None) is not self._has_peer_tls:
+            raise ConfigError(f"{settings.path}: cluster.tls: on or off needs a restart")
+        return settings
+
+    def _fixed(self, settings: Settings) -> list[str]:
+        """Return the keys whose change needs a restart."""
+        keys = (*LISTEN_KEYS, "workers", "source_address", "data_dir", "proxy")
+        return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]
 
     def _every(self, interval: float, work: Callable[[], Awaitable[object]], name: str) -> None:
         self._tasks.every(interval, work, name, self._clock, self._rng)
@@ -445,9 +463,14 @@ class Node:
         self._rtts.prune(self._targets)
         self._prober.set_specs(specs)
 
-    async def _change_policy(self, project: str, change: PolicyChange) -> Policy:
-        await self._overrides.change(self._base, self.settings.topology, project, change)
+    async def _change_policy(self, project: str, change: PolicyChange, is_whole: bool) -> Policy:
+        topology = self.settings.topology
+        await self._overrides.change(self._base, topology, project, change, is_whole)
         return self.scorer.catalog.projects[project].policy
+
+    def _preview_policy(self, project: str, change: PolicyChange, is_whole: bool) -> Policy:
+        topology = self.settings.topology
+        return self._overrides.plan(self._base, topology, project, change, is_whole)[1]
 
     async def _policies_changed(self, rows: list[PolicyRow]) -> None:
         self._apply_catalog()

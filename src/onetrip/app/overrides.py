@@ -9,7 +9,7 @@ from onetrip.app.keeping import Keeper
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.errors import ApiError, Kind
-from onetrip.model.catalog import Catalog
+from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.status import PolicyChange
 from onetrip.model.topology import RegionId, Topology
 
@@ -37,12 +37,28 @@ class Overrides:
         """Whether changes are refused, because a successor has read the store already."""
 
     async def change(
-        self, base: Catalog, topology: Topology, project: str, change: PolicyChange
+        self, base: Catalog, topology: Topology, project: str, change: PolicyChange, is_whole: bool
     ) -> None:
         """Make an override of a project of the configured catalog `base`.
 
+        Args:
+            is_whole: whether it takes the place of the override that is in force, or adds to it.
+
         Raises:
             ApiError: the change cannot be applied; nothing was changed.
+        """
+        row, _ = self.plan(base, topology, project, change, is_whole)
+        await self._keeper.keep_policy(row)
+        self._cluster.merge_policies([row])
+        await self._apply([row])
+
+    def plan(
+        self, base: Catalog, topology: Topology, project: str, change: PolicyChange, is_whole: bool
+    ) -> tuple[PolicyRow, Policy]:
+        """Return the override that `change` would make, and the policy then in force.
+
+        Raises:
+            ApiError: the change cannot be applied.
         """
         if self.is_held:
             raise ApiError("an upgrade is in progress; try again", kind=Kind.CONFLICT)
@@ -51,11 +67,8 @@ class Overrides:
             raise ApiError(f"no project {project!r}", field="project", kind=Kind.NOT_FOUND)
         known = self._cluster.policies().get(project)
         digest = policies.digest(configured.policy)
-        row = policies.next_row(known, project, digest, change, self._region)
-        policies.apply(configured.policy, policies.change_of(row), topology)
-        await self._keeper.keep_policy(row)
-        self._cluster.merge_policies([row])
-        await self._apply([row])
+        row = policies.next_row(known, project, digest, change, self._region, is_whole)
+        return row, policies.apply(configured.policy, policies.change_of(row), topology)
 
     async def take(self, rows: list[PolicyRow]) -> None:
         """Keep and apply overrides that a peer told, which the cluster state holds already."""

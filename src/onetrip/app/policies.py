@@ -71,10 +71,19 @@ def effective(base: Catalog, rows: Mapping[str, PolicyRow], topology: Topology) 
 
 
 def next_row(
-    known: PolicyRow | None, project: str, base: str, change: PolicyChange, origin: RegionId
+    known: PolicyRow | None,
+    project: str,
+    base: str,
+    change: PolicyChange,
+    origin: RegionId,
+    is_whole: bool = False,
 ) -> PolicyRow:
-    """Return the override that follows `known` when `change` is made at `origin`."""
-    keep = known if known is not None and known.base == base else None
+    """Return the override that follows `known` when `change` is made at `origin`.
+
+    Args:
+        is_whole: whether nothing of `known` stays.
+    """
+    keep = known if known is not None and known.base == base and not is_whole else None
     old = change_of(keep) if keep is not None else PolicyChange()
 
     return PolicyRow(

@@ -69,7 +69,9 @@ class LiveView:
         metrics: Metrics,
         events: EventRing,
         clock: Clock,
-        change: Callable[[str, PolicyChange], Awaitable[Policy]],
+        change: Callable[[str, PolicyChange, bool], Awaitable[Policy]],
+        preview: Callable[[str, PolicyChange, bool], Policy],
+        check: Callable[[], Awaitable[str]],
         reload: Callable[[], Awaitable[str]],
         drain: Callable[[bool], Awaitable[None]],
         certificates: Callable[[], list[CertificateStatus]],
@@ -85,6 +87,8 @@ class LiveView:
         self._events = events
         self._clock = clock
         self._change = change
+        self._preview = preview
+        self._check = check
         self._reload = reload
         self._drain = drain
         self._certificates = certificates
@@ -177,7 +181,19 @@ class LiveView:
 
     async def change_policy(self, project: str, change: PolicyChange) -> Policy:
         """See `NodeView`."""
-        return await self._change(project, change)
+        return await self._change(project, change, False)
+
+    async def replace_policy(self, project: str, change: PolicyChange) -> Policy:
+        """See `NodeView`."""
+        return await self._change(project, change, True)
+
+    def preview_policy(self, project: str, change: PolicyChange, *, is_whole: bool) -> Policy:
+        """See `NodeView`."""
+        return self._preview(project, change, is_whole)
+
+    async def check(self) -> str:
+        """See `NodeView`."""
+        return await self._check()
 
     async def reload(self) -> str:
         """See `NodeView`."""

@@ -77,15 +77,29 @@ class Client:
         sent = {name: value for name, value in query.items() if value is not None}
         return self._call("GET", path, want, query=sent)
 
-    def patch(self, path: tuple[str, ...], body: Mapping[str, Any], want: type[T]) -> T:
+    def patch(
+        self,
+        path: tuple[str, ...],
+        body: Mapping[str, Any],
+        want: type[T],
+        *,
+        is_dry_run: bool = False,
+    ) -> T:
         """Change `/v1/<path>`; raises as `get`."""
-        return self._call("PATCH", path, want, body=msgspec.json.encode(body))
+        data = msgspec.json.encode(body)
+        return self._call("PATCH", path, want, query=_dry_run(is_dry_run), body=data)
 
     def post(
-        self, path: tuple[str, ...], want: type[T], body: Mapping[str, Any] | None = None
+        self,
+        path: tuple[str, ...],
+        want: type[T],
+        body: Mapping[str, Any] | None = None,
+        *,
+        is_dry_run: bool = False,
     ) -> T:
         """Ask for an action; raises as `get`."""
-        return self._call("POST", path, want, body=msgspec.json.encode(body or {}))
+        data = msgspec.json.encode(body or {})
+        return self._call("POST", path, want, query=_dry_run(is_dry_run), body=data)
 
     def delete(self, path: tuple[str, ...]) -> None:
         """Delete `/v1/<path>`; raises as `get`."""
@@ -154,6 +168,10 @@ class Client:
             detail += "; give --token-file FILE, or set ONETRIP_TOKEN"
         kind = _KINDS.get(found.kind, Kind.INVALID)
         return ApiError(detail, field=found.field, kind=kind)
+
+
+def _dry_run(is_dry_run: bool) -> dict[str, str]:
+    return {"dry_run": "true"} if is_dry_run else {}
 
 
 def _reason(error: Exception) -> str:

@@ -16,9 +16,9 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli import access, operate
+from onetrip.cli import access, operate, versions
 from onetrip.cli.client import DEFAULT_API, UnreachableError
-from onetrip.cli.options import Api, AsJson, ProjectName, TokenFile, make_client, show
+from onetrip.cli.options import Api, AsJson, DryRun, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
 from onetrip.errors import ConfigError, OnetripError
 
@@ -142,6 +142,7 @@ def project_set(
     explore: Annotated[
         float | None, typer.Option(help="Share of reads that may explore, 0-0.5.")
     ] = None,
+    dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -160,7 +161,8 @@ def project_set(
     if not change:
         raise ConfigError("nothing to set: give --placement, --hint, --control or --explore")
     client = make_client(api, token_file)
-    body = client.patch(("projects", name), {"placement": change}, ProjectBody)
+    order = {"placement": change}
+    body = client.patch(("projects", name), order, ProjectBody, is_dry_run=dry_run)
     show(body, render.project, as_json)
 
 
@@ -255,6 +257,8 @@ for command in (
 ):
     app.command()(command)
 project.command()(operate.purge)
+project.command()(versions.versions)
+project.command()(versions.rollback)
 
 
 @app.command()

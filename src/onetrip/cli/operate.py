@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from onetrip.cli.client import DEFAULT_API, UPGRADE_TIMEOUT
-from onetrip.cli.options import Api, AsJson, ProjectName, TokenFile, make_client, show
+from onetrip.cli.options import Api, AsJson, DryRun, ProjectName, TokenFile, make_client, show
 
 
 def drain(
     off: Annotated[bool, typer.Option("--off", help="End the drain.")] = False,
+    dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -20,15 +21,21 @@ def drain(
     from onetrip.cli import render
     from onetrip.control.schemas import DrainBody
 
-    body = make_client(api, token_file).post(("drain",), DrainBody, {"draining": not off})
+    order = {"draining": not off}
+    body = make_client(api, token_file).post(("drain",), DrainBody, order, is_dry_run=dry_run)
     show(body, render.drain, as_json)
 
 
-def reload(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
+def reload(
+    dry_run: DryRun = False,
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Make a node read its configuration again."""
     from onetrip.control.schemas import ReloadBody
 
-    body = make_client(api, token_file).post(("reload",), ReloadBody)
+    body = make_client(api, token_file).post(("reload",), ReloadBody, is_dry_run=dry_run)
     show(body, lambda found: found.detail, as_json)
 
 

@@ -19,6 +19,7 @@ TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="File with the token (else ONETRIP_TOKEN).")
 ]
 ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and tell, but change nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]
 
 

@@ -6,6 +6,7 @@ this API and of nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from importlib.resources import files
@@ -20,6 +21,7 @@ from onetrip.control.guard import SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
 from onetrip.control.operations import REQUEST_ID
 from onetrip.control.oversight import Oversight
+from onetrip.control.policies import Policies
 from onetrip.control.problems import problem_of
 from onetrip.control.records import Records
 from onetrip.control.store import AsyncStore
@@ -62,7 +64,7 @@ def build_admin(
         random: returns so many random bytes.
     """
     wall = wall or MonotonicClock().wall
-    records = Records(store)
+    records, changing = Records(store), asyncio.Lock()
 
     async def find(text: str) -> Token | None:
         return await records.call(tokens.use, tokens.digest_of(text), wall())
@@ -73,7 +75,13 @@ def build_admin(
     app.on_response_prepare.append(_secure)
     app.on_cleanup.append(lambda app: records.close())
     dispatcher = Dispatcher(records, wall, log)
-    app.add_routes(dispatcher.routes(Handlers(view, wall), Oversight(view, records, wall, random)))
+    app.add_routes(
+        dispatcher.routes(
+            Handlers(view, wall, changing),
+            Policies(view, records, changing),
+            Oversight(view, records, wall, random),
+        )
+    )
     app.add_routes(_dashboard_routes())
     return app
 

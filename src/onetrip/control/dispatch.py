@@ -14,7 +14,7 @@ from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
 from onetrip.control.problems import problem
 from onetrip.control.records import Records
 from onetrip.control.replays import HEADER, Replays
-from onetrip.control.requests import query_of
+from onetrip.control.requests import flag_of, query_of
 from onetrip.control.store import StoreError
 from onetrip.errors import ApiError, Kind
 from onetrip.observe.logs import Log
@@ -66,10 +66,11 @@ class Dispatcher:
             call.query = query_of(request.query.items(), operation.query)
         if not operation.is_change:
             return await handler(call)
+        call.is_dry_run = flag_of(call.query, "dry_run")
         call.body = await _body(request)
         act = partial(self._change, call, handler)
         key = request.headers.get(HEADER)
-        if key is None or not operation.is_replayed:
+        if key is None or call.is_dry_run or not operation.is_replayed:
             return await act()
         return await self._replays.once(caller().name, key, _identity(call), act)
 

@@ -8,33 +8,44 @@ replies in `control/problems`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import onetrip
-from onetrip.control import certificates, convert, document, relays, requests, schemas
+from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
 from onetrip.control.operations import DEFAULT_ROWS, Call
-from onetrip.control.problems import RefusedError, problem_kind
+from onetrip.control.problems import problem_kind
 from onetrip.control.processes import UpgradeBody, worker_rows
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
-from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Project
+from onetrip.model.measure import Arm
 from onetrip.model.placement import Decision, WhatIf
+from onetrip.model.status import LatencySummary
+from onetrip.model.topology import RegionId
+
+Row = TypeVar("Row", Decision, LatencySummary)
 
 
 class Handlers:
-    """The handlers; see each one's schema in `control/schemas`."""
+    """The handlers; see each one's schema in `control/schemas`.
 
-    def __init__(self, view: NodeView, wall: Callable[[], float]) -> None:
+    Args:
+        wall: Unix time, s.
+        changing: held by what changes the node, so that one change is made at a time.
+    """
+
+    def __init__(self, view: NodeView, wall: Callable[[], float], changing: asyncio.Lock) -> None:
         self._view = view
         self._wall = wall
-        self._changing = asyncio.Lock()
+        self._changing = changing
 
     async def healthz(self, call: Call) -> web.Response:
         """Tell that the node answers; nothing else, because it needs no token."""
@@ -119,45 +130,26 @@ class Handlers:
         ]
         return reply(schemas.ProjectsBody(rows))
 
-    async def project(self, call: Call) -> web.Response:
-        """Describe one project."""
-        return self._reply_project(self._find(call))
-
-    async def change_project(self, call: Call) -> web.Response:
-        """Change a project's policy, live."""
-        name = self._find(call).name
-        patch = requests.parse(call.body, requests.ProjectPatch)
-        change = requests.change_of(patch, self._view.topology.regions)
-        async with self._changing:
-            # Checked under the lock, so of two changes with one ETag the second is refused.
-            self._check_precondition(call)
-            if change is not None:
-                call.subject, call.before = name, self._body_of(self._find(call)).placement
-                await self._view.change_policy(name, change)
-                call.after = self._body_of(self._find(call)).placement
-        return self._reply_project(self._find(call))
-
     async def explain(self, call: Call) -> web.Response:
         """List the explain records of a project, filtered by edge, route and environment."""
         query = call.query
         project = self._find(call)
-        limit = requests.limit_of(query, *call.operation.rows)
         self._check_filters(project, query)
-        found = [d for d in self._view.decisions(project.name) if _is_wanted(d, query)]
-        order = self._order()
-        found.sort(key=lambda d: order.route(d.key, d.edge))
-        rows = [convert.decision_body(each, _capacity(project, each)) for each in found[:limit]]
-        return reply(schemas.ExplainBody(project.name, len(found), rows))
+        found = (d for d in self._view.decisions(project.name) if _is_wanted(d, query))
+        page, total, next = self._page(call, found)
+        rows = [convert.decision_body(each, _capacity(project, each)) for each in page]
+        return reply(schemas.ExplainBody(project.name, total, rows, next))
 
     async def what_if(self, call: Call) -> web.Response:
         """Tell what the toggle would do with each route of a project, ranked, and in total."""
         query = call.query
         project = self._find(call)
         limit = requests.limit_of(query, *call.operation.rows)
+        start = cursors.number_of(query) or 0
         self._check_filters(project, query)
         found = (row for row in self._view.what_if(project.name) if _is_wanted(row, query))
         mode = project.policy.mode.value
-        return reply(what_if_body(project.name, mode, found, self._order(), limit))
+        return reply(what_if_body(project.name, mode, found, self._order(), limit, start))
 
     async def history(self, call: Call) -> web.Response:
         """List the latency history of each route and edge of a project."""
@@ -169,14 +161,15 @@ class Handlers:
     async def latencies(self, call: Call) -> web.Response:
         """List the latency of each route, edge and arm."""
         query = call.query
-        limit = requests.limit_of(query, *call.operation.rows)
         project = query.get("project")
         if project is not None:
-            self._find_name(project, "project")
-        order = self._order()
-        found = sorted(self._view.latencies(project), key=lambda r: order.route(r.key, r.edge))
-        rows = [convert.latency_row(latency) for latency in found[:limit]]
-        return reply(schemas.LatenciesBody(len(found), rows))
+            requests.project_of(self._view.catalog, project, "project")
+        arms = list(Arm)
+        page, total, next = self._page(
+            call, self._view.latencies(project), lambda row: arms.index(row.arm)
+        )
+        rows = [convert.latency_row(latency) for latency in page]
+        return reply(schemas.LatenciesBody(total, rows, next))
 
     async def events(self, call: Call) -> web.Response:
         """List the latest events, newest first."""
@@ -210,15 +203,19 @@ class Handlers:
         """Drain the node's own region, or end its drain."""
         order = requests.parse(call.body, requests.DrainOrder)
         view = self._view
+        if call.is_dry_run:
+            own = {view.region}
+            return self._reply_drain(view.draining | own if order.draining else view.draining - own)
         call.subject, call.before, call.after = view.region, self._is_draining(), order.draining
         async with self._changing:
             await view.set_draining(order.draining)
-        draining = [region for region in view.topology.regions if region in view.draining]
-        return reply(schemas.DrainBody(view.region, view.region in draining, list(draining)))
+        return self._reply_drain(view.draining)
 
     async def reload(self, call: Call) -> web.Response:
         """Read the configuration again."""
         requests.parse(call.body or b"{}", requests.Nothing)
+        if call.is_dry_run:
+            return reply(schemas.ReloadBody(await self._view.check()))
         async with self._changing:
             detail = await self._view.reload()
         call.subject, call.after = self._view.region, detail
@@ -231,6 +228,11 @@ class Handlers:
         call.subject, call.after = self._view.region, body
         return reply(body)
 
+    def _reply_drain(self, draining: frozenset[RegionId]) -> web.Response:
+        own, regions = self._view.region, self._view.topology.regions
+        names = list[str](region for region in regions if region in draining)
+        return reply(schemas.DrainBody(own, own in draining, names))
+
     def _is_draining(self) -> bool:
         return self._view.region in self._view.draining
 
@@ -238,24 +240,26 @@ class Handlers:
         return convert.RegionOrder(self._view.topology.regions)
 
     def _find(self, call: Call) -> Project:
-        return self._find_name(call.request.match_info["name"], "name")
+        return requests.project_of(self._view.catalog, call.request.match_info["name"])
 
-    def _find_name(self, name: str, field: str) -> Project:
-        project = self._view.catalog.projects.get(name)
-        if project is None:
-            raise ApiError(f"no project {name[:40]!r}", field=field, kind=Kind.NOT_FOUND)
-        return project
+    def _page(
+        self, call: Call, found: Iterable[Row], rank: Callable[[Row], int] = lambda row: 0
+    ) -> tuple[list[Row], int, str | None]:
+        """Return the page that is asked for, the number of all rows, and the next page's cursor.
 
-    def _check_precondition(self, call: Call) -> None:
-        wanted = call.request.headers.get("If-Match")
-        etag = convert.etag_of(self._body_of(self._find(call)))
-        if wanted is not None and not requests.etag_matches(wanted, etag):
-            raise RefusedError(
-                412,
-                "the project has changed since it was read; read it again",
-                kind=Kind.CONFLICT,
-                field="if-match",
-            )
+        Args:
+            rank: orders rows of one route and edge.
+        """
+        limit, order = requests.limit_of(call.query, *call.operation.rows), self._order()
+        rows = sorted(found, key=lambda row: (order.route(row.key, row.edge), rank(row)))
+        start = 0
+        if (last := cursors.route_of(call.query)) is not None:
+            places = [(order.route(row.key, row.edge), rank(row)) for row in rows]
+            start = bisect_right(places, (order.route(*last[:2]), last[2]))
+        page = rows[start : start + limit]
+        if start + limit >= len(rows):
+            return page, len(rows), None
+        return page, len(rows), cursors.after_route((page[-1].key, page[-1].edge, rank(page[-1])))
 
     def _check_filters(self, project: Project, query: dict[str, str]) -> None:
         known = {
@@ -266,13 +270,6 @@ class Handlers:
         for field, choice in known.items():
             if (value := query.get(field)) is not None and value not in choice:
                 raise requests.outside(field, value, f"one of {', '.join(choice)}")
-
-    def _body_of(self, project: Project) -> schemas.ProjectBody:
-        return convert.project_body(project, self._view.catalog.backends)
-
-    def _reply_project(self, project: Project) -> web.Response:
-        body = self._body_of(project)
-        return reply(body, {"ETag": convert.etag_of(body)})
 
 
 def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:

@@ -40,7 +40,11 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
     "name": ("A project.", {"type": "string", "minLength": 1}),
     "cursor": (
         "Where to go on: the `next` of an earlier reply.",
-        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        {"type": "string"},
+    ),
+    "dry_run": (
+        "Check, and tell what would be; change nothing.",
+        {"type": "boolean", "default": False},
     ),
     "token": ("Name of a token.", {"type": "string", "minLength": 1}),
     "kind": (

@@ -21,6 +21,7 @@ from onetrip.control.processes import UpgradeBody
 from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
 from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
+from onetrip.control.rollback import RollbackOrder, VersionsBody
 from onetrip.control.tokens import Scope
 from onetrip.control.whatif import WhatIfBody
 
@@ -85,6 +86,7 @@ class Call:
     Attributes:
         query: parameters by name, all of them known to the operation.
         body: as received; empty for what changes nothing.
+        is_dry_run: whether to check and tell, and to change nothing.
         subject, before, after: what a handler tells the audit log; without a subject, nothing has
             changed.
     """
@@ -93,6 +95,7 @@ class Call:
     operation: Operation
     query: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    is_dry_run: bool = False
     subject: str = ""
     before: Any = None
     after: Any = None
@@ -132,17 +135,28 @@ OPERATIONS = (
     Operation(
         "PATCH", "/v1/projects/{name}", "change_project", "Change a project's policy, live",
         schemas.ProjectBody, ProjectPatch, scope=Scope.WRITE, statuses=(409, 412, 503),
+        query=("dry_run",), has_etag=True,
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/versions", "versions",
+        "List the overrides of a project that were in force, newest first", VersionsBody,
+        query=("limit", "cursor"), rows=(DEFAULT_EVENTS, MAX_EVENTS),
+    ),
+    Operation(
+        "POST", "/v1/projects/{name}/rollback", "rollback",
+        "Put an earlier override in force again, as a new version", schemas.ProjectBody,
+        RollbackOrder, query=("dry_run",), scope=Scope.WRITE, statuses=(409, 412, 503),
         has_etag=True,
     ),
     Operation(
         "GET", "/v1/projects/{name}/explain", "explain",
         "Explain where each route of a project runs, and why", schemas.ExplainBody,
-        query=("edge", "route", "environment", "method", "limit"),
+        query=("edge", "route", "environment", "method", "limit", "cursor"),
     ),
     Operation(
         "GET", "/v1/projects/{name}/whatif", "what_if",
         "Tell what the toggle would do with each route of a project, ranked, and in total",
-        WhatIfBody, query=("edge", "environment", "limit"),
+        WhatIfBody, query=("edge", "environment", "limit", "cursor"),
     ),
     Operation(
         "GET", "/v1/projects/{name}/history", "history",
@@ -151,7 +165,7 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/v1/latencies", "latencies", "List the latency of each route, edge and arm",
-        schemas.LatenciesBody, query=("project", "limit"), statuses=(404,),
+        schemas.LatenciesBody, query=("project", "limit", "cursor"), statuses=(404,),
     ),
     Operation(
         "GET", "/v1/events", "events", "List the latest events, newest first", schemas.EventsBody,
@@ -177,11 +191,11 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/drain", "drain", "Drain the node's own region, or end its drain",
-        schemas.DrainBody, DrainOrder, scope=Scope.OPERATE, statuses=(503,),
+        schemas.DrainBody, DrainOrder, query=("dry_run",), scope=Scope.OPERATE, statuses=(503,),
     ),
     Operation(
         "POST", "/v1/reload", "reload", "Read the configuration again", schemas.ReloadBody, Nothing,
-        scope=Scope.OPERATE, statuses=(409, 422),
+        query=("dry_run",), scope=Scope.OPERATE, statuses=(409, 422),
     ),
     Operation(
         "POST", "/v1/upgrade", "upgrade", "Start a successor, and answer once it serves",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from onetrip.control import audit, tokens
+from onetrip.control import audit, cursors, tokens
 from onetrip.control.access import (
     NAME,
     AuditBody,
@@ -19,7 +19,7 @@ from onetrip.control.access import (
 )
 from onetrip.control.operations import Call
 from onetrip.control.records import Records
-from onetrip.control.requests import cursor_of, limit_of, outside, parse
+from onetrip.control.requests import limit_of, outside, parse
 from onetrip.control.responses import reply
 from onetrip.control.tokens import Scope, Token
 from onetrip.control.view import NodeView
@@ -76,7 +76,7 @@ class Oversight:
     async def audit(self, call: Call) -> web.Response:
         """List the changes that were made, newest first."""
         limit = limit_of(call.query, *call.operation.rows)
-        found = await self._records.call(audit.page, limit + 1, cursor_of(call.query))
+        found = await self._records.call(audit.page, limit + 1, cursors.number_of(call.query))
         rows = [change_row(change) for _, change in found[:limit]]
         return reply(AuditBody(rows, str(found[limit - 1][0]) if len(found) > limit else None))
 

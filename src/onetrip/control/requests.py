@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from onetrip.errors import ApiError
-from onetrip.model.catalog import Mode
+from onetrip.errors import ApiError, Kind
+from onetrip.model.catalog import Catalog, Mode, Project
 from onetrip.model.status import PolicyChange
 
 MAX_SHOWN = 40
@@ -137,18 +137,33 @@ def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
     return int(text)
 
 
-def cursor_of(query: Mapping[str, str]) -> int | None:
-    """Return the `cursor` parameter, or None for the first page.
+def flag_of(query: Mapping[str, str], name: str) -> bool:
+    """Return a parameter that is true or false, and false where it is absent.
 
     Raises:
-        ApiError: it is not the `next` of an earlier reply.
+        ApiError: it is neither.
     """
-    text = query.get("cursor")
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise outside("cursor", text, "the next of an earlier reply")
-    return int(text)
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise outside(name, text, "true or false")
+    return text == "true"
+
+
+def project_of(catalog: Catalog, name: str, field: str = "name") -> Project:
+    """Return a project; `field` is what names it.
+
+    Raises:
+        ApiError: there is none of that name.
+    """
+    project = catalog.projects.get(name)
+    if project is None:
+        raise ApiError(
+            f"no project {name[:MAX_SHOWN]!r}",
+            field=field,
+            kind=Kind.NOT_FOUND,
+            value=name[:MAX_SHOWN],
+        )
+    return project
 
 
 def etag_matches(if_match: str, etag: str) -> bool:

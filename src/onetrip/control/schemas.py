@@ -261,6 +261,7 @@ class ExplainBody(Struct, frozen=True):
     project: str
     total: int
     decisions: list[DecisionBody]
+    next: str | None = None
 
 
 class LatencyRow(Struct, frozen=True):
@@ -283,6 +284,7 @@ class LatenciesBody(Struct, frozen=True):
 
     total: int
     latencies: list[LatencyRow]
+    next: str | None = None
 
 
 class PointRow(Struct, frozen=True):

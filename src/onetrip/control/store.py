@@ -19,16 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from onetrip.control.tables import ADDITIONS, APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from onetrip.errors import ConfigError, Kind, OnetripError
 from onetrip.model.catalog import Mode
 from onetrip.model.status import Event, PolicyChange
 from onetrip.model.topology import RegionId
-
-SCHEMA_VERSION = 1
-"""Written to `user_version`; a file with a larger one comes from a newer onetrip."""
-
-APPLICATION_ID = 0x6F6E6574
-"""Written to `application_id` ("onet"), so that another program's database is refused."""
 
 MAX_EVENTS = 10_000
 """Events kept, about 2 MB; the oldest go first."""
@@ -41,38 +36,6 @@ MAX_TEXT = 1_000
 
 BUSY_TIMEOUT = 5.0
 """Longest wait for another process's lock, s."""
-
-_SCHEMA = f"""
-CREATE TABLE policies (
-    project TEXT PRIMARY KEY,
-    mode TEXT, hint TEXT, control_ratio REAL, explore_ratio REAL,
-    base_digest TEXT NOT NULL, version INTEGER NOT NULL, origin TEXT NOT NULL
-) STRICT;
-CREATE TABLE blobs (name TEXT PRIMARY KEY, crc INTEGER NOT NULL, data BLOB NOT NULL) STRICT;
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL, name TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL
-) STRICT;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
-_ADDITIONS = """
-CREATE TABLE IF NOT EXISTS tokens (
-    name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, scope TEXT NOT NULL, project TEXT NOT NULL,
-    created_at REAL NOT NULL, expires_at REAL, used_at REAL
-) STRICT;
-CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, caller TEXT NOT NULL,
-    address TEXT NOT NULL, request_id TEXT NOT NULL, operation TEXT NOT NULL,
-    subject TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS replies (
-    caller TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
-    status INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (caller, key)
-) STRICT;
-"""
-"""Tables that an older onetrip does not know and leaves alone, so a node can be set back to it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,28 +102,8 @@ class Store:
         Returns:
             False when the later one was kept; replaying a change is harmless.
         """
-        change = policy.change
-        values = (
-            policy.project,
-            change.mode.value if change.mode else None,
-            change.hint,
-            change.control_ratio,
-            change.explore_ratio,
-            policy.base_digest,
-            policy.version,
-            policy.origin,
-        )
         with self.write() as db:
-            done = db.execute(
-                "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (project) DO UPDATE SET mode = excluded.mode, hint = excluded.hint, "
-                "control_ratio = excluded.control_ratio, explore_ratio = excluded.explore_ratio, "
-                "base_digest = excluded.base_digest, version = excluded.version, "
-                "origin = excluded.origin "
-                "WHERE (excluded.version, excluded.origin) >= (version, origin)",
-                values,
-            )
-            return done.rowcount > 0
+            return put_row(db, policy)
 
     def delete_policy(self, project: str) -> bool:
         """Forget an override; tell whether there was one."""
@@ -237,8 +180,8 @@ class Store:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        db.executescript(f"BEGIN IMMEDIATE; {_ADDITIONS} COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        db.executescript(f"BEGIN IMMEDIATE; {ADDITIONS} COMMIT;")
 
     def read(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query.
@@ -335,7 +278,34 @@ class AsyncStore:
         self._thread.shutdown(wait=False)
 
 
+def put_row(db: sqlite3.Connection, policy: StoredPolicy) -> bool:
+    """Keep an override within a transaction; see `Store.put_policy`."""
+    values = (policy.project, *fields_of(policy.change), policy.base_digest)
+    done = db.execute(
+        "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (project) DO UPDATE SET mode = excluded.mode, hint = excluded.hint, "
+        "control_ratio = excluded.control_ratio, explore_ratio = excluded.explore_ratio, "
+        "base_digest = excluded.base_digest, version = excluded.version, "
+        "origin = excluded.origin "
+        "WHERE (excluded.version, excluded.origin) >= (version, origin)",
+        (*values, policy.version, policy.origin),
+    )
+    return done.rowcount > 0
+
+
+def fields_of(change: PolicyChange) -> tuple[str | None, str | None, float | None, float | None]:
+    """Return the columns of a change; `change_of` reads them."""
+    mode = change.mode.value if change.mode else None
+    return mode, change.hint, change.control_ratio, change.explore_ratio
+
+
+def change_of(
+    mode: str | None, hint: str | None, control: float | None, explore: float | None
+) -> PolicyChange:
+    """Return the change of a row's columns."""
+    return PolicyChange(Mode(mode) if mode else None, hint, control, explore)
+
+
 def _policy_of(row: tuple[Any, ...]) -> StoredPolicy:
-    project, mode, hint, control, explore, digest, version, origin = row
-    change = PolicyChange(Mode(mode) if mode else None, hint, control, explore)
-    return StoredPolicy(project, change, digest, version, RegionId(origin))
+    project, *fields, digest, version, origin = row
+    return StoredPolicy(project, change_of(*fields), digest, version, RegionId(origin))

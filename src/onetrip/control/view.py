@@ -89,6 +89,23 @@ class NodeView(Protocol):
             ApiError: the change cannot be applied; nothing was changed.
         """
 
+    async def replace_policy(self, project: str, change: PolicyChange) -> Policy:
+        """As `change_policy`, but everything changed before goes back to the configuration."""
+
+    def preview_policy(self, project: str, change: PolicyChange, *, is_whole: bool) -> Policy:
+        """Return the policy that `change_policy` or `replace_policy` would leave in force.
+
+        Raises:
+            ApiError: the change cannot be applied.
+        """
+
+    async def check(self) -> str:
+        """Read the configuration, apply nothing, and return what `reload` would do.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+
     async def reload(self) -> str:
         """Read the configuration again and apply it; return a one-line summary.
 

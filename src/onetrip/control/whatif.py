@@ -83,15 +83,17 @@ class WhatIfBody(Struct, frozen=True):
     total: int
     totals: WhatIfTotal
     rows: list[WhatIfRow]
+    next: str | None = None
 
 
 def what_if_body(
-    project: str, mode: str, found: Iterable[WhatIf], order: RegionOrder, limit: int
+    project: str, mode: str, found: Iterable[WhatIf], order: RegionOrder, limit: int, start: int = 0
 ) -> WhatIfBody:
-    """Rank, describe and add up the rows of a project; all count, at most `limit` are listed."""
+    """Rank, describe and add up the rows of a project; all count, `limit` from `start` are told."""
     ranked = sorted(found, key=lambda row: (_rank(row), order.route(row.key, row.edge)))
-    rows = [_row(row) for row in ranked[:limit]]
-    return WhatIfBody(project, mode, len(ranked), total_of(ranked), rows)
+    rows = [_row(row) for row in ranked[start : start + limit]]
+    next = str(start + limit) if start + limit < len(ranked) else None
+    return WhatIfBody(project, mode, len(ranked), total_of(ranked), rows, next)
 
 
 def total_of(rows: Sequence[WhatIf]) -> WhatIfTotal:

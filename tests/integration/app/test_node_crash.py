@@ -1,0 +1,67 @@
+"""A node that is killed in the middle of writes has lost nothing that it acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from support.node_process import NodeProcess, running_node_process
+
+KILLS = 5
+
+STEP = 0.0001
+"""Each write is one step of the control group, so the policy in force tells how many were made."""
+
+
+async def write_until_killed(node: NodeProcess, done: int, delay: float) -> int:
+    """Count on from `done` until the node is killed after `delay` s; return the last reply's."""
+    url = f"http://127.0.0.1:{node.admin}"
+
+    async def kill() -> None:
+        await asyncio.sleep(delay)
+        node.process.kill()
+
+    killing = asyncio.create_task(kill())
+    try:
+        async with aiohttp.ClientSession(url) as session:
+            while True:
+                order = {"placement": {"control": round((done + 1) * STEP, 6)}}
+                async with session.patch("/v1/projects/shop", json=order) as reply:
+                    await reply.read()
+                    assert reply.status == 200
+                done += 1
+    except (aiohttp.ClientError, ConnectionError):
+        await killing
+        await node.process.wait()
+        return done
+
+
+async def read(node: NodeProcess, path: str) -> Any:
+    url = f"http://127.0.0.1:{node.admin}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        assert reply.status == 200
+        return await reply.json()
+
+
+async def test_kill_in_a_loop_loses_no_acknowledged_change(tmp_path: Path) -> None:
+    rng, acknowledged, known = random.Random(11), 0, 0
+    config = {"data_dir": str(tmp_path / "data")}
+    for kills in range(KILLS + 1):
+        async with running_node_process(tmp_path, 9, config=config) as node:
+            if kills:
+                project = await read(node, "/v1/projects/shop")
+                known = round(project["placement"]["control"] / STEP)
+                # The write after the last acknowledged one may or may not have happened.
+                assert acknowledged <= known <= acknowledged + 1
+                newest = (await read(node, "/v1/projects/shop/versions?limit=1"))["versions"][0]
+                assert (newest["version"], round(newest["control"] / STEP)) == (known, known)
+                made = (await read(node, "/v1/audit?limit=1"))["changes"][0]
+                told = round(made["after"]["control"] / STEP)
+                assert acknowledged <= told <= known
+            if kills < KILLS:
+                acknowledged = await write_until_killed(node, known, rng.uniform(0.05, 0.3))
+    assert known > KILLS
