@@ -70,6 +70,8 @@ class Kind(Enum):
     """An address that has other methods (405)."""
     EXPECTATION = "expectation"
     """An Expect header that cannot be met (417)."""
+    RATE = "rate"
+    """More requests than a caller may send (429)."""
     INTERNAL = "internal"
     INVALID = "invalid"
 

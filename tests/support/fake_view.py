@@ -7,6 +7,7 @@ changes take effect at once, so the toggle can be tried on it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -145,7 +146,9 @@ class FakeView:
             version=3,
         )
         self._first = self.catalog
-        self._events = _first_events(self.toggled_at)
+        first = _first_events(self.toggled_at)
+        self._events = [replace(event, id=10 + len(first) - n) for n, event in enumerate(first)]
+        self._news = asyncio.Event()
         self.purges: list[Purge] = []
         self.flips: list[FlipReport] = []
         self._draining: frozenset[RegionId] = frozenset()
@@ -276,7 +279,7 @@ class FakeView:
         self.catalog = replace(self.catalog, projects=projects, version=self.catalog.version + 1)
         self.changes.append((project, change))
         detail = f"placement {policy.mode.value}"
-        self._events.insert(0, Event(self.now, "app.policy_changed", project, detail))
+        self.happen("app.policy_changed", project, detail)
         return policy
 
     async def replace_policy(self, project: str, change: PolicyChange) -> Policy:
@@ -297,6 +300,22 @@ class FakeView:
         if self.reload_error:
             raise ConfigError(self.reload_error)
         return "3 projects would be applied"
+
+    def happen(self, name: str, subject: str, detail: str) -> None:
+        """Let something happen."""
+        newest = self._events[0].id if self._events else 0
+        self._events.insert(0, Event(self.now, name, subject, detail, newest + 1))
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def events_after(self, id: int) -> tuple[bool, list[Event]]:
+        """Return later events; those before the first one told are gone."""
+        found = [event for event in reversed(self._events) if event.id > id]
+        return 0 < id < self._events[-1].id, found
+
+    async def next_event(self) -> None:
+        """Wait for `happen`."""
+        await self._news.wait()
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that were set."""

@@ -74,6 +74,8 @@ class Settings:
     data_dir: Path | None
     workers: int
     admin_token: str | None
+    admin_rate: float
+    admin_burst: int
     cluster_secret: bytes | None
     sync_interval: float
     score_interval: float
@@ -242,6 +244,8 @@ class _Builder:
             data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
             workers=worker_count(file.workers),
             admin_token=token,
+            admin_rate=file.admin.rate,
+            admin_burst=file.admin.burst,
             cluster_secret=secret.encode() if secret else None,
             sync_interval=file.cluster.sync_interval,
             score_interval=file.score_interval,

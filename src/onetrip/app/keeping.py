@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from onetrip.app import memory, policies
+from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
-from onetrip.app.view import EventRing
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.control import versions

@@ -30,14 +30,16 @@ from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
 from onetrip.app.refusals import RefusalLog
 from onetrip.app.reports import ReportMaker
+from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Succession, Successor
 from onetrip.app.upgrade import Upgrade
-from onetrip.app.view import EventRing, LiveView
+from onetrip.app.view import LiveView
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
 from onetrip.control.api import build_admin
+from onetrip.control.rates import RateLimit
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.traffic import TrafficBook
@@ -397,7 +399,8 @@ class Node:
 
     def _fixed(self, settings: Settings) -> list[str]:
         """Return the keys whose change needs a restart."""
-        keys = (*LISTEN_KEYS, "workers", "source_address", "data_dir", "proxy")
+        own = ("workers", "source_address", "data_dir", "proxy", "admin_rate", "admin_burst")
+        keys = (*LISTEN_KEYS, *own)
         return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]
 
     def _every(self, interval: float, work: Callable[[], Awaitable[object]], name: str) -> None:
@@ -534,6 +537,8 @@ class Node:
             log=self._log,
             wall=self._clock.wall,
             store=self._keeper.store,
+            rates=RateLimit(settings.admin_rate, settings.admin_burst, self._clock.now),
+            clock=self._clock,
         )
         self._admin = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._admin.setup()

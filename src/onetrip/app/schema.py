@@ -30,6 +30,9 @@ class AdminEntry(Strict):
     listen: Text = "127.0.0.1:9400"
     token_file: Text | None = None
     token_env: Text | None = None
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] = 50.0
+    """Requests a second of each token or address."""
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
 
 
 class ClusterTlsEntry(Strict):

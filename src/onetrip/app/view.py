@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
+from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Successor
 from onetrip.cluster.state import ClusterState
@@ -29,31 +29,6 @@ from onetrip.timing import Clock
 
 MAX_ROUTES = 500
 """Routes told when no project is named, the busiest ones."""
-
-MAX_EVENTS = 1000
-"""Events kept in memory; the store keeps more."""
-
-
-class EventRing:
-    """The newest events, in memory."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
-
-    def add(self, name: str, subject: str, detail: str) -> Event:
-        """Record an event of this moment."""
-        event = Event(self._clock.wall(), name, subject, detail)
-        self._events.append(event)
-        return event
-
-    def restore(self, events: list[Event]) -> None:
-        """Put kept events (newest first) before what happened since the start."""
-        self._events.extendleft(events)
-
-    def newest(self, limit: int) -> list[Event]:
-        """Return at most `limit` events, newest first."""
-        return list(reversed(self._events))[:limit]
 
 
 class LiveView:
@@ -174,6 +149,14 @@ class LiveView:
     def events(self, limit: int) -> list[Event]:
         """See `NodeView`."""
         return self._events.newest(limit)
+
+    def events_after(self, id: int) -> tuple[bool, list[Event]]:
+        """See `NodeView`."""
+        return self._events.after(id)
+
+    async def next_event(self) -> None:
+        """See `NodeView`."""
+        await self._events.news.wait()
 
     def certificates(self) -> list[CertificateStatus]:
         """See `NodeView`."""

@@ -17,19 +17,21 @@ from aiohttp.typedefs import Handler, Middleware
 
 from onetrip.control import tokens
 from onetrip.control.dispatch import MAX_BODY, Dispatcher
-from onetrip.control.guard import SECURITY_HEADERS, guard, is_open
+from onetrip.control.guard import FIELDS, SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
 from onetrip.control.operations import REQUEST_ID
 from onetrip.control.oversight import Oversight
 from onetrip.control.policies import Policies
 from onetrip.control.problems import problem_of
+from onetrip.control.rates import RateLimit
 from onetrip.control.records import Records
 from onetrip.control.store import AsyncStore
+from onetrip.control.stream import Streams
 from onetrip.control.tokens import Token
 from onetrip.control.view import NodeView
 from onetrip.errors import OnetripError
 from onetrip.observe.logs import Log
-from onetrip.timing import MonotonicClock
+from onetrip.timing import Clock, MonotonicClock
 
 ASSETS = {
     ".css": "text/css",
@@ -52,6 +54,8 @@ def build_admin(
     log: Log,
     wall: Callable[[], float] | None = None,
     store: AsyncStore | None = None,
+    rates: RateLimit | None = None,
+    clock: Clock | None = None,
     random: Callable[[int], bytes] = token_bytes,
 ) -> web.Application:
     """Return the admin application of a node.
@@ -61,25 +65,31 @@ def build_admin(
         token: bearer token that callers must send; None permits loopback use only.
         wall: Unix time source, s; None takes the machine's clock.
         store: the node's; None keeps nothing on disk.
+        rates: how often each caller may call; None for no limit.
+        clock: monotonic time; None takes the machine's.
         random: returns so many random bytes.
     """
-    wall = wall or MonotonicClock().wall
+    clock = clock or MonotonicClock()
+    wall = wall or clock.wall
     records, changing = Records(store), asyncio.Lock()
 
     async def find(text: str) -> Token | None:
         return await records.call(tokens.use, tokens.digest_of(text), wall())
 
     app = web.Application(
-        middlewares=[_problems(log, random), guard(token, find)], client_max_size=MAX_BODY
+        middlewares=[_problems(log, random), guard(token, find, rates)], client_max_size=MAX_BODY
     )
     app.on_response_prepare.append(_secure)
     app.on_cleanup.append(lambda app: records.close())
+    streams = Streams(view, wall, clock.now)
+    app.on_shutdown.append(lambda app: streams.close())
     dispatcher = Dispatcher(records, wall, log)
     app.add_routes(
         dispatcher.routes(
             Handlers(view, wall, changing),
             Policies(view, records, changing),
             Oversight(view, records, wall, random),
+            streams,
         )
     )
     app.add_routes(_dashboard_routes())
@@ -119,6 +129,7 @@ def _problems(log: Log, random: Callable[[int], bytes]) -> Middleware:
 
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY_HEADERS)
+    response.headers.update(FIELDS.get())
     if known := REQUEST_ID.get():
         response.headers[ID_HEADER] = known
     response.headers["Cache-Control"] = "no-cache" if is_open(request.path) else "no-store"

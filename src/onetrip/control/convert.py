@@ -273,7 +273,7 @@ def series_row(key: RouteKey, edge: RegionId, points: Iterable[LatencyPoint]) ->
 
 def event_row(event: Event) -> schemas.EventRow:
     """Describe one event."""
-    return schemas.EventRow(event.at, event.name, event.subject, event.detail)
+    return schemas.EventRow(event.at, event.name, event.subject, event.detail, event.id)
 
 
 def _environment_body(

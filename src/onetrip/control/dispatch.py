@@ -13,7 +13,7 @@ from onetrip.control.guard import caller, check_scope
 from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
 from onetrip.control.problems import problem
 from onetrip.control.records import Records
-from onetrip.control.replays import HEADER, Replays
+from onetrip.control.replays import HEADER, Replays, check_key
 from onetrip.control.requests import flag_of, query_of
 from onetrip.control.store import StoreError
 from onetrip.errors import ApiError, Kind
@@ -25,7 +25,7 @@ MAX_BODY = 64 * 1024
 BODY_TIMEOUT = 10.0
 """Longest wait for a request body, s."""
 
-CallHandler = Callable[[Call], Awaitable[web.Response]]
+CallHandler = Callable[[Call], Awaitable[web.StreamResponse]]
 """Does what an operation is for."""
 
 
@@ -52,13 +52,13 @@ class Dispatcher:
         return [self._route(each, _handler(each.name, parts)) for each in OPERATIONS]
 
     def _route(self, operation: Operation, handler: CallHandler) -> web.RouteDef:
-        async def handle(request: web.Request) -> web.Response:
+        async def handle(request: web.Request) -> web.StreamResponse:
             return await self._take(Call(request, operation), handler)
 
         make = web.get if operation.method == "GET" else partial(web.route, operation.method)
         return make(operation.path, handle, expect_handler=_expect)
 
-    async def _take(self, call: Call, handler: CallHandler) -> web.Response:
+    async def _take(self, call: Call, handler: CallHandler) -> web.StreamResponse:
         request, operation = call.request, call.operation
         if not operation.is_open:
             check_scope(caller(), operation.scope, request.match_info.get("name"))
@@ -70,12 +70,16 @@ class Dispatcher:
         call.body = await _body(request)
         act = partial(self._change, call, handler)
         key = request.headers.get(HEADER)
-        if key is None or call.is_dry_run or not operation.is_replayed:
+        if key is None or not operation.is_replayed:
+            return await act()
+        check_key(key)
+        if call.is_dry_run:
             return await act()
         return await self._replays.once(caller().name, key, _identity(call), act)
 
     async def _change(self, call: Call, handler: CallHandler) -> web.Response:
         reply = await handler(call)
+        assert isinstance(reply, web.Response), "only reads can be streams"
         if call.subject and call.operation.is_audited:
             await self._audit(call)
         return reply

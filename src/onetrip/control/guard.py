@@ -13,11 +13,13 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from onetrip.control.problems import RefusedError
+from onetrip.control.rates import RateLimit
 from onetrip.control.tokens import CONFIG, LOCAL, Caller, Scope, Token
 from onetrip.errors import Kind
 
@@ -41,29 +43,47 @@ SECURITY_HEADERS = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 _CALLER: ContextVar[Caller] = ContextVar("caller")
+
+FIELDS: ContextVar[Mapping[str, str]] = ContextVar("fields", default=_NO_FIELDS)
+"""Fields about the rate limit of the reply that a task makes."""
 
 FindToken = Callable[[str], Awaitable[Token | None]]
 """Returns the token of a text, or None when it is unknown or expired."""
 
 
-def guard(token: str | None, find: FindToken) -> Middleware:
+def guard(token: str | None, find: FindToken, rates: RateLimit | None = None) -> Middleware:
     """Return the middleware that lets only permitted requests through, and tells who called.
 
     Args:
         token: the configuration's; None permits loopback use only.
         find: finds the tokens that were made at run time.
+        rates: how often each caller may call; None for no limit.
     """
+
+    async def admit(request: web.Request) -> None:
+        address = f"address {request.remote}"
+        try:
+            caller = await identify(request.headers, token, find)
+        except RefusedError:
+            if rates is not None:
+                FIELDS.set(rates.take(address))
+            raise
+        _CALLER.set(caller)
+        if rates is not None:
+            FIELDS.set(rates.take(address if caller is LOCAL else f"token {caller.name}"))
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        FIELDS.set(_NO_FIELDS)
         if token is None:
             check_host(request.headers, _listen_address(request))
         if request.method not in SAFE_METHODS:
             check_origin(request.headers, request.scheme)
         if not is_open(request.path):
             check_site(request.headers)
-            _CALLER.set(await identify(request.headers, token, find))
+            await admit(request)
         return await handler(request)
 
     return check

@@ -15,14 +15,14 @@ from typing import TypeVar
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-import onetrip
 from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
 from onetrip.control.operations import DEFAULT_ROWS, Call
 from onetrip.control.problems import problem_kind
-from onetrip.control.processes import UpgradeBody, worker_rows
+from onetrip.control.processes import UpgradeBody
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
+from onetrip.control.summary import status_body
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
 from onetrip.model.catalog import Project
@@ -66,32 +66,7 @@ class Handlers:
 
     async def status(self, call: Call) -> web.Response:
         """Describe the node and its cluster at a glance."""
-        view, decisions, now = self._view, self._view.decisions(None), self._wall()
-        peers = view.peers()
-        problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
-        workers = worker_rows(view.workers())
-        problems += [f"worker {w.index} does not serve" for w in workers if not w.is_serving]
-        routes = convert.status_counts(decisions)
-        if lost := routes.get("unreachable"):
-            problems.append(f"{lost} routes have no ready instance")
-        problems += certificates.problems_of(view.certificates())
-        body = schemas.StatusBody(
-            version=onetrip.__version__,
-            region=view.region,
-            state="degraded" if problems else "ok",
-            problems=problems,
-            started_at=view.started_at,
-            uptime=round(max(0.0, now - view.started_at), 3),
-            catalog_version=view.catalog.version,
-            snapshot_version=view.snapshot.version,
-            regions=len(view.topology.regions),
-            regions_alive=1 + sum(p.is_alive for p in peers),
-            projects=len(view.catalog.projects),
-            routes=routes,
-            saving_ms=convert.mean_saving(decisions),
-            workers=workers,
-        )
-        return reply(body)
+        return reply(status_body(self._view, self._wall()))
 
     async def regions(self, call: Call) -> web.Response:
         """List the regions, with liveness and the backends nearest to each."""

@@ -62,6 +62,13 @@ _KEY: Json = {
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 
+_LAST: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "Go on after this event; what happened meanwhile comes first.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+}
+
 _ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*): (?P<text>.*)", re.DOTALL)
 
 
@@ -108,7 +115,7 @@ def refusals_of(operation: Operation) -> list[int]:
     if operation.query is not None:
         found.add(400)
     if not operation.is_open:
-        found.add(401)
+        found |= {401, 429}
     if "{" in operation.path:
         found.add(404)
     if operation.is_change:
@@ -157,6 +164,8 @@ def _parameters(operation: Operation) -> list[Json]:
             )
     if operation.is_change and operation.is_replayed:
         found.append(_KEY)
+    if operation.media_type == "text/event-stream":
+        found.append(_LAST)
     return found
 
 
@@ -214,6 +223,10 @@ def _refusal(status: int) -> Json:
         "description": " ".join([f"{HTTPStatus(status).phrase}.", *meanings]),
         "content": {MEDIA_TYPE: {"schema": _ref(ProblemBody)}},
     }
+    if status == 429:
+        made["headers"] = {
+            "Retry-After": {"description": "s.", "schema": {"type": "integer", "minimum": 1}}
+        }
     if status == 401:
         made["headers"] = {
             "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}

@@ -172,6 +172,10 @@ OPERATIONS = (
         query=("limit",), rows=(DEFAULT_EVENTS, MAX_EVENTS),
     ),
     Operation(
+        "GET", "/v1/stream", "stream", "Tell events and changes of the status as they happen",
+        media_type="text/event-stream", statuses=(503,),
+    ),
+    Operation(
         "GET", "/v1/certificates", "certificates",
         "List the certificates that clients get, and those still to come", CertificatesBody,
     ),

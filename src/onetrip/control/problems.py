@@ -48,6 +48,9 @@ KINDS = {
     Kind.CONFIG: ProblemKind(
         (422,), "The configuration cannot be used; the old one keeps running."
     ),
+    Kind.RATE: ProblemKind(
+        (429,), "More requests than a caller may send; `Retry-After` says when there are more."
+    ),
     Kind.INTERNAL: ProblemKind((500,), "Our fault; the node's log says why."),
     Kind.OVERLOADED: ProblemKind((503,), "More than this node takes; try again later."),
     Kind.UNAVAILABLE: ProblemKind(
@@ -71,7 +74,7 @@ _KIND_OF = {
 
 
 class RefusedError(ApiError):
-    """A refusal whose status code the kind alone does not tell (401, 412).
+    """A refusal whose status code the kind alone does not tell (401, 412, 429).
 
     Attributes:
         status: status code.
@@ -85,9 +88,10 @@ class RefusedError(ApiError):
         *,
         kind: Kind = Kind.DENIED,
         field: str = "",
+        limit: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message, field=field, kind=kind)
+        super().__init__(message, field=field, kind=kind, limit=limit)
         self.status = status
         self.headers = dict(headers or {})
 

@@ -55,15 +55,9 @@ class Replays:
             request: everything that must be equal for two requests to be the same.
 
         Raises:
-            ApiError: no usable key; it was used for another request (422); or its first request is
+            ApiError: the key was used for another request (422); or its first request is
                 still being worked on (409).
         """
-        if not _KEY.fullmatch(key):
-            raise ApiError(
-                f"{HEADER} has {len(key)} characters; it must be 1-255 of printable ASCII",
-                field=HEADER.lower(),
-                limit="1-255 of printable ASCII",
-            )
         place, digest = (caller, key), hashlib.sha256(request).digest()
         if place in self._in_progress:
             raise ApiError(
@@ -90,6 +84,16 @@ class Replays:
         except StoreError as error:
             # The change is made: that it cannot be told again is no reason to call it failed.
             self._log.error("control.reply_not_kept", reason=str(error))
+
+
+def check_key(key: str) -> None:
+    """Raise `ApiError` unless a text can be a key."""
+    if not _KEY.fullmatch(key):
+        raise ApiError(
+            f"{HEADER} has {len(key)} characters; it must be 1-255 of printable ASCII",
+            field=HEADER.lower(),
+            limit="1-255 of printable ASCII",
+        )
 
 
 def find(store: Store, caller: str, key: str, since: float) -> Reply | None:

@@ -314,12 +314,17 @@ class HistoryBody(Struct, frozen=True):
 
 
 class EventRow(Struct, frozen=True):
-    """Something that happened."""
+    """Something that happened.
+
+    Attributes:
+        id: grows with every event of the node; for Last-Event-ID of the stream.
+    """
 
     at: float
     name: str
     subject: str
     detail: str
+    id: int = 0
 
 
 class EventsBody(Struct, frozen=True):

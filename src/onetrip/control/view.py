@@ -79,6 +79,12 @@ class NodeView(Protocol):
     def events(self, limit: int) -> list[Event]:
         """Return at most `limit` events, newest first."""
 
+    def events_after(self, id: int) -> tuple[bool, list[Event]]:
+        """Return the events after an id, oldest first, and whether some of them may be gone."""
+
+    async def next_event(self) -> None:
+        """Wait until something happens."""
+
     def certificates(self) -> list[CertificateStatus]:
         """Return every certificate that clients of this node get, and those still to come."""
 

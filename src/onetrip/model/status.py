@@ -59,6 +59,8 @@ class Event:
     subject: str
     """The project, route, region or target it happened to."""
     detail: str
+    id: int = 0
+    """Grows with every event of a node, also over restarts."""
 
 
 @dataclass(frozen=True, slots=True)

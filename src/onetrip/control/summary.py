@@ -1,0 +1,38 @@
+"""The node and its cluster at a glance, as `GET /v1/status` and the stream tell it."""
+
+from __future__ import annotations
+
+import onetrip
+from onetrip.control import certificates, convert
+from onetrip.control.processes import worker_rows
+from onetrip.control.schemas import StatusBody
+from onetrip.control.view import NodeView
+
+
+def status_body(view: NodeView, now: float) -> StatusBody:
+    """Describe the node at Unix time `now`, s."""
+    decisions = view.decisions(None)
+    peers = view.peers()
+    problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
+    workers = worker_rows(view.workers())
+    problems += [f"worker {w.index} does not serve" for w in workers if not w.is_serving]
+    routes = convert.status_counts(decisions)
+    if lost := routes.get("unreachable"):
+        problems.append(f"{lost} routes have no ready instance")
+    problems += certificates.problems_of(view.certificates())
+    return StatusBody(
+        version=onetrip.__version__,
+        region=view.region,
+        state="degraded" if problems else "ok",
+        problems=problems,
+        started_at=view.started_at,
+        uptime=round(max(0.0, now - view.started_at), 3),
+        catalog_version=view.catalog.version,
+        snapshot_version=view.snapshot.version,
+        regions=len(view.topology.regions),
+        regions_alive=1 + sum(p.is_alive for p in peers),
+        projects=len(view.catalog.projects),
+        routes=routes,
+        saving_ms=convert.mean_saving(decisions),
+        workers=workers,
+    )
