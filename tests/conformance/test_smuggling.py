@@ -32,6 +32,7 @@ from support.referees import (
     running_node,
 )
 from support.results import report_cases
+from support.waits import BOUND
 
 QUICK = ProxySettings(linger_timeout=0.5, half_close_timeout=5.0)
 
@@ -76,7 +77,7 @@ class Outcome:
 async def send(rig: ProxyRig, case: Mutation) -> Outcome:
     """Send one case, end our side and read to the end."""
     before = len(rig.lines)
-    async with rig.client() as client, asyncio.timeout(10):
+    async with rig.client() as client, asyncio.timeout(BOUND):
         raw = b""
         with contextlib.suppress(ConnectionError):
             client.writer.write(case.data)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from support.fake_upstream import FakeUpstream
 from support.proxy_rig import one_region
+from support.waits import BOUND
 
 OFFER = (
     b"GET /chat HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -80,7 +81,7 @@ async def test_frames_pass_unchanged(there, back, there_cuts, back_cuts, is_earl
     ):
         await client.send(OFFER)
         assert b" 101 " in await client.head()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND):
             sending = asyncio.ensure_future(send_all(client.writer, pieces(there, there_cuts)))
             assert await client.reader.readexactly(len(back)) == back
             await sending

@@ -45,7 +45,7 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         env=base | env,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -190,7 +190,7 @@ def test_closed_pipe_is_no_error(api: str) -> None:
     command = f"{sys.executable} -m onetrip.cli.main events | true"
     env = {**os.environ, "ONETRIP_API": api}
     result = subprocess.run(
-        ["sh", "-c", command], env=env, capture_output=True, text=True, timeout=30, check=False
+        ["sh", "-c", command], env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert result.stderr == ""
 
@@ -198,7 +198,7 @@ def test_closed_pipe_is_no_error(api: str) -> None:
 def test_starting_a_node_does_not_keep_the_command_line_in_memory() -> None:
     code = "import sys, onetrip.cli.launch; print('typer' in sys.modules, 'rich' in sys.modules)"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout == "False False\n"
 

@@ -167,10 +167,10 @@ async def test_lost_node_is_told_and_the_page_recovers() -> None:
         async with admin_server(view) as url:
             await page.open(f"{url}/")
             await page.wait_for(f"{ROWS} === 15")
-        await page.wait_for(includes("#alert", "does not answer"), timeout=15)
+        await page.wait_for(includes("#alert", "does not answer"))
         assert await page.evaluate(ROWS) == 15
         async with admin_server(view, port=int(url.rpartition(":")[2])):
-            await page.wait_for("document.getElementById('alert').hidden", timeout=15)
+            await page.wait_for("document.getElementById('alert').hidden")
             assert await text_of(page, "#live") == "live"
 
 

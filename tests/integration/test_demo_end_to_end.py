@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from support.waits import BOUND
+
 
 def command(*options: str) -> list[str]:
     return [sys.executable, "-m", "onetrip.cli.main", "demo", *options]
@@ -38,7 +40,7 @@ def test_demo_keeps_its_promises_and_cleans_up(own_temp: dict[str, str]) -> None
         env=own_temp,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -66,12 +68,12 @@ def test_interrupted_demo_leaves_no_process_and_no_file(own_temp: dict[str, str]
         children = children_of(demo.pid)
         assert len(children) >= 7  # database, three applications, three nodes
         demo.send_signal(signal.SIGTERM)
-        demo.communicate(timeout=20)
+        demo.communicate(timeout=BOUND)
     finally:
         demo.kill()
         demo.wait()
     assert demo.returncode == 128 + signal.SIGTERM
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + BOUND
     while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []

@@ -17,6 +17,7 @@ from onetrip_lab import seed
 from onetrip_lab.children import Children, LabError
 from onetrip_lab.database import find_postgres, start_database
 from support.lab_world import embedded_database, own_address
+from support.waits import BOUND
 
 needs_postgres = pytest.mark.skipif(find_postgres() is None, reason="needs server postgres")
 
@@ -111,7 +112,7 @@ async def test_taken_address_is_reported_with_the_childs_own_words(tmp_path: Pat
         child = await children.start(
             "database", [*_python_module("onetrip_lab.embedded"), "--listen", str(taken)]
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             assert await asyncio.shield(children.failure) is child
         with pytest.raises(LabError, match=f"(?s)database ended with code 1.*listen on {taken}"):
             children.check()
@@ -132,7 +133,7 @@ async def test_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     )
     children = Children(tmp_path)
     child = await children.start("stubborn", [*_python("-c"), program])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BOUND):
         while child.tail() != "on":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await children.stop(terminate_timeout=0.2)

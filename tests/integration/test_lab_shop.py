@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from onetrip_lab.mix import Records
 from onetrip_lab.shop import Database, Shop
 from onetrip_lab.users import Users
 from support.lab_world import NEAR_RTT, embedded_database, relay_to, run_precisely
+from support.waits import BOUND
 
 
 @asynccontextmanager
@@ -108,10 +111,13 @@ def test_every_query_is_exactly_one_round_trip() -> None:
             shop(far, source="127.0.0.2") as client,
         ):
             for path, queries in (("/orders/4", 11), ("/item/4", 1)):
-                started_at = time.perf_counter()
-                assert (await client.get(path)).status == 200
-                trips = (time.perf_counter() - started_at) / NEAR_RTT
-                assert queries <= trips < queries * 1.5 + 0.5
+                trips = math.inf
+                async with asyncio.timeout(BOUND):  # a busy machine delays some requests
+                    while trips >= queries * 1.5 + 0.5:
+                        started_at = time.perf_counter()
+                        assert (await client.get(path)).status == 200
+                        trips = (time.perf_counter() - started_at) / NEAR_RTT
+                        assert trips >= queries
 
     run_precisely(check())
 
@@ -120,7 +126,7 @@ async def test_users_browse_and_record_what_they_saw(client: TestClient) -> None
     records = Records()
     users = Users(2, records, MonotonicClock())
     users.join("a", "127.0.0.2", Endpoint("127.0.0.1", client.port or 0))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + BOUND
     while records.total < 10 and time.monotonic() < deadline:
         await MonotonicClock().sleep(0.02)
     await users.leave()
@@ -133,7 +139,7 @@ async def test_users_record_a_missing_node_as_failures() -> None:
     records = Records()
     users = Users(1, records, MonotonicClock())
     users.join("a", "127.0.0.2", Endpoint("127.0.0.1", 9))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + BOUND
     while not records.failures and time.monotonic() < deadline:
         await MonotonicClock().sleep(0.02)
     await users.leave()

@@ -23,6 +23,7 @@ from support.admin_server import admin_server
 from support.fake_view import FakeView
 from support.ports import free_ports
 from support.relayed import LOOPBACK, relayed, serving
+from support.waits import BOUND
 
 TRIPS = {"/static": 0, "/item": 1, "/cart": 4, "/orders": 11}
 RTT = 0.004
@@ -128,7 +129,7 @@ async def load(session: aiohttp.ClientSession, port: int, seed: int) -> None:
 async def learned(session: aiohttp.ClientSession, admin: int) -> dict:
     """Wait until every route's trips are known to about half a trip."""
     url = f"http://{LOOPBACK}:{admin}/v1/relays"
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(BOUND):
         while True:
             async with session.get(url) as reply:
                 rows = (await reply.json())["relays"]

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from support.waits import BOUND
+
 IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 
 
@@ -113,7 +115,7 @@ async def check_tls(domain: str, port: int, expected: str) -> None:
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["acme-tls/1"])
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             _, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=context, server_hostname=domain
             )

@@ -20,6 +20,8 @@ from typing import Any
 
 import aiohttp
 
+from support.waits import BOUND
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -33,7 +35,7 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 """Longest wait for the browser, s; a cold start on a busy machine takes several."""
 
 
@@ -77,7 +79,7 @@ class Page:
             raise RuntimeError(str(found["exceptionDetails"]))
         return found["result"].get("value")
 
-    async def wait_for(self, expression: str, timeout: float = 10.0) -> Any:
+    async def wait_for(self, expression: str, timeout: float = BOUND) -> Any:
         """Poll an expression until it is true; return its value.
 
         Raises:

@@ -16,6 +16,7 @@ from h2.connection import H2Connection
 from hyperframe.frame import GoAwayFrame
 
 from support.proxy_rig import ProxyRig
+from support.waits import BOUND
 
 Headers = list[tuple[str, str]]
 
@@ -134,7 +135,7 @@ class Http2Client:
         """Send a request without a body and return the answer."""
         return await self.answer(await self.ask(*args, **options))
 
-    async def until(self, claim: Callable[[], bool], timeout: float = 5.0) -> None:
+    async def until(self, claim: Callable[[], bool], timeout: float = BOUND) -> None:
         """Read until `claim` holds; fails when the connection ends before."""
         async with asyncio.timeout(timeout):
             while not claim():
@@ -144,7 +145,7 @@ class Http2Client:
 
     async def ended(self) -> int | None:
         """Wait until the proxy closes; return the code of its GOAWAY."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             while not self.is_closed:
                 await self._read()
         return self.goaway

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from support.ports import free_ports
+from support.waits import BOUND
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 """Time for a node to come up, s."""
 
 ATTEMPTS = 5
@@ -69,7 +70,7 @@ class NodeProcess:
 
     async def until_metric(self, name: str, least: float = 1.0, **labels: str) -> float:
         """Wait until a metric has reached a value, and return it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND):
             while (value := await self.metric(name, **labels)) < least:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return value
@@ -96,7 +97,7 @@ class NodeProcess:
             await self.process.wait()
 
     def _fetch(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=BOUND) as reply:
             return str(reply.read().decode())
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from random import Random
 from typing import Any
 
@@ -35,6 +35,7 @@ from onetrip.proxy.ejection import Verdict
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock, MonotonicClock
+from support.waits import BOUND
 
 SHOP = EnvironmentId("shop", "production")
 DEN, FRA = RegionId("den"), RegionId("fra")
@@ -230,12 +231,12 @@ class Client:
 
     async def head(self) -> bytes:
         """Read one head; fails if the stream ends first."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def response(self, method: bytes = b"GET") -> Response:
         """Read one response with its body; chunked bodies come decoded."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             head = await self.reader.readuntil(b"\r\n\r\n")
             response = Response(head, b"")
             if method == b"HEAD" or response.status in (204, 304) or response.status < 200:
@@ -250,7 +251,7 @@ class Client:
 
     async def rest(self) -> bytes:
         """Read until the proxy closes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             return await self.reader.read()
 
     async def is_closed(self) -> bool:
@@ -270,10 +271,3 @@ class Client:
                 return body
             body += await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
-
-
-async def eventually(claim: Callable[[], bool], timeout: float = 3.0) -> None:
-    """Wait until `claim` holds; for effects that reach another socket a moment later."""
-    async with asyncio.timeout(timeout):
-        while not claim():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

@@ -20,6 +20,7 @@ import h11
 import httptools
 
 from support.servers import free_port, require_program
+from support.waits import BOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Verdict:
 
 Referee = Callable[[bytes], Awaitable[Verdict]]
 
-TIMEOUT = 10.0
+TIMEOUT = 40.0
 """Bound on one question to a server, s."""
 
 
@@ -171,7 +172,7 @@ async def running_node() -> AsyncIterator[Referee | None]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(BOUND):
             port = int(await process.stdout.readline())
 
         async def ask(data: bytes) -> Verdict:
@@ -275,7 +276,7 @@ async def _exchange(port: int, data: bytes) -> bytes:
 
 
 async def _until_open(port: int, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND):
         while process.returncode is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -13,7 +13,7 @@ from onetrip.net.dial import Dial, TcpDialer
 from onetrip.observe.logs import silent_log
 from onetrip.relay.server import RelayServer
 from onetrip.relay.settings import RelaySettings
-from onetrip.timing import MonotonicClock
+from onetrip.timing import Clock, MonotonicClock
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,12 +25,13 @@ async def relayed(
     port: int,
     kind: BackendKind = BackendKind.REDIS,
     dial: Dial | None = None,
+    clock: Clock | None = None,
     **limits: float,
 ) -> AsyncIterator[tuple[RelayServer, int]]:
     """Relay to a port of this machine; give the relay and the port it listens on."""
     settings = RelaySettings(kind, Endpoint(LOOPBACK, 0), Endpoint(LOOPBACK, port), "orders-db")
     settings = replace(settings, **limits)  # type: ignore[arg-type]
-    server = RelayServer(settings, dial or TcpDialer(), MonotonicClock(), silent_log())
+    server = RelayServer(settings, dial or TcpDialer(), clock or MonotonicClock(), silent_log())
     own = await server.start()
     try:
         yield server, own

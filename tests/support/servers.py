@@ -23,7 +23,7 @@ import pytest
 
 from support.ports import free_ports
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 """Time for a server to accept connections, s."""
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

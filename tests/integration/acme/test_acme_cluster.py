@@ -16,7 +16,7 @@ from onetrip.observe.logs import silent_log
 from support.acme_server import running_acme
 from support.certs import Authority
 from support.ports import free_ports
-from support.proxy_rig import eventually
+from support.waits import eventually
 
 
 def write(folder, server, challenge):

@@ -18,7 +18,7 @@ from support.acme_checks import ProblemError
 from support.acme_node import acme_node
 from support.acme_server import running_acme
 from support.ports import free_ports
-from support.proxy_rig import eventually
+from support.waits import eventually
 
 DAY = 86400.0
 ORDERS = "onetrip_acme_orders_total"

@@ -6,7 +6,7 @@ import pytest
 
 from support.acme_node import acme_node
 from support.pebble import running_pebble
-from support.proxy_rig import eventually
+from support.waits import eventually
 
 HMAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 

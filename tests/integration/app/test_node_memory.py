@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.ports import free_ports
+from support.waits import BOUND, soon
 
 LIMIT = 60 * 1024
 """KiB of resident memory of a node without traffic."""
@@ -31,19 +32,13 @@ def test_idle_node_stays_small(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         node = subprocess.Popen(command, stderr=log)
         try:
-            wait_for(tmp_path / "log", "app.started")
+            log_file = tmp_path / "log"
+            soon(lambda: "app.started" in log_file.read_text(), log_file.read_text)
             time.sleep(1.0)
             assert resident(node.pid) < LIMIT
         finally:
             os.kill(node.pid, signal.SIGTERM)
-            assert node.wait(15) == 0
-
-
-def wait_for(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+            assert node.wait(BOUND) == 0
 
 
 def resident(pid: int) -> int:

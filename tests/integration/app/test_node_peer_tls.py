@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import time
 from io import StringIO
 from types import SimpleNamespace
 
@@ -19,6 +17,7 @@ from onetrip.observe.logs import Log
 from support.certs import Authority
 from support.clock import VirtualClock
 from support.cluster import DELAYS, running
+from support.waits import eventually
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +34,6 @@ def folder(made, tmp_path):
     for file in made.folder.iterdir():
         shutil.copy(file, tmp_path)
     return tmp_path
-
-
-async def eventually(claim, timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not claim():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 def hears(cluster, edge) -> bool:

@@ -22,7 +22,7 @@ from onetrip.observe.metrics import Metrics
 from support.certs import Authority
 from support.clock import VirtualClock
 from support.fake_upstream import FakeUpstream
-from support.proxy_rig import eventually
+from support.waits import BOUND, eventually
 
 DAY = 86400.0
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
@@ -143,7 +143,7 @@ async def connect(node, made):
 
 async def status(reader, writer) -> int:
     writer.write(GET)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(BOUND):
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(2)
     return int(head.split()[1])

@@ -10,7 +10,8 @@ import asyncio
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import MonotonicClock
 from support.fake_upstream import FakeUpstream
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100000\r\n\r\n"
@@ -57,7 +58,7 @@ the instance's connection is closed"""
             await client.send(GET)
             await client.head()
             client.writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             await ended.wait()
         await eventually(lambda: rig.server.connections == 0)
         assert rig.lines[0]["error"] == "reset"

@@ -16,6 +16,7 @@ import pytest
 
 from support.fake_upstream import FakeUpstream
 from support.node_process import running_node_process
+from support.waits import BOUND
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 DROPPED = "onetrip_proxy_access_log_dropped"
@@ -32,7 +33,7 @@ async def ask(port: int) -> int:
 
 async def ask_on(reader, writer) -> int:
     """Return the status of one request; 0 when the connection ends instead."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND):
         try:
             writer.write(GET)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -45,7 +46,7 @@ async def ask_on(reader, writer) -> int:
 
 async def eventually_served(port: int) -> None:
     """Wait until a new connection is served again."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND):
         while await ask(port) != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -120,7 +121,7 @@ def call(admin: int, method: str, path: str, body: dict[str, object]) -> int:
     url, data = f"http://127.0.0.1:{admin}{path}", json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=BOUND) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         return error.code

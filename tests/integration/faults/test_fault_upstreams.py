@@ -19,7 +19,8 @@ from onetrip.model.topology import Endpoint
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import OK, FakeUpstream
 from support.node_process import running_node_process
-from support.proxy_rig import DEN, ProxyRig, eventually, make_catalog, make_topology, one_region
+from support.proxy_rig import DEN, ProxyRig, make_catalog, make_topology, one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 QUICK = ProxySettings(read_timeout=0.3, write_timeout=0.3, connect_timeout=0.5)
@@ -97,7 +98,7 @@ async def test_killed_and_started_again():
         assert (await rig.ask(GET)).status == 502
         assert rig.lines[-1]["error"] == "connect"
         await server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             while (await rig.ask(GET)).status != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -112,7 +113,7 @@ kind `timeout`"""
         assert [(await rig.ask(GET)).status for _ in range(2)] == [504, 504]
         assert {line["error"] for line in rig.lines[1:]} == {"timeout"}
         os.kill(server.process.pid, signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             while (await rig.ask(GET)).status != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -280,7 +281,7 @@ connections go to the new address | error kind `connect`"""
         assert status in (502, 503, 504)
         for address, text in (("127.0.0.2", b"n1"), ("127.0.0.3", b"n2")):
             hosts.write_text(f"127.0.0.1 localhost\n{address} app.internal\n")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + BOUND
             while await answer_of(node.port) != (200, text):
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.05)
@@ -292,7 +293,7 @@ async def answer_of(port: int) -> tuple[int, bytes]:
     """Return status and the last two bytes of an answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND):
         raw = await reader.read()
     writer.close()
     return int(raw.split(b" ")[1]), raw[-2:]

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 import uvloop
 
+from support.waits import no_task_since
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(config, item):
@@ -17,6 +19,4 @@ def pytest_asyncio_loop_factories(config, item):
 async def no_leaked_tasks():
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(2):
-        while leaked := asyncio.all_tasks() - before - {asyncio.current_task()}:
-            await asyncio.wait(leaked, timeout=0.05)
+    await no_task_since(before)

@@ -13,6 +13,7 @@ import pytest
 from onetrip.errors import Kind, UpstreamError
 from onetrip.net.knock import TcpKnock
 from onetrip.timing import MonotonicClock
+from support.waits import BOUND
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_QUICKACK of Linux")
 
@@ -29,7 +30,7 @@ async def test_knocked_server_accepts_nothing(listener: socket.socket) -> None:
     knock = TcpKnock(MonotonicClock())
     port = listener.getsockname()[1]
     for _ in range(20):
-        assert 0 < await knock("127.0.0.1", port, timeout=1.0) < 0.5
+        assert 0 < await knock("127.0.0.1", port, timeout=BOUND) < BOUND
     await asyncio.sleep(0.02)
     with pytest.raises(BlockingIOError):
         listener.accept()
@@ -37,21 +38,21 @@ async def test_knocked_server_accepts_nothing(listener: socket.socket) -> None:
 
 async def test_knock_comes_from_the_source_address(listener: socket.socket) -> None:
     knock = TcpKnock(MonotonicClock(), source_address="127.0.0.9")
-    assert await knock("127.0.0.1", listener.getsockname()[1], timeout=1.0) > 0
+    assert await knock("127.0.0.1", listener.getsockname()[1], timeout=BOUND) > 0
 
 
 async def test_closed_port_is_a_connect_failure(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     listener.close()
     with pytest.raises(UpstreamError, match=f"127.0.0.1:{port} failed: Connection refused") as e:
-        await TcpKnock(MonotonicClock())("127.0.0.1", port, timeout=1.0)
+        await TcpKnock(MonotonicClock())("127.0.0.1", port, timeout=BOUND)
     assert e.value.kind is Kind.CONNECT
 
 
 async def test_foreign_source_address_is_a_connect_failure(listener: socket.socket) -> None:
     knock = TcpKnock(MonotonicClock(), source_address="192.0.2.1")
     with pytest.raises(UpstreamError, match="failed: ") as caught:
-        await knock("127.0.0.1", listener.getsockname()[1], timeout=1.0)
+        await knock("127.0.0.1", listener.getsockname()[1], timeout=BOUND)
     assert caught.value.kind is Kind.CONNECT
 
 

@@ -21,6 +21,7 @@ from support.delayed_servers import DelayedKnock
 from support.fake_http2_upstream import FakeHttp2Upstream
 from support.fake_upstream import FakeUpstream
 from support.http2_client import PING, frame
+from support.waits import BOUND
 
 
 def probe_of(endpoint: Endpoint, authority: Authority | None = None):
@@ -36,7 +37,7 @@ async def test_one_connection_serves_many_probes():
     async with FakeHttp2Upstream() as server:
         probe = probe_of(server.endpoint)
         for _ in range(3):
-            assert 0 < (await probe.run(2.0)).rtt < 1.0
+            assert 0 < (await probe.run(BOUND)).rtt < BOUND
         probe.close()
         assert len(server.connections) == 1
         headers = server.requests[0].headers
@@ -52,8 +53,8 @@ async def test_frames_before_the_answer_are_not_the_answer():
 
     async with FakeHttp2Upstream(handle) as server:
         probe = probe_of(server.endpoint)
-        assert (await probe.run(2.0)).rtt >= 0.05
-        assert (await probe.run(2.0)).rtt >= 0.05
+        assert (await probe.run(BOUND)).rtt >= 0.05
+        assert (await probe.run(BOUND)).rtt >= 0.05
         probe.close()
 
 
@@ -65,10 +66,10 @@ async def test_server_error_is_no_health(status, is_well):
     async with FakeHttp2Upstream(handle) as server:
         probe = probe_of(server.endpoint)
         if is_well:
-            await probe.run(2.0)
+            await probe.run(BOUND)
         else:
             with pytest.raises(ProbeError) as caught:
-                await probe.run(2.0)
+                await probe.run(BOUND)
             assert caught.value.kind is Kind.UNHEALTHY
         probe.close()
 
@@ -80,8 +81,8 @@ async def test_connection_closed_while_idle_is_no_failure():
 
     async with FakeHttp2Upstream(handle) as server:
         probe = probe_of(server.endpoint)
-        await probe.run(2.0)
-        await probe.run(2.0)
+        await probe.run(BOUND)
+        await probe.run(BOUND)
         probe.close()
         assert len(server.connections) == 2
 
@@ -93,7 +94,7 @@ async def test_server_of_http1_is_a_failure():
     async with FakeUpstream(handle) as server:
         probe = probe_of(Endpoint("127.0.0.1", server.port, None, HttpProtocol.H2))
         with pytest.raises(ProbeError):
-            await probe.run(2.0)
+            await probe.run(BOUND)
 
 
 async def test_body_without_end_costs_the_connection_only():
@@ -104,8 +105,8 @@ async def test_body_without_end_costs_the_connection_only():
 
     async with FakeHttp2Upstream(handle) as server:
         probe = probe_of(server.endpoint)
-        await probe.run(2.0)
-        await probe.run(2.0)
+        await probe.run(BOUND)
+        await probe.run(BOUND)
         probe.close()
         assert len(server.connections) == 2
 
@@ -120,5 +121,5 @@ async def test_auto_asks_in_the_protocol_that_is_chosen(tmp_path, offers):
         endpoint = Endpoint("127.0.0.1", server.port, "shop.test", HttpProtocol.AUTO)
         probe = probe_of(endpoint, authority)
         for _ in range(2):
-            assert (await probe.run(2.0)).rtt > 0
+            assert (await probe.run(BOUND)).rtt > 0
         probe.close()

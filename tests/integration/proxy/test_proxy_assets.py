@@ -21,7 +21,8 @@ from onetrip.timing import MonotonicClock
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream
 from support.http2_client import http2_client
-from support.proxy_rig import FRA, SECRET, eventually, one_region
+from support.proxy_rig import FRA, SECRET, one_region
+from support.waits import BOUND, eventually
 
 BIG = os.urandom(3 << 20)
 SCRIPT = b"let a = 1;\n" * 500
@@ -113,7 +114,7 @@ def request(path, *lines, method="GET"):
 
 async def once_it_is(rig, path, body):
     """Return the response to `path` once it has this body."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BOUND):
         while (response := await rig.ask(request(path))).body != body:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return response
@@ -397,7 +398,7 @@ class TestSending:
         async with serving(folder, settings=ProxySettings(write_timeout=0.3)) as rig:
             with socket.create_connection(("127.0.0.1", rig.port)) as sock:
                 sock.sendall(request("/huge.bin"))
-                await eventually(lambda: bool(rig.lines), timeout=20)
+                await eventually(lambda: bool(rig.lines))
                 assert rig.lines[0]["error"] == "timeout"
 
     async def test_client_that_leaves_ends_it(self, folder):
@@ -407,7 +408,7 @@ class TestSending:
             async with rig.client() as client:
                 await client.send(request("/huge.bin"))
                 await client.head()
-            await eventually(lambda: bool(rig.lines), timeout=20)
+            await eventually(lambda: bool(rig.lines))
             assert rig.lines[0]["error"] == "reset"
             assert (await rig.ask(request("/digits.txt"))).status == 200
 

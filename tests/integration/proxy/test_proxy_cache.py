@@ -19,7 +19,8 @@ from onetrip.timing import MonotonicClock
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream
 from support.http2_client import http2_client
-from support.proxy_rig import FRA, SECRET, eventually, one_region
+from support.proxy_rig import FRA, SECRET, one_region
+from support.waits import eventually
 
 FRESH = "Cache-Control: max-age=60"
 OLD = ("Age: 100", 'ETag: "v1"')

@@ -14,8 +14,9 @@ from onetrip.model.topology import Endpoint
 from onetrip.net.tls import CertificateSet, load_certificate
 from support.acme_checks import ProblemError, check_tls
 from support.certs import Authority
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
 from support.servers import require_program
+from support.waits import BOUND, eventually
 
 ANSWER = "token.thumbprint"
 TARGET = "/.well-known/acme-challenge/token"
@@ -46,7 +47,7 @@ async def ask(port: int, method: str, target: str, more: str = "") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"{method} {target} HTTP/1.1\r\nHost: shop.test\r\n{more}Connection: close\r\n\r\n"
     writer.write(head.encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BOUND):
         reply = await reader.read()
     writer.close()
     return reply
@@ -63,7 +64,7 @@ async def s_client(port: int, *options: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND):
         output, _ = await process.communicate()
     return output.decode(errors="replace")
 
@@ -154,7 +155,7 @@ class TestTls:
                     writer.write(data[at : at + size])
                     await writer.drain()
                     await asyncio.sleep(0)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(BOUND):
                     incoming.write(await reader.read(65536))
             assert client.selected_alpn_protocol() == "acme-tls/1"
             writer.close()
@@ -166,7 +167,7 @@ class TestTls:
                 reader, writer = await asyncio.open_connection("127.0.0.1", rig.tls_port)
                 writer.write(start)
                 writer.write_eof()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(BOUND):
                     with contextlib.suppress(ConnectionError):
                         await reader.read()
                 writer.close()

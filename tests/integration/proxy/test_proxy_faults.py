@@ -14,7 +14,8 @@ from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import OK, FakeUpstream, always
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 10\r\n\r\n"
@@ -192,7 +193,7 @@ class TestSlowClients:
             async with rig.client() as client:
                 await client.send(GET)
                 await eventually(lambda: upstream.count_requests() == 1)
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 await ended.wait()
             await eventually(lambda: rig.server.connections == 0)
             assert (rig.lines[0]["error"], rig.observations) == ("reset", [])

@@ -29,7 +29,8 @@ from support.http2_client import (
     frame,
     http2_client,
 )
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 
 @pytest.fixture(scope="module")
@@ -602,7 +603,7 @@ class TestOtherClients:
         process = await asyncio.create_subprocess_exec(
             program, *command[1:], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(BOUND):
             output, _ = await process.communicate()
         return output.decode()
 

@@ -19,8 +19,9 @@ from onetrip.net.tls import CertificateSet, load_certificate
 from support.certs import Authority
 from support.chromium import find_chromium, open_chromium
 from support.ports import free_ports
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
 from support.servers import require_program
+from support.waits import eventually
 
 PAGE = b"<!doctype html><title>chat</title>"
 TALK = """
@@ -103,7 +104,7 @@ async def nginx(folder: Path):
         program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")
     )
     try:
-        await eventually(lambda: _answers(port), timeout=10)
+        await eventually(lambda: _answers(port))
         yield port
     finally:
         process.terminate()

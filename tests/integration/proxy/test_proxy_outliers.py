@@ -13,16 +13,8 @@ from onetrip.model.topology import Endpoint
 from onetrip.proxy.ejection import EjectionSettings, Reason
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import FakeUpstream, always
-from support.proxy_rig import (
-    DEN,
-    FRA,
-    SHOP,
-    ProxyRig,
-    eventually,
-    make_catalog,
-    make_topology,
-    one_region,
-)
+from support.proxy_rig import DEN, FRA, SHOP, ProxyRig, make_catalog, make_topology, one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
@@ -80,7 +72,7 @@ async def test_failing_instance_is_left_out(handler, reason):
         FakeUpstream() as good,
         two_here(bad, good) as rig,
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND):
             while not rig.verdicts:
                 await asyncio.gather(*(try_ask(rig) for _ in range(4)))
         (verdict,) = rig.verdicts
@@ -126,7 +118,7 @@ async def test_instance_returns_and_serves_again():
         await eventually(lambda: len(rig.verdicts) >= 2)
         assert [v.is_ejected for v in rig.verdicts[:2]] == [True, False]
         seen = bad.count_requests()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             while bad.count_requests() == seen:
                 assert (await rig.ask(GET)).status == 200
 

@@ -19,17 +19,8 @@ from onetrip.timing import MonotonicClock
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream
 from support.http2_client import Http2Client
-from support.proxy_rig import (
-    DEN,
-    FRA,
-    SECRET,
-    SHOP,
-    Client,
-    ProxyRig,
-    eventually,
-    make_catalog,
-    make_topology,
-)
+from support.proxy_rig import DEN, FRA, SECRET, SHOP, Client, ProxyRig, make_catalog, make_topology
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 PING = b"GET /.well-known/onetrip/ping HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -156,7 +147,7 @@ class TestRefusals:
     async def test_plain_peer_is_closed_without_an_answer(self, node):
         reader, writer = await asyncio.open_connection("127.0.0.1", node.forward_port)
         writer.write(mark())
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(BOUND):
             assert await reader.read() == b""
         writer.close()
         assert [reason for _, reason, _ in node.refusals] == ["plain"]
@@ -254,7 +245,7 @@ class TestHttp2:
                 await asyncio.sleep(0.05)
                 for writer in left:
                     reset(writer)
-                await eventually(lambda n=before: len(edge.lines) >= n + 60, timeout=10)
+                await eventually(lambda n=before: len(edge.lines) >= n + 60)
             assert (await edge.ask(GET)).status == 200
             name = "onetrip_proxy_http2_errors_total"
             labels = {"code": "enhance_your_calm"}

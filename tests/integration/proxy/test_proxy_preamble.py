@@ -15,13 +15,14 @@ from onetrip.net.tls import CertificateSet, load_certificate
 from onetrip.proxy.settings import ProxySettings
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream
-from support.proxy_rig import Client, eventually, one_region
+from support.proxy_rig import Client, one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 LINE = b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n"
 LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 LB = (ip_network("127.0.0.0/8"),)
-REQUIRED = ProxySettings(needs_proxy_header=True, trusted_proxies=LB, handshake_timeout=5)
+REQUIRED = ProxySettings(needs_proxy_header=True, trusted_proxies=LB, handshake_timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ class TestBeforeTls:
         pair = authority.issue("web", "shop.test")
         served = CertificateSet([load_certificate(pair.cert, pair.key)])
         async with serving(certificates=served) as (rig, upstream):
-            sock = socket.create_connection(("127.0.0.1", rig.tls_port), timeout=3)
+            sock = socket.create_connection(("127.0.0.1", rig.tls_port), timeout=BOUND)
             sock.setblocking(False)
             sock.send(header)
             reader, writer = await asyncio.open_connection(

@@ -22,11 +22,11 @@ from support.proxy_rig import (
     SECRET,
     SHOP,
     ProxyRig,
-    eventually,
     make_catalog,
     make_topology,
     one_region,
 )
+from support.waits import eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello"

@@ -10,7 +10,8 @@ import websockets
 from onetrip.model.topology import Endpoint
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import FakeUpstream
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -182,7 +183,7 @@ class TestUpgrades:
                 await client.send(UPGRADE)
                 await client.head()
                 await client.send(b"x" * 50_000 + b"bye")
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 assert (await heard).endswith(b"bye")
 
     async def test_offer_with_a_body_is_not_passed_on(self):

@@ -13,7 +13,8 @@ from onetrip.net.tls import CertificateSet, load_certificate
 from onetrip.proxy.settings import ProxySettings
 from support.certs import Authority
 from support.fake_upstream import FakeUpstream, always
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 HOSTS = ("shop.test", "*.shop.test", "other.test")
@@ -114,7 +115,7 @@ class TestCertificates:
             broken = hello.read().replace(b"aaaa.test", b"\xff\xfe\x80a.test")
             reader, writer = await asyncio.open_connection("127.0.0.1", rig.tls_port)
             writer.write(broken)
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 await reader.read()
             writer.close()
             async with rig.tls_client(context) as other:
@@ -168,7 +169,7 @@ class TestVersions:
 def visit(port, context, name, session):
     """Make one request; return whether the session was resumed, and the session to keep."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=3) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=BOUND) as sock,
         context.wrap_socket(sock, server_hostname=name, session=session) as tls,
     ):
         tls.sendall(GET.replace(b"shop.test", name.encode()))
@@ -244,7 +245,7 @@ class TestMessages:
             await client.send(ask)
             assert b" 101 " in await client.head()
             await client.send(b"hello")
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 assert await client.reader.readexactly(5) == b"HELLO"
 
     async def test_truncated_response_is_no_clean_end(self, served, context):
@@ -272,7 +273,7 @@ class TestRefusals:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.tls_port)
         try:
             writer.write(data)
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 return await reader.read()
         finally:
             writer.close()
@@ -301,7 +302,7 @@ class TestRefusals:
             )
 
     async def test_pending_handshakes_are_bounded(self, served, context):
-        settings = ProxySettings(handshake_timeout=3, max_handshakes=2)
+        settings = ProxySettings(handshake_timeout=30, max_handshakes=2)
         async with serving(served, settings=settings) as (rig, _):
             stalled = [await asyncio.open_connection("127.0.0.1", rig.tls_port) for _ in range(2)]
             for _, writer in stalled:
@@ -319,7 +320,7 @@ class TestRefusals:
                         return True
                 return False
 
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(BOUND):
                 while not await comes_in():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
@@ -329,7 +330,7 @@ class TestRefusals:
             writer.write(b"\x16\x03\x01")
             await asyncio.sleep(0.05)
             await rig.server.stop()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(BOUND):
                 with contextlib.suppress(ConnectionError):
                     assert await reader.read() == b""
             writer.close()

@@ -18,7 +18,8 @@ from support.certs import Authority
 from support.fake_http2_upstream import FakeHttp2Upstream, ok
 from support.fake_upstream import FakeUpstream
 from support.http2_client import CONTINUATION, DATA, HEADERS, PING, SETTINGS, frame, http2_client
-from support.proxy_rig import DEN, ProxyRig, eventually, make_catalog, make_topology, one_region
+from support.proxy_rig import DEN, ProxyRig, make_catalog, make_topology, one_region
+from support.waits import eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello"

@@ -18,7 +18,8 @@ from support.certs import Authority
 from support.fake_http2_upstream import FakeHttp2Upstream
 from support.fake_upstream import FakeUpstream
 from support.http2_client import http2_client
-from support.proxy_rig import eventually, one_region
+from support.proxy_rig import one_region
+from support.waits import BOUND, eventually
 
 ALLOWING = {SettingCodes.MAX_CONCURRENT_STREAMS: 100, SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -119,7 +120,7 @@ class Talk:
 
     async def receive(self, size: int) -> bytes:
         if self.stream is None:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(BOUND):
                 return await self.client.reader.readexactly(size)
         seen = self.client.seen(self.stream)
         await self.client.until(lambda: len(seen.body) >= self.read + size)

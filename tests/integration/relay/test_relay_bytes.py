@@ -9,9 +9,9 @@ import pytest
 
 from onetrip.relay.link import WRITE_LIMIT
 from onetrip.relay.server import QUIET, Counts
-from support.proxy_rig import eventually
 from support.relayed import LOOPBACK, echo, relayed, serving
 from support.transcripts import resp
+from support.waits import BOUND, eventually
 
 GET, VALUE = resp(b"GET", b"k"), b"$1\r\nv\r\n"
 
@@ -36,7 +36,7 @@ async def test_large_data_passes_unchanged_both_ways_at_once() -> None:
             await writer.drain()
             writer.write_eof()
 
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
             group.create_task(send())
             received = group.create_task(reader.read(-1))
         assert received.result() == data
@@ -181,7 +181,7 @@ async def test_a_database_that_does_not_answer_is_a_reset_in_time() -> None:
             each.connect_ex((LOOPBACK, port))
         async with relayed(port, connect_timeout=0.3) as (server, own):
             reader, _ = await asyncio.open_connection(LOOPBACK, own)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(BOUND):
                 with pytest.raises(ConnectionResetError):
                     await reader.read(-1)
             assert server.connections == 0
@@ -243,7 +243,7 @@ async def test_drain_waits_for_an_answer_and_closes_what_is_silent() -> None:
         assert server.connections == 1
         go_on.set()
         assert await reader.read(-1) == VALUE
-        await asyncio.wait_for(draining, 5)
+        await asyncio.wait_for(draining, BOUND)
         assert server.connections == 0
 
 
@@ -252,7 +252,7 @@ async def test_drain_ends_by_its_timeout() -> None:
         reader, writer = await asyncio.open_connection(LOOPBACK, own)
         writer.write(GET)
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(server.drain(), 2)
+        await asyncio.wait_for(server.drain(), BOUND)
         assert server.connections == 1
         await server.stop()
         with pytest.raises(ConnectionResetError):

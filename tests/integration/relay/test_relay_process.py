@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from support.admin_server import admin_thread
 from support.fake_view import FakeView
 from support.relayed import LOOPBACK
 from support.servers import free_port
+from support.waits import BOUND, soon
 
 TOKEN = "a-token-for-tests"
 
@@ -33,20 +34,13 @@ def relay(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
-
-
-def eventually(claim: Callable[[], bool], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not claim():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
+        process.communicate(timeout=BOUND)
 
 
 def connect(port: int) -> socket.socket:
-    for _ in range(500):
+    for _ in range(2000):
         try:
-            return socket.create_connection((LOOPBACK, port), 5.0)
+            return socket.create_connection((LOOPBACK, port), BOUND)
         except ConnectionRefusedError:
             time.sleep(0.02)
     raise AssertionError("the relay does not listen")
@@ -76,12 +70,12 @@ def test_it_relays_reports_and_drains(tmp_path: Path) -> None:
         with connect(port) as sock:
             database, _ = listener.accept()
             ask(sock, database, 11)
-            eventually(lambda: sum(report.trips for report in view.flips) == 11)
+            soon(lambda: sum(report.trips for report in view.flips) == 11)
             ask(sock, database, 3)
             process.send_signal(signal.SIGTERM)
             assert sock.recv(1) == b""  # silent, so it is closed
             database.close()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=BOUND)
         assert process.returncode == 0, errors
     assert sum(report.trips for report in view.flips) == 14
     assert sum(report.connections for report in view.flips) == 1
@@ -109,7 +103,7 @@ def test_it_works_without_a_node_and_says_so_once() -> None:
             ask(sock, database, 5)
             database.close()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=BOUND)
         assert process.returncode == 0
     failures = [line for line in errors.splitlines() if "relay.report_failed" in line]
     assert len(failures) == 1
@@ -119,7 +113,7 @@ def test_it_works_without_a_node_and_says_so_once() -> None:
 def test_an_address_that_cannot_be_bound_is_one_line_and_exit_code_2() -> None:
     options = ("--listen", "203.0.113.1:1", "--backend", "db", "--to", "127.0.0.1:1")
     with relay("mysql", *options) as process:
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=BOUND)
     assert (process.returncode, output) == (2, "")
     assert errors.startswith("onetrip: --listen: 203.0.113.1:1: ")
     assert errors.count("\n") == 1

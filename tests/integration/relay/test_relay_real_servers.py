@@ -17,6 +17,8 @@ import pytest
 
 from onetrip.model.catalog import BackendKind
 from onetrip.relay.server import Counts, RelayServer
+from onetrip.timing import Clock
+from support.clock import VirtualClock
 from support.relayed import LOOPBACK, relayed
 from support.servers import (
     RunningServer,
@@ -25,17 +27,20 @@ from support.servers import (
     running_postgres,
     running_redis,
 )
+from support.waits import BOUND
 
 
 @contextlib.contextmanager
-def relay(kind: BackendKind, port: int) -> Iterator[tuple[RelayServer, int]]:
+def relay(
+    kind: BackendKind, port: int, clock: Clock | None = None
+) -> Iterator[tuple[RelayServer, int]]:
     """Run a relay on a thread of its own, for clients that block."""
     ready, ended = threading.Event(), asyncio.Event()
     found: list[tuple[RelayServer, int]] = []
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
-        async with relayed(port, kind) as pair:
+        async with relayed(port, kind, clock=clock) as pair:
             found.append(pair)
             ready.set()
             await ended.wait()
@@ -43,11 +48,11 @@ def relay(kind: BackendKind, port: int) -> Iterator[tuple[RelayServer, int]]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
     try:
-        assert ready.wait(10), "the relay did not start"
+        assert ready.wait(BOUND), "the relay did not start"
         yield found[0]
     finally:
         loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
+        thread.join(BOUND)
         loop.close()
 
 
@@ -65,7 +70,7 @@ def certificate(folder: Path) -> None:
     key, cert = folder / "server.key", folder / "server.crt"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
     command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=BOUND)
     key.chmod(0o600)
     if os.geteuid() == 0:
         owner = folder.stat()
@@ -104,11 +109,13 @@ def cursor(connection) -> Iterator:
 
 @contextlib.contextmanager
 def through(
-    postgres: RunningServer, tls: ssl.SSLContext | bool = False
+    postgres: RunningServer,
+    tls: ssl.SSLContext | bool = False,
+    clock: Clock | None = None,
 ) -> Iterator[tuple[RelayServer, pg8000.dbapi.Connection, pg8000.dbapi.Cursor]]:
     """Connect through a relay; give it, the connection and a cursor."""
     with (
-        relay(BackendKind.POSTGRES, postgres.port) as (server, port),
+        relay(BackendKind.POSTGRES, postgres.port, clock) as (server, port),
         connect(port, tls) as connection,
         cursor(connection) as sql,
     ):
@@ -184,7 +191,7 @@ def test_postgres_scram_is_set_up(postgres: RunningServer) -> None:
     hba.write_text("host all app 127.0.0.1/32 scram-sha-256\n" + text)
     direct_answer(postgres.port, "SELECT pg_reload_conf()")
     with relay(BackendKind.POSTGRES, postgres.port) as (server, port):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + BOUND
         while settle(server).setup_trips % 3 or not server.counts.connections:
             assert time.monotonic() < deadline
             with connect(port, user="app", password="a-test-password"):
@@ -198,13 +205,14 @@ def test_postgres_scram_is_set_up(postgres: RunningServer) -> None:
 def test_postgres_over_tls_is_counted_without_being_read(postgres: RunningServer) -> None:
     tls = ssl.create_default_context()
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    with through(postgres, tls) as (server, _, sql):
+    clock = VirtualClock()  # the client pauses when we say so, not when the machine is busy
+    with through(postgres, tls, clock) as (server, _, sql):
         counts = settle(server)
         # SSLRequest, ClientHello, Finished with the startup packet; a server that sends session
         # tickets answers Finished by itself (RFC 8446, section 4.6.1).
         assert counts.setup_trips in (3, 4)
         assert (counts.trips, counts.opaque) == (0, 1)
-        time.sleep(0.1)  # the pause that ends a set-up nobody can read
+        clock.step(0.1)  # the pause that ends a set-up nobody can read
         for _ in range(11):
             sql.execute("SELECT 1")
         sql.execute(WIDE)
@@ -230,7 +238,7 @@ def mariadb_run(port: int, statements: list[str], *options: str) -> str:
         env={"MYSQL_PWD": "a-test-password", "PATH": os.environ.get("PATH", "")},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=BOUND,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -265,7 +273,7 @@ def test_redis_commands_are_one_trip_each() -> None:
         def ask(lines: str) -> list[str]:
             command = [client, "-h", LOOPBACK, "-p", str(port), "-n", "2", "-a", "unused"]
             done = subprocess.run(
-                command, input=lines, capture_output=True, text=True, timeout=30, check=False
+                command, input=lines, capture_output=True, text=True, timeout=BOUND, check=False
             )
             return done.stdout.split()
 

@@ -30,6 +30,7 @@ from onetrip.wire.http1 import Limits
 from onetrip.wire.http1_body import ChunkedDecoder, CloseDecoder, LengthDecoder
 from support.clock import VirtualClock
 from support.proxy_parts import AT_ONCE, FakeDial, FakeTransport, make_channel
+from support.waits import BOUND
 
 E = Endpoint("10.0.0.1", 80)
 
@@ -387,7 +388,7 @@ class TestPool:
         pool.release(one, self.clock.now())
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(BOUND):
             assert await second is one
 
     async def test_cancelled_connect_is_not_counted_twice(self):
