@@ -13,6 +13,7 @@ import datetime as dt
 import json
 import secrets
 import ssl
+import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from support.acme_checks import (
     verify_es256,
 )
 from support.certs import Authority
+from support.waits import eventually
 
 
 @dataclass(slots=True)
@@ -392,4 +394,6 @@ async def running_acme(
     try:
         yield server
     finally:
+        # A stopped node leaves its last exchange to a thread, whose connection may be half made.
+        await eventually(lambda: all(t.name != "acme" for t in threading.enumerate()))
         await runner.cleanup()

@@ -19,7 +19,8 @@ from pathlib import Path
 import h11
 import httptools
 
-from support.servers import free_port, require_program
+from support.ports import free_port
+from support.servers import require_program
 from support.waits import BOUND
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from support.ports import free_ports
+from support.ports import free_port
 
 START_TIMEOUT = 60.0
 """Time for a server to accept connections, s."""
@@ -108,11 +108,6 @@ def running_server(
         _process(command, Path(name), port, environment, ids={}) as server,
     ):
         yield server
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
-    return free_ports(1)[0]
 
 
 def _unprivileged() -> dict[str, int]:

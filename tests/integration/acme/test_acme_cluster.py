@@ -95,7 +95,7 @@ async def test_any_node_answers_and_all_serve(tmp_path, challenge):
         path = write(tmp_path, server, challenge)
         async with running(path, "bom") as bom:
             async with running(path, "den") as den:
-                await eventually(lambda: has_certificate(den) and has_certificate(bom), 30)
+                await eventually(lambda: has_certificate(den) and has_certificate(bom))
                 assert await serial(den, server) == await serial(bom, server)
                 assert len(server.orders) == len(server.accounts) == 1
             first = await serial(bom, server)

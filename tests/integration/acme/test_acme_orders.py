@@ -41,11 +41,11 @@ def node_of(server, *, hosts=("shop.test",), tls=None, **acme):
 
 
 async def issued(rig, domain="shop.test"):
-    await eventually(lambda: rig.status(domain).expires_at is not None, 20)
+    await eventually(lambda: rig.status(domain).expires_at is not None)
 
 
 async def failed(rig, domain="shop.test"):
-    await eventually(lambda: rig.status(domain).failures > 0, 20)
+    await eventually(lambda: rig.status(domain).failures > 0)
     return rig.status(domain)
 
 
@@ -131,7 +131,7 @@ class TestRenewal:
             held.retry_at = 0.0  # the pause after an order is over
             rig.clock.ahead = 70 * DAY
             await rig.check()
-            await eventually(lambda: rig.metric(ORDERS, outcome="issued") == 2, 20)
+            await eventually(lambda: rig.metric(ORDERS, outcome="issued") == 2)
             second = await rig.subject(server.root_pem())
             assert second["serialNumber"] != first["serialNumber"]
             assert len(server.accounts) == 1
@@ -146,7 +146,7 @@ class TestRenewal:
             await issued(rig)
             await rig.check()
             soon = now + 10 * DAY
-            await eventually(lambda: rig.status().renew_at <= soon, 20)
+            await eventually(lambda: rig.status().renew_at <= soon)
             assert rig.status().renew_at >= now + 9 * DAY - 1
 
 
@@ -155,8 +155,8 @@ class TestFailure:
         async with authority(tmp_path) as server:
             server.fail("order", ProblemError("rejectedIdentifier", "not yours"))
             async with node_of(server, hosts=("a.test", "b.test")) as rig:
-                await eventually(lambda: rig.metric(ORDERS, outcome="issued") == 1, 20)
-                await eventually(lambda: rig.metric(ORDERS, outcome="refused") == 1, 20)
+                await eventually(lambda: rig.metric(ORDERS, outcome="issued") == 1)
+                await eventually(lambda: rig.metric(ORDERS, outcome="refused") == 1)
                 found = {s.state.value: s for s in rig.node.view.certificates()}
                 assert set(found) == {"valid", "failing"}
                 assert found["failing"].error.endswith("(rejectedIdentifier): not yours")
@@ -215,7 +215,7 @@ class TestFailure:
         async with authority(tmp_path) as server:
             server.fail("directory", web.Response(**reply))
             async with node_of(server, hosts=("a.test", "b.test")) as rig:
-                await eventually(lambda: rig.metric(ORDERS, outcome=outcome) > 0, 20)
+                await eventually(lambda: rig.metric(ORDERS, outcome=outcome) > 0)
                 status = next(s for s in rig.node.view.certificates() if s.failures)
                 assert text in status.error
                 if "status" in reply:

@@ -22,7 +22,7 @@ async def test_certificate_is_issued_and_served(tmp_path, challenge):
         acme = ordering(server, challenge=challenge, email="ops@shop.test")
         ports = {"http_port": server.http_port, "tls_port": server.tls_port}
         async with acme_node(tmp_path, acme, **ports) as rig:
-            await eventually(lambda: rig.status().expires_at is not None, 30)
+            await eventually(lambda: rig.status().expires_at is not None)
             found = await rig.subject(server.root())
             assert found["subjectAltName"] == (("DNS", "shop.test"),)
             assert "acme.certificate_issued" in rig.events()
@@ -35,5 +35,5 @@ async def test_account_of_the_authority_is_bound(tmp_path):
         acme = ordering(server, eab={"kid": "kid-1", "hmac_file": "hmac"}, key_type="rsa2048")
         ports = {"http_port": server.http_port, "tls_port": server.tls_port}
         async with acme_node(tmp_path, acme, **ports) as rig:
-            await eventually(lambda: rig.status().expires_at is not None, 30)
+            await eventually(lambda: rig.status().expires_at is not None)
             assert HMAC not in rig.log.getvalue()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from support.admin_server import admin_thread
 from support.fake_view import FakeView
+from support.ports import free_port
 from support.relayed import LOOPBACK
-from support.servers import free_port
 from support.waits import BOUND, soon
 
 TOKEN = "a-token-for-tests"
