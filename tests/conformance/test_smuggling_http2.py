@@ -28,6 +28,8 @@ Pairs = list[tuple[bytes, bytes]]
 
 END_STREAM, END_HEADERS = 1, 4
 EVIL = b"GET /evil HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+WEBSOCKET = "websocket by CONNECT"
+"""Is forwarded as a GET, which nginx answers with a page: the client gets a 502 for that."""
 FORBIDDEN = (b"\r", b"\n", b"\0")
 """Bytes that no name or value may hold (RFC 9113 section 8.2.1)."""
 
@@ -105,7 +107,7 @@ def cases() -> dict[str, tuple[Pairs, bytes]]:
         found[name] = (request(b"/a", more=fields), EVIL)
     for method in (b"GET", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE"):
         found[f"{method.decode()} with a body"] = (request(b"/a", method), EVIL)
-    found["websocket by CONNECT"] = (
+    found[WEBSOCKET] = (
         request(b"/a", b"CONNECT", [(b":protocol", b"websocket")]),
         EVIL,
     )
@@ -176,10 +178,11 @@ async def test_nothing_is_smuggled_through_http2(tmp_path):
             referees["Node"] = node
         forwarded, differing = await judge_forwarded(recorder, referees)
         wrong += differing
+        websocket = dict(cases()[WEBSOCKET][0])[b":path"].decode()
         booked = [
             (line["method"], line["path"])
             for line in rig.lines
-            if line["upstream"] and line["error"] is None
+            if line["upstream"] and (line["error"] is None or line["path"] == websocket)
         ]
     report_cases(
         "Smuggling over HTTP/2",
