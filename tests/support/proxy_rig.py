@@ -36,6 +36,7 @@ from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import Clock, MonotonicClock
 from support.waits import BOUND
+from support.waits import eventually as eventually
 
 SHOP = EnvironmentId("shop", "production")
 DEN, FRA = RegionId("den"), RegionId("fra")

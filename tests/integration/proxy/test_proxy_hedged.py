@@ -13,7 +13,8 @@ from onetrip.model.topology import Endpoint
 from onetrip.net.dial import TcpDialer
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import OK, FakeUpstream, always
-from support.proxy_rig import DEN, FRA, SHOP, ProxyRig, eventually, make_catalog, make_topology
+from support.proxy_rig import DEN, FRA, SHOP, ProxyRig, make_catalog, make_topology
+from support.waits import eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello"

@@ -9,16 +9,8 @@ import pytest
 
 from onetrip.proxy.settings import ProxySettings
 from support.fake_upstream import OK, FakeUpstream, always
-from support.proxy_rig import (
-    DEN,
-    FRA,
-    ProxyRig,
-    Response,
-    eventually,
-    make_catalog,
-    make_topology,
-    one_region,
-)
+from support.proxy_rig import DEN, FRA, ProxyRig, Response, make_catalog, make_topology, one_region
+from support.waits import eventually
 
 GET = b"GET /a HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000\r\n\r\n"
