@@ -318,3 +318,19 @@ def test_version_is_put_back_after_a_look(tmp_path: Path) -> None:
         assert (view.changes, view.draining) == ([], frozenset())
         ok("project", "rollback", "shop", "1", ONETRIP_API=url)
         assert view.changes == [("shop", change)]
+
+
+def test_events_are_followed_until_the_node_ends() -> None:
+    view = FakeView(dead=frozenset({"bom"}))
+    with admin_thread(view) as url:
+        command = [sys.executable, "-m", "onetrip.cli.main", "events", "--follow", "--api", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+            assert following.stdout is not None
+            line = following.stdout.readline()
+            following.terminate()
+    assert line == "status degraded; region bom does not answer\n"
+
+
+def test_stream_of_a_node_that_refuses_is_an_error() -> None:
+    with admin_thread(FakeView(), "a token of sixteen") as url:
+        assert "a bearer token is required" in refused(1, "events", "--follow", ONETRIP_API=url)

@@ -6,7 +6,7 @@ is not such a reply is an error with one line of what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -20,6 +20,9 @@ DEFAULT_API = "http://127.0.0.1:9400"
 
 MAX_REPLY = 64 * 1024 * 1024
 """Largest reply, bytes: twice what the API's largest listing needs."""
+
+MAX_LINE = 1024 * 1024
+"""Largest line of a stream, bytes; a status of many problems has some kB."""
 
 TIMEOUT = 10.0
 """Longest wait for the node, s."""
@@ -107,6 +110,28 @@ class Client:
         if status != 204:
             raise self._refusal(status, reply)
 
+    def lines(self, path: tuple[str, ...]) -> Iterator[str]:
+        """Return the lines of a stream, as they come; raises as `get`."""
+        make = HTTPSConnection if self._https else HTTPConnection
+        connection = make(self._host, self._port, timeout=self._timeout)
+        try:
+            connection.request("GET", self._address(path), None, self._headers(None))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._refusal(response.status, response.read(MAX_REPLY))
+            while line := response.readline(MAX_LINE):
+                yield line.decode(errors="replace").rstrip("\n")
+        except (OSError, HTTPException, ValueError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"cannot reach the admin API at {self.api}: {_reason(error)}; "
+            "is the node running, and is --api right?"
+        )
+
     def _address(self, path: tuple[str, ...]) -> str:
         return f"{self._prefix}/v1/" + "/".join(quote(part, safe="") for part in path)
 
@@ -140,10 +165,7 @@ class Client:
             response = connection.getresponse()
             reply = response.read(MAX_REPLY + 1)
         except (OSError, HTTPException, ValueError) as error:
-            raise UnreachableError(
-                f"cannot reach the admin API at {self.api}: {_reason(error)}; "
-                "is the node running, and is --api right?"
-            ) from error
+            raise self._unreachable(error) from error
         finally:
             connection.close()
         if len(reply) > MAX_REPLY:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli import access, operate, versions
+from onetrip.cli import access, events, operate, versions
 from onetrip.cli.client import DEFAULT_API, UnreachableError
 from onetrip.cli.options import Api, AsJson, DryRun, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
@@ -222,21 +222,6 @@ def latencies(
     show(body, render.latencies, as_json)
 
 
-@app.command()
-def events(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 30,
-    api: Api = DEFAULT_API,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the latest events, newest first."""
-    from onetrip.cli import render
-    from onetrip.control.schemas import EventsBody
-
-    body = make_client(api, token_file).get(("events",), EventsBody, {"limit": str(limit)})
-    show(body, render.events, as_json)
-
-
 @app.command("certificates")
 def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
     """List the certificates that clients get: issuer, end, next renewal, last error."""
@@ -247,6 +232,7 @@ def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson 
     show(body, text.certificates, as_json)
 
 
+app.command()(events.events)
 for command in (
     relay,
     operate.relays,
