@@ -89,6 +89,8 @@ async def test_token_of_a_project_changes_that_project_only(api: Api) -> None:
     assert (await api.call("PATCH", "/v1/projects/shop", OFF, token=ci))[0] == 200
     assert (await api.call("PATCH", "/v1/projects/blog", OFF, token=ci))[0] == 403
     assert (await api.call("GET", "/v1/projects", token=ci))[0] == 403
+    assert (await api.call("GET", "/v1/openapi.json", token=ci))[0] == 200
+    assert (await api.call("GET", "/v1/problems/denied", token=ci))[0] == 200
     assert [name for name, _ in api.view.changes] == ["shop"]
 
 

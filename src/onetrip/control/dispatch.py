@@ -9,7 +9,7 @@ from functools import partial
 from aiohttp import HttpVersion11, web
 
 from onetrip.control import audit
-from onetrip.control.guard import caller, check_scope
+from onetrip.control.guard import caller, check_project, check_scope
 from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
 from onetrip.control.problems import problem
 from onetrip.control.records import Records
@@ -61,7 +61,9 @@ class Dispatcher:
     async def _take(self, call: Call, handler: CallHandler) -> web.StreamResponse:
         request, operation = call.request, call.operation
         if not operation.is_open:
-            check_scope(caller(), operation.scope, request.match_info.get("name"))
+            check_scope(caller(), operation.scope)
+        if not operation.is_open and not operation.is_general:
+            check_project(caller(), request.match_info.get("name"))
         if operation.query is not None:
             call.query = query_of(request.query.items(), operation.query)
         if not operation.is_change:

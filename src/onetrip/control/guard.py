@@ -118,11 +118,8 @@ async def identify(headers: Mapping[str, str], token: str | None, find: FindToke
     return Caller(found.name, found.scope, found.project)
 
 
-def check_scope(caller: Caller, needed: Scope, project: str | None) -> None:
-    """Refuse what a caller's token does not permit.
-
-    Args:
-        project: the one that the request names, or None.
+def check_scope(caller: Caller, needed: Scope) -> None:
+    """Refuse what the scope of a caller's token does not permit.
 
     Raises:
         RefusedError: 403, with the challenge of RFC 6750, section 3.1.
@@ -133,6 +130,17 @@ def check_scope(caller: Caller, needed: Scope, project: str | None) -> None:
             f"token {caller.name} has scope {caller.scope.value}; {needed.value} is needed",
             headers=_challenge(error="insufficient_scope", scope=needed.value),
         )
+
+
+def check_project(caller: Caller, project: str | None) -> None:
+    """Refuse what is outside the project that a caller's token is for.
+
+    Args:
+        project: the one that the request names, or None.
+
+    Raises:
+        RefusedError: 403.
+    """
     if caller.project and caller.project != project:
         raise RefusedError(
             403,

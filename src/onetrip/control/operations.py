@@ -52,6 +52,7 @@ class Operation:
         media_type: of the reply; without a `reply`, text.
         is_open: whether it needs no token.
         has_etag: whether the reply has one, and a change heeds If-Match.
+        is_general: whether it tells nothing of any project, so that a project's token may use it.
         is_audited: whether the audit log has it.
         is_replayed: whether a change heeds Idempotency-Key.
     """
@@ -70,6 +71,7 @@ class Operation:
     media_type: str = "application/json"
     is_open: bool = False
     has_etag: bool = False
+    is_general: bool = False
     is_audited: bool = True
     is_replayed: bool = True
 
@@ -112,11 +114,11 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/v1/openapi.json", "openapi", "Describe this API (OpenAPI 3.1)",
-        OpenApiBody, has_etag=True,
+        OpenApiBody, has_etag=True, is_general=True,
     ),
     Operation(
         "GET", "/v1/problems/{kind}", "problem_kind", "Explain a type of problem document",
-        ProblemKindBody,
+        ProblemKindBody, is_general=True,
     ),
     Operation(
         "GET", "/v1/status", "status", "Describe the node and its cluster at a glance",

@@ -7,6 +7,7 @@ import pytest
 from onetrip.control.guard import (
     check_host,
     check_origin,
+    check_project,
     check_scope,
     check_site,
     identify,
@@ -80,7 +81,7 @@ async def test_refused_token_is_not_repeated() -> None:
 def test_scope_permits_itself_and_those_before_it(held: Scope, needed: Scope) -> None:
     order = ["read", "operate", "write", "admin"]
     is_enough = order.index(held.value) >= order.index(needed.value)
-    found = status_of(check_scope, Caller("ci", held), needed, None)
+    found = status_of(check_scope, Caller("ci", held), needed)
     assert found == (200 if is_enough else 403)
 
 
@@ -89,12 +90,12 @@ def test_scope_permits_itself_and_those_before_it(held: Scope, needed: Scope) ->
 )
 def test_token_of_a_project_permits_that_project_only(project: str | None, status: int) -> None:
     held = Caller("ci", Scope.ADMIN, "shop")
-    assert status_of(check_scope, held, Scope.READ, project) == status
+    assert status_of(check_project, held, project) == status
 
 
 def test_missing_scope_is_named_in_the_challenge() -> None:
     with pytest.raises(RefusedError) as caught:
-        check_scope(Caller("ci", Scope.READ), Scope.WRITE, None)
+        check_scope(Caller("ci", Scope.READ), Scope.WRITE)
     assert 'scope="write"' in caught.value.headers["WWW-Authenticate"]
 
 
