@@ -9,7 +9,6 @@ call is idempotent and short. `Store` is synchronous and belongs to one thread a
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from onetrip.control.tables import ADDITIONS, APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from onetrip.errors import ConfigError, Kind, OnetripError
 from onetrip.model.catalog import Mode
 from onetrip.model.status import Event, PolicyChange
 from onetrip.model.topology import RegionId
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MAX_EVENTS = 10_000
 """Events kept, about 2 MB; the oldest go first."""
@@ -77,10 +79,13 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
+        import sqlite3  # takes 0.9 MB that a node without `data_dir` saves
+
         self.path = path
+        self._failure: type[Exception] = sqlite3.Error
         try:
             self._db = self._open()
-        except (sqlite3.Error, OSError) as error:
+        except (self._failure, OSError) as error:
             raise ConfigError(f"state file {path} cannot be used: {error}") from error
 
     def close(self) -> None:
@@ -153,6 +158,8 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         # isolation_level=None: transactions are begun here, never behind our back.
+        import sqlite3
+
         db = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
@@ -191,7 +198,7 @@ class Store:
         """
         try:
             return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except self._failure as error:
             raise StoreError(f"state file {self.path} cannot be read: {error}") from error
 
     @contextmanager
@@ -210,7 +217,7 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except self._failure as error:
             raise StoreError(f"state file {self.path} cannot be written: {error}") from error
 
 

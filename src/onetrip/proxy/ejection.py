@@ -13,10 +13,10 @@ Source: the rules and their defaults follow Envoy's outlier detection
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from statistics import fmean, pstdev
 
 from onetrip.errors import ConfigError
 
@@ -287,8 +287,8 @@ class Ejector:
         }
         if len(rates) < LEAST_INSTANCES:
             return []
-        mean = fmean(rates.values())
-        spread = pstdev(rates.values(), mean)
+        mean = math.fsum(rates.values()) / len(rates)
+        spread = math.sqrt(math.fsum((rate - mean) ** 2 for rate in rates.values()) / len(rates))
         least = mean - max(self._settings.deviation * spread, LEAST_GAP)
         return [
             self._eject(
