@@ -20,7 +20,12 @@ LIMIT = 60 * 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_idle_node_stays_small(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiles", [False, True], ids=["as installed", "first start"])
+def test_idle_node_stays_small(tmp_path: Path, compiles: bool) -> None:
+    environment = dict(os.environ)
+    if compiles:  # into a folder of its own, which is empty
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(tmp_path / "bytecode")
     proxy, admin = free_ports(2)
     config = tmp_path / "onetrip.yaml"
     config.write_text(
@@ -30,12 +35,13 @@ def test_idle_node_stays_small(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(config)]
     with (tmp_path / "log").open("wb") as log:
-        node = subprocess.Popen(command, stderr=log)
+        node = subprocess.Popen(command, stderr=log, env=environment)
         try:
             log_file = tmp_path / "log"
             soon(lambda: "app.started" in log_file.read_text(), log_file.read_text)
             time.sleep(1.0)
-            assert resident(node.pid) < LIMIT
+            # It gives memory back half a second after its start, or later on a busy machine.
+            soon(lambda: resident(node.pid) < LIMIT, lambda: f"{resident(node.pid)} KiB")
         finally:
             os.kill(node.pid, signal.SIGTERM)
             assert node.wait(BOUND) == 0
