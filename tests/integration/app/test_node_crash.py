@@ -17,24 +17,27 @@ STEP = 0.0001
 """Each write is one step of the control group, so the policy in force tells how many were made."""
 
 
-async def write_until_killed(node: NodeProcess, done: int, delay: float) -> int:
-    """Count on from `done` until the node is killed after `delay` s; return the last reply's."""
-    url = f"http://127.0.0.1:{node.admin}"
+async def write_until_killed(node: NodeProcess, done: int, rng: random.Random) -> int:
+    """Count on from `done` until the node is killed in the middle; return the last reply's."""
+    url, until, killing = f"http://127.0.0.1:{node.admin}", done + rng.randint(1, 9), None
 
     async def kill() -> None:
-        await asyncio.sleep(delay)
+        # Within the time of a write, so that one is in progress.
+        await asyncio.sleep(rng.uniform(0.0, 0.01))
         node.process.kill()
 
-    killing = asyncio.create_task(kill())
     try:
         async with aiohttp.ClientSession(url) as session:
             while True:
+                if done == until:
+                    killing = asyncio.create_task(kill())
                 order = {"placement": {"control": round((done + 1) * STEP, 6)}}
                 async with session.patch("/v1/projects/shop", json=order) as reply:
                     await reply.read()
                     assert reply.status == 200
                 done += 1
     except (aiohttp.ClientError, ConnectionError):
+        assert killing is not None, node.log
         await killing
         await node.process.wait()
         return done
@@ -63,5 +66,5 @@ async def test_kill_in_a_loop_loses_no_acknowledged_change(tmp_path: Path) -> No
                 told = round(made["after"]["control"] / STEP)
                 assert acknowledged <= told <= known
             if kills < KILLS:
-                acknowledged = await write_until_killed(node, known, rng.uniform(0.05, 0.3))
-    assert known > KILLS
+                acknowledged = await write_until_killed(node, known, rng)
+    assert known >= KILLS
