@@ -176,6 +176,12 @@ def node() -> list[Json]:
             [target(lines, "access lines"), target(lost, "observations")],
             unit="cps",
         ),
+        panel(
+            "Spans",
+            "Of sampled requests, by what became of them.",
+            [target(rate_by("outcome", "onetrip_observe_spans_total"), "spans {{outcome}}")],
+            unit="cps",
+        ),
         panel("Changes", "Reloads, upgrades, new placements.", changes),
         panel(
             "Versions",

@@ -34,11 +34,13 @@ from onetrip.app.security import (
     tls_listener,
     tls_terms,
 )
+from onetrip.app.telemetry import build_otlp
 from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
 from onetrip.net.tls import CertificateSet, PeerContexts
+from onetrip.observe.spans import OtlpSettings
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -80,6 +82,7 @@ class Settings:
     sync_interval: float
     score_interval: float
     log: LogEntry
+    otlp: OtlpSettings | None
     probe: ProbeSettings
     proxy: ProxySettings
     drain_timeout: float
@@ -250,6 +253,7 @@ class _Builder:
             sync_interval=file.cluster.sync_interval,
             score_interval=file.score_interval,
             log=file.log,
+            otlp=build_otlp(file.telemetry),
             probe=build_probe(file.probe),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,

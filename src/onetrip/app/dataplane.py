@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -13,6 +14,7 @@ from typing import IO, Protocol
 from onetrip.app.config import Settings
 from onetrip.app.descriptors import within_limit
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.telemetry import build_tracer
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, Target
@@ -28,6 +30,7 @@ from onetrip.net.tls import (
 )
 from onetrip.observe.logs import AccessLog, Log
 from onetrip.observe.metrics import Metrics
+from onetrip.observe.spans import SpanSink
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
@@ -155,6 +158,11 @@ class LocalPlane:
             on_peer_refused=hooks.on_peer_refused,
             on_verdict=hooks.on_verdict,
         )
+        self._spans: SpanSink | None = None
+        if settings.otlp is not None:
+            made = build_tracer(settings.otlp, settings.region, metrics, rng, clock)
+            tracer, self._spans = made
+            self.server.trace_with(tracer)
 
     async def start(self, settings: Settings, listeners: Listeners) -> None:
         """See `DataPlane`."""
@@ -217,6 +225,8 @@ class LocalPlane:
     async def stop(self) -> None:
         """See `DataPlane`."""
         await self.server.stop()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         if self._access_log is not None:
             self._access_log.close()
 

@@ -110,6 +110,20 @@ class LogEntry(Strict):
     """`stderr`, `off`, or a file's path."""
 
 
+class OtlpEntry(Strict):
+    """`telemetry.otlp`: spans to an OpenTelemetry collector."""
+
+    endpoint: Annotated[str, Meta(pattern="^https?://[!-~]+$", max_length=1024)]
+    headers_env: Text | None = None
+    ratio: Ratio = 0.0
+
+
+class TelemetryEntry(Strict):
+    """`telemetry`: what leaves the node about its requests."""
+
+    otlp: OtlpEntry | None = None
+
+
 class ProbeEntry(Strict):
     """`probe`: how often and how fast to measure."""
 
@@ -305,6 +319,7 @@ class File(Strict):
     admin: AdminEntry = field(default_factory=AdminEntry)
     cluster: ClusterEntry = field(default_factory=ClusterEntry)
     log: LogEntry = field(default_factory=LogEntry)
+    telemetry: TelemetryEntry = field(default_factory=TelemetryEntry)
     probe: ProbeEntry = field(default_factory=ProbeEntry)
     proxy: ProxyEntry = field(default_factory=ProxyEntry)
     regions: dict[str, RegionEntry] = field(default_factory=dict)

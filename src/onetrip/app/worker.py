@@ -21,6 +21,7 @@ import uvloop
 import onetrip
 from onetrip.app.descriptors import within_limit
 from onetrip.app.refusals import unraisable_hook
+from onetrip.app.telemetry import build_tracer
 from onetrip.app.worker_credentials import contexts_of
 from onetrip.app.worker_link import Link
 from onetrip.app.worker_messages import (
@@ -54,6 +55,7 @@ from onetrip.net.tls import CertificateSet
 from onetrip.observe.logs import stderr_log
 from onetrip.observe.merge import Changes
 from onetrip.observe.metrics import Metrics
+from onetrip.observe.spans import SpanSink
 from onetrip.proxy.listener import ProxyServer
 from onetrip.timing import MonotonicClock
 
@@ -101,6 +103,11 @@ class Worker:
             on_verdict=lambda verdict: link.send(Judged(verdict)),
             yields=self._lets_others,
         )
+        self._spans: SpanSink | None = None
+        if setup.otlp is not None:
+            made = build_tracer(setup.otlp, setup.region, self.metrics, Random(), clock)
+            tracer, self._spans = made
+            self.server.trace_with(tracer)
 
     async def start(self) -> None:
         """Serve.
@@ -148,6 +155,8 @@ class Worker:
         self._board.post(self._setup.index, ABSENT)
         await self.server.drain(drain.timeout, is_patient=drain.is_patient)
         await self.server.stop()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         self.outbox.flush()
         self.tell()
 

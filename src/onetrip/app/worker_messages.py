@@ -16,6 +16,7 @@ from onetrip.model.measure import Observation, RouteKey, Target
 from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.merge import Figure
+from onetrip.observe.spans import OtlpSettings
 from onetrip.proxy.ejection import Verdict
 
 T = TypeVar("T")
@@ -135,6 +136,7 @@ class Setup(Message, frozen=True):
     secret: bytes | None
     log_level: str
     has_access_log: bool
+    otlp: OtlpSettings | None
     sockets: dict[str, list[int]]
     board: int
     workers: int

@@ -245,6 +245,7 @@ class WorkerPlane:
             secret=settings.cluster_secret,
             log_level=settings.log.level,
             has_access_log=self._access_log is not None,
+            otlp=settings.otlp,
             sockets=self._sockets,
             board=self._memory,
             workers=len(self._workers),

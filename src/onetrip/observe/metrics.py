@@ -264,6 +264,13 @@ class Metrics:
             ["state"],
             registry=r,
         )
+        # observe
+        self.spans = Counter(
+            "onetrip_observe_spans_total",
+            "Spans of sampled requests, by outcome: exported, failed, or dropped before that.",
+            ["outcome"],
+            registry=r,
+        )
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",

@@ -16,7 +16,7 @@ from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
 from onetrip.proxy.turns import Patience, finish_by
-from onetrip.wire.trace_context import parent_value
+from onetrip.wire.trace_context import SAMPLED, parent_value
 
 if TYPE_CHECKING:
     from onetrip.proxy.balance import Choice
@@ -279,10 +279,12 @@ class Dispatch:
         if choice.via_peer:
             value = services.hops.make(services.region, choice.arm)
             mark = b"%b: %b\r\n" % (HOP_HEADER, value)
-        trace = self.prepared.trace
-        parent = parent_value(
-            self._record.trace_id, services.rng.getrandbits(64), trace.flags if trace else 0
-        )
+        trace, record = self.prepared.trace, self._record
+        flags = trace.flags if trace else 0
+        if record.span_id:
+            parent = parent_value(record.trace_id, record.span_id, flags | SAMPLED)
+        else:
+            parent = parent_value(record.trace_id, services.rng.getrandbits(64), flags)
         own = b"X-Request-Id: %b\r\ntraceparent: %b\r\n%b" % (self._record.request_id, parent, mark)
         has_body = self.request is not None
         prepared = self.prepared

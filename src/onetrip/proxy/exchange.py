@@ -32,9 +32,9 @@ from onetrip.proxy.ledger import Record
 from onetrip.proxy.relay import Pump, carry, join
 from onetrip.proxy.replies import error_reply, own_failure, reason_of, redirect_reply, status_of
 from onetrip.proxy.retry import is_refusal
+from onetrip.proxy.tracing import begin_trace
 from onetrip.proxy.visit import Visit
 from onetrip.wire.http1_body import is_bodiless
-from onetrip.wire.trace_context import new_trace_id
 
 if TYPE_CHECKING:
     from onetrip.proxy.downstream import ClientChannel
@@ -159,8 +159,7 @@ class Exchange:
         check_peer(self._hop, down, services)
         prepared = prepare_fields(head, down, marks, from_peer=self._hop is not None)
         record.request_id = prepared.request_id or b"%024x" % services.rng.getrandbits(96)
-        trace = prepared.trace
-        record.trace_id = trace.trace_id if trace else new_trace_id(services.rng.getrandbits(128))
+        begin_trace(record, prepared.trace, services)
         record.edge = services.region if self._hop is None else self._hop.edge
         record.from_peer = prepared.from_peer
         self._dispatch = services.make_dispatch(down, head, prepared, self._hop, record, services)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onetrip.errors import OnetripError, Side
 from onetrip.model.measure import Arm, Observation, RouteKey, Timing
@@ -20,6 +20,9 @@ from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Match
 from onetrip.timing import Clock
 from onetrip.wire.server_timing import parse_server_timing
+
+if TYPE_CHECKING:
+    from onetrip.proxy.tracing import Tracer
 
 NO_ROUTE = "none"
 """Value of the `route` label when no environment took the request."""
@@ -40,6 +43,9 @@ class Record:
     target: bytes = b""
     request_id: bytes = b""
     trace_id: bytes = b""
+    span_id: int = 0
+    """Of the span that this exchange makes; 0 for none."""
+    parent_id: bytes = b""
     match: Match | None = None
     status: int = 0
     bytes_in: int = 0
@@ -93,6 +99,7 @@ class Ledger:
         self._bytes_in = self._tally(metrics.body.labels("upstream"))
         self._bytes_out = self._tally(metrics.body.labels("downstream"))
         self.retries = metrics.retries
+        self.tracer: Tracer | None = None
 
     def close(self, record: Record, settled: Callable[[Match, int], RouteKey]) -> None:
         """Book one finished exchange.
@@ -106,6 +113,8 @@ class Ledger:
         if match is not None and record.region is not None and not record.is_upgrade:
             if record.error is None or record.error.side is not Side.DOWNSTREAM:
                 self._observe(record, settled(match, record.status), now)
+        if record.span_id and self.tracer is not None:
+            self.tracer.end(record, now)
         if self._access_log is not None:
             self._access_log.write(self._line(record, now))
 

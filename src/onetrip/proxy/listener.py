@@ -36,6 +36,7 @@ from onetrip.proxy.retry import RetryBudget
 from onetrip.proxy.router import Routing
 from onetrip.proxy.services import Services
 from onetrip.proxy.settings import ProxySettings
+from onetrip.proxy.tracing import Tracer
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
@@ -253,6 +254,10 @@ class ProxyServer:
         # Transports report their end in the next rounds of the loop.
         for _ in range(3):
             await asyncio.sleep(0)
+
+    def trace_with(self, tracer: Tracer) -> None:
+        """Let sampled requests make spans from now on."""
+        self._services.tracer = self._services.ledger.tracer = tracer
 
     def _stop_accepting(self, is_patient: bool) -> None:
         self._services.is_draining = True

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onetrip.observe.metrics import Metrics
     from onetrip.proxy.edge import Edge
     from onetrip.proxy.hedge import HedgeBook
+    from onetrip.proxy.tracing import Tracer
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Services:
         edge: answers without an instance; None while no environment wants that.
         hedges: which requests are sent a second time; None while no project wants that.
         make_dispatch: brings a request to a next hop.
+        tracer: makes spans; None while nothing is traced.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
 
@@ -69,6 +71,7 @@ class Services:
     edge: Edge | None = None
     hedges: HedgeBook | None = None
     make_dispatch: type[Dispatch] = Dispatch
+    tracer: Tracer | None = None
     is_draining: bool = False
     sweep_interval: float = 0.5
     drops_idle: bool = False

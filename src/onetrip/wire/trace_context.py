@@ -22,6 +22,9 @@ _PARENT = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?", re.DOTALL
 )
 _MEMBER = re.compile(rb"([a-z0-9][a-z0-9_*/@-]{0,255})=([ -+\--<>-~]{0,255}[!-+\--<>-~])")
+SAMPLED = 0x01
+"""Flag: the sender records this trace (section 3.2.2.3.1)."""
+
 _NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 _KNOWN_FLAGS = 0x03
 """Sampled, and random trace id (Level 2); the others must not be passed on (section 3.2.2.5)."""
@@ -33,11 +36,13 @@ class Trace:
 
     Attributes:
         trace_id: 32 lower-case hexadecimal digits.
+        span_id: 16 of them: the sender's span.
         flags: trace-flags to pass on.
         state: tracestate to pass on, or b"".
     """
 
     trace_id: bytes
+    span_id: bytes
     flags: int
     state: bytes
 
@@ -57,7 +62,7 @@ def read_trace(parents: Sequence[bytes], states: Sequence[bytes]) -> Trace | Non
         return None
     if version == b"00" and more is not None:
         return None  # only later versions may be longer (section 3.2.4)
-    return Trace(trace_id, int(flags, 16) & _KNOWN_FLAGS, _read_state(states))
+    return Trace(trace_id, span_id, int(flags, 16) & _KNOWN_FLAGS, _read_state(states))
 
 
 def parent_value(trace_id: bytes, span: int, flags: int) -> bytes:

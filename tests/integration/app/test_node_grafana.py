@@ -27,6 +27,7 @@ SPECIAL = {
     "{{backend}} set-up": "a database relay",
     "{{backend}} connections": "a database relay",
     "{{state}}": "an ACME authority",
+    "spans {{outcome}}": "a collector",
     "orders: {{outcome}}": "an ACME authority",
 }
 """Legends of queries that return nothing here, and what they would need."""

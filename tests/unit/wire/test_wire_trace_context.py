@@ -29,7 +29,7 @@ class TestParent:
         ],
     )
     def test_examples_of_the_specification_are_read(self, value, trace_id, flags):
-        assert read_trace([value], []) == Trace(trace_id, flags, b"")
+        assert read_trace([value], []) == Trace(trace_id, value.split(b"-")[2], flags, b"")
 
     @pytest.mark.parametrize(
         ("flags", "kept"), [(b"00", 0), (b"01", 1), (b"02", 2), (b"03", 3), (b"fd", 1), (b"fc", 0)]
@@ -48,7 +48,7 @@ class TestParent:
         ],
     )
     def test_later_versions_are_read_as_far_as_known(self, value):
-        assert read_trace([value], []) == Trace(TRACE, 1, b"")
+        assert read_trace([value], []) == Trace(TRACE, b"b7ad6b7169203331", 1, b"")
 
     @pytest.mark.parametrize(
         "value",
@@ -140,7 +140,7 @@ class TestState:
 def test_what_is_written_can_be_read():
     value = parent_value(TRACE, 0xB7AD6B7169203331, 1)
     assert value == PARENT
-    assert read_trace([value], []) == Trace(TRACE, 1, b"")
+    assert read_trace([value], []) == Trace(TRACE, b"b7ad6b7169203331", 1, b"")
 
 
 def test_ids_are_never_zero():
