@@ -46,6 +46,7 @@ docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md
 	$(BIN)/python scripts/grafana.py > grafana/onetrip.json
 	$(BIN)/python scripts/openapi.py
+	$(BIN)/python scripts/events_page.py > docs/events.md
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "onetrip needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }

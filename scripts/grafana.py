@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 
 from grafana_node import certificates, edge, node, traffic
-from grafana_panels import NODES, RATE, SOURCE, Json, layout, matrix, panel, stat, target
+from grafana_panels import NODES, RATE, SOURCE, Json, layout, matrix, panel, rest, stat, target
+from prometheus_client.metrics import MetricWrapperBase
+
+from onetrip.observe.metrics import Metrics
 
 
 def gain() -> list[Json]:
@@ -220,9 +223,9 @@ def variables() -> list[Json]:
     ]
 
 
-def dashboard() -> Json:
-    """Return the dashboard."""
-    rows = [
+def rows() -> list[tuple[str, list[Json]]]:
+    """Return the rows that answer a question, by title."""
+    return [
         ("Does it help?", gain()),
         ("What runs where?", placement()),
         ("How far is everything?", distance()),
@@ -232,6 +235,17 @@ def dashboard() -> Json:
         ("Do certificates last?", certificates()),
         ("How are the nodes?", node()),
     ]
+
+
+def others() -> list[Json]:
+    """Return a panel for each metric that no question asks for; a new one shows at once."""
+    metrics = [m for m in vars(Metrics()).values() if isinstance(m, MetricWrapperBase)]
+    return rest(metrics, rows())
+
+
+def dashboard() -> Json:
+    """Return the dashboard."""
+    more = [("What else is counted?", panels)] if (panels := others()) else []
     return {
         "uid": "onetrip",
         "title": "onetrip",
@@ -242,7 +256,7 @@ def dashboard() -> Json:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": variables()},
-        "panels": layout(rows),
+        "panels": layout([*rows(), *more]),
     }
 
 

@@ -9,6 +9,7 @@ def traffic() -> list[Json]:
     """Return the row "how do clients and instances behave?"."""
     bodies = rate_by("side", "onetrip_proxy_body_bytes_total")
     refused = rate_by("listener, reason", "onetrip_proxy_refused_connections_total")
+    h2 = "onetrip_proxy_upstream_http2"
     attempts = [
         target(f"sum(rate(onetrip_proxy_retries_total{{{NODES}}}{RATE}))", "repeated"),
         target(f"sum(rate(onetrip_proxy_upgrades_total{{{NODES}}}{RATE}))", "upgraded"),
@@ -54,6 +55,27 @@ def traffic() -> list[Json]:
             "HTTP/2 errors of clients",
             "Connections ended because of what the client did.",
             [target(rate_by("code", "onetrip_proxy_http2_errors_total"), "{{code}}")],
+            unit="cps",
+        ),
+        panel(
+            "HTTP/2 to instances and peers",
+            "Connections and requests; what ended badly, by error code.",
+            [
+                target(rate_by("instance", f"{h2}_connections_total"), "{{instance}} connections"),
+                target(rate_by("instance", f"{h2}_streams_total"), "{{instance}} requests"),
+                target(rate_by("code", f"{h2}_resets_total"), "reset {{code}}"),
+                target(rate_by("code", f"{h2}_goaways_total"), "gone away {{code}}"),
+                target(rate_by("code", f"{h2}_errors_total"), "error {{code}}"),
+            ],
+            unit="cps",
+        ),
+        panel(
+            "Second attempts and limits",
+            "Slow reads sent a second time, by outcome; attempts that a limit refused.",
+            [
+                target(rate_by("outcome", "onetrip_proxy_hedges_total"), "second {{outcome}}"),
+                target(rate_by("limit", "onetrip_proxy_overflows_total"), "limit {{limit}}"),
+            ],
             unit="cps",
         ),
         panel(

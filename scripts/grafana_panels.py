@@ -7,8 +7,12 @@ the tests: names and labels against the declared metrics, every query against a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 Json = dict[str, Any]
 
@@ -101,3 +105,24 @@ def layout(rows: Iterable[tuple[str, list[Json]]]) -> list[Json]:
             x, height = x + size["w"], max(height, size["h"])
         y += height
     return [{"id": number, **each} for number, each in enumerate(placed, 1)]
+
+
+def rest(
+    metrics: Iterable[MetricWrapperBase], rows: Iterable[tuple[str, list[Json]]]
+) -> list[Json]:
+    """Return a panel for each counter and gauge that no panel of `rows` shows."""
+    shown = json.dumps([panels for _, panels in rows])
+    found = []
+    for metric in metrics:
+        is_counter = isinstance(metric, Counter)
+        name = metric._name + "_total" * is_counter
+        if isinstance(metric, Histogram) or name in shown:
+            continue
+        labels = ", ".join(metric._labelnames)
+        by = f"sum by ({labels}) " if labels else "sum"
+        inner = f"rate({name}{{{NODES}}}{RATE})" if is_counter else f"{name}{{{NODES}}}"
+        legend = " ".join(f"{{{{{label}}}}}" for label in metric._labelnames)
+        unit = "cps" if is_counter else "short"
+        about = metric._documentation
+        found.append(panel(name, about, [target(f"{by}({inner})", legend)], unit=unit, width=8))
+    return found

@@ -94,6 +94,9 @@ CASES = {
             {series("onetrip_proxy_requests_total", **SHOP): "0+10x20", RETRIES: "0+2x20"},
         ),
     ],
+    "OnetripLimitsRefuse": [
+        gauge("onetrip_proxy_overflows_total", "0+30x20", "0x4 50x16", limit="requests")
+    ],
     "OnetripOwnFailures": [
         Case(
             {series("onetrip_proxy_errors_total", side="ours", kind="invalid"): "0x15 1x5"},

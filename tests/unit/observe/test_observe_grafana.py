@@ -89,3 +89,9 @@ def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
         }
         assert not cells & taken
         taken |= cells
+
+
+def test_each_metric_has_a_panel() -> None:
+    text = json.dumps(script().dashboard())
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported()}
+    assert [name for name in names if name.startswith("onetrip_") and name not in text] == []
