@@ -399,7 +399,15 @@ class Node:
 
     def _fixed(self, settings: Settings) -> list[str]:
         """Return the keys whose change needs a restart."""
-        own = ("workers", "source_address", "data_dir", "proxy", "otlp", "admin_rate", "admin_burst")
+        own = (
+            "workers",
+            "source_address",
+            "data_dir",
+            "proxy",
+            "otlp",
+            "admin_rate",
+            "admin_burst",
+        )
         keys = (*LISTEN_KEYS, *own)
         return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]
 
