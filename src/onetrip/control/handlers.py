@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
-from onetrip.control.operations import DEFAULT_ROWS, Call
+from onetrip.control.operations import DEFAULT_ROWS, MAX_EVENTS, Call
 from onetrip.control.problems import problem_kind
 from onetrip.control.processes import UpgradeBody
 from onetrip.control.purging import PurgeBody, purge_of
@@ -148,10 +148,12 @@ class Handlers:
 
     async def events(self, call: Call) -> web.Response:
         """List the latest events, newest first."""
-        query = call.query
-        limit = requests.limit_of(query, *call.operation.rows)
-        rows = [convert.event_row(event) for event in self._view.events(limit)[:limit]]
-        return reply(schemas.EventsBody(rows))
+        limit = requests.limit_of(call.query, *call.operation.rows)
+        before = cursors.number_of(call.query)
+        kept = self._view.events(MAX_EVENTS)
+        found = [event for event in kept if before is None or event.id < before]
+        rows = [convert.event_row(event) for event in found[:limit]]
+        return reply(schemas.EventsBody(rows, str(rows[-1].id) if len(found) > limit else None))
 
     async def certificates(self, call: Call) -> web.Response:
         """List the certificates that clients get, and those still to come."""

@@ -171,7 +171,7 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/v1/events", "events", "List the latest events, newest first", schemas.EventsBody,
-        query=("limit",), rows=(DEFAULT_EVENTS, MAX_EVENTS),
+        query=("limit", "cursor"), rows=(DEFAULT_EVENTS, MAX_EVENTS),
     ),
     Operation(
         "GET", "/v1/stream", "stream", "Tell events and changes of the status as they happen",

@@ -331,6 +331,7 @@ class EventsBody(Struct, frozen=True):
     """`GET /v1/events`, newest first."""
 
     events: list[EventRow]
+    next: str | None = None
 
 
 class DrainBody(Struct, frozen=True):
