@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import shutil
 import urllib.error
 import urllib.request
@@ -131,11 +132,13 @@ async def test_store_disk_is_full(tmp_path):
     """The store's disk is full | nothing; a change of policy is refused whole (503) | \
 `app.task_failed`, `onetrip_app_task_failures_total`"""
     config = {"data_dir": str(tmp_path / "data"), "log": {"access": "off"}}
-    prefix = limited("--fsize=40000:40000")  # less than the store's write-ahead log needs
     async with (
         FakeUpstream() as upstream,
-        running_node_process(tmp_path, upstream.port, config=config, prefix=prefix) as node,
+        running_node_process(tmp_path, upstream.port, config=config) as node,
     ):
+        (log,) = (tmp_path / "data").rglob("*.db-wal")
+        full = log.stat().st_size + 20_000  # a few changes fit in
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (full, full))
         statuses = [200]
         while statuses[-1] == 200 and len(statuses) < 40:
             change = {"placement": {"hint": None if len(statuses) % 2 else "here"}}
