@@ -12,9 +12,10 @@ import pytest
 from onetrip.errors import ConfigError
 from onetrip.model.placement import Status
 from support.cluster import Cluster, running
+from support.waits import BOUND
 
 
-async def eventually(claim: Callable[[], bool], what: str, timeout: float = 40.0) -> None:
+async def eventually(claim: Callable[[], bool], what: str, timeout: float = 2 * BOUND) -> None:
     # On a busy machine RTTs look as if they moved, and a decision then waits up to 20 s.
     deadline = time.monotonic() + timeout
     while not claim():
@@ -27,6 +28,15 @@ def status_of(cluster: Cluster, edge: str, route: str) -> Status | None:
         if key.route == route:
             return placement.status
     return None
+
+
+async def requests_until(cluster: Cluster, path: str, claim: Callable[[], bool]) -> None:
+    """Send requests at `den` until what they teach makes `claim` hold."""
+    deadline = time.monotonic() + 2 * BOUND
+    while not claim():
+        assert time.monotonic() < deadline, "requests did not lead to it"
+        await cluster.many("den", path, 8)
+        await asyncio.sleep(0.1)
 
 
 async def learn(cluster: Cluster) -> None:
@@ -65,10 +75,10 @@ async def test_no_request_is_dropped_while_the_toggle_is_switched(tmp_path: Path
         load = asyncio.create_task(traffic())
         for mode in ("smart", "off", "smart", "off", "smart"):
             assert await cluster.patch("den", {"mode": mode}) == 200
-            await asyncio.sleep(0.7)
+            wanted, before = "remote-bom" if mode == "smart" else "local-den", len(places)
+            await eventually(lambda at=before, place=wanted: place in places[at:], wanted)
         switching = False
         await load
-        assert {"local-den", "remote-bom"} <= set(places)
 
 
 async def test_toggle_spreads_to_the_other_node_and_survives_a_restart(tmp_path: Path) -> None:
@@ -156,10 +166,12 @@ async def test_unknown_host_is_404_and_denied_region_is_never_used(tmp_path: Pat
 
 async def test_exploration_finds_the_better_region_for_a_single_city(tmp_path: Path) -> None:
     async with running(tmp_path, mode="smart", control=0.0, dwell=0) as cluster:
-        places = await cluster.many("den", "/orders", 80, width=1)
+        places = await cluster.many("den", "/orders", 16, width=1)
         # At least eight requests measure the default; then a few reads are run elsewhere.
         assert "remote-bom" not in places[:8]
-        assert places[-1] == "remote-bom", places
+        await requests_until(
+            cluster, "/orders", lambda: status_of(cluster, "den", "/orders") is Status.PLACED
+        )
         assert set(await cluster.many("den", "/orders", 8)) == {"remote-bom"}
 
 
@@ -167,7 +179,12 @@ async def test_trips_told_in_server_timing_need_no_exploration(tmp_path: Path) -
     async with running(tmp_path, mode="smart", control=0.0, explore=0.0, dwell=0) as cluster:
         cluster.tells_trips = True
         assert set(await cluster.many("den", "/orders", 10, width=2)) == {"local-den"}
-        await eventually(lambda: status_of(cluster, "den", "/orders") is Status.PLACED, "placed")
+        # A busy machine delays some answers: then more of them are needed, but none elsewhere.
+        deadline = time.monotonic() + 2 * BOUND
+        while status_of(cluster, "den", "/orders") is not Status.PLACED:
+            assert time.monotonic() < deadline, "not placed"
+            places = set(await cluster.many("den", "/orders", 2, width=2))
+            assert places == {"local-den"} or status_of(cluster, "den", "/orders") is Status.PLACED
         assert set(await cluster.many("den", "/orders", 8)) == {"remote-bom"}
         (decision,) = cluster.node("den").view.decisions("shop")[:1]
         assert decision.trips.source == "traffic + count"
@@ -186,21 +203,17 @@ async def test_a_deploy_that_stops_querying_is_noticed_and_the_route_comes_home(
         # Beside the database five trips take 5 ms: too little to notice there.
         assert "estimate.network_changed" not in names
         await cluster.patch("den", {"hint": "den"})
-        for _ in range(50):
-            await cluster.many("den", "/orders", 8)
-            events = {e.name for e in cluster.node("den").view.events(100)}
-            if "estimate.code_changed" in events:
-                break
-            # The cause is told once no RTT has moved for as long as a shift takes to be believed.
-            await asyncio.sleep(0.1)
-        assert "estimate.code_changed" in events
+        den = cluster.node("den").view
+        # The cause is told once no RTT has moved for as long as a shift takes to be believed.
+        await requests_until(
+            cluster,
+            "/orders",
+            lambda: "estimate.code_changed" in {event.name for event in den.events(100)},
+        )
         await cluster.patch("den", {"hint": ""})
-        for _ in range(200):
-            await cluster.many("den", "/orders", 8)
-            if status_of(cluster, "den", "/orders") is Status.AT_EDGE:
-                break
-            await asyncio.sleep(0.1)
-        assert status_of(cluster, "den", "/orders") is Status.AT_EDGE, "home again"
+        await requests_until(
+            cluster, "/orders", lambda: status_of(cluster, "den", "/orders") is Status.AT_EDGE
+        )
 
 
 async def test_draining_region_takes_no_new_work_and_comes_back(tmp_path: Path) -> None:
