@@ -229,6 +229,7 @@ class Scorer:
         for key, at in self._traffic.relearn(now).items():
             self._timings.forget(key, at)
             self.flips.forget(key)
+            self.placer.code_changed(key, at)
 
     def _evidence(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
         found = self._told(now)

@@ -18,7 +18,6 @@ from onetrip.model.placement import Candidate, Placement, WhatIf
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Frame
 from onetrip.place.hysteresis import RouteState, RouteView, step
-from onetrip.place.picks import Picks
 from onetrip.place.score import Scores
 
 MOST_CANDIDATES = 16
@@ -66,17 +65,17 @@ def _column(row: Row, placement: Placement) -> int:
     return row.frame.regions.index(placement.regions[0]) if placement.regions else -1
 
 
-def what_if(row: Row, key: RouteKey, picks: Picks, view: RouteView, now: float) -> WhatIf:
+def what_if(row: Row, key: RouteKey, best: int, view: RouteView, now: float) -> WhatIf:
     """Return what the rules would decide for a route with the toggle on and no hint.
 
     Args:
+        best: index of the region that it would leave its default for, or -1.
         view: as the rules saw the route in the last run.
         now: monotonic time of that run, s.
     """
     policy = replace(view.policy, mode=Mode.SMART, hint=None)
     regions, scores, i = row.frame.regions, row.scores, row.index
     wanted = replace(view, policy=policy, saving=None, current_gain=0.0, ahead_error=0.0)
-    best = picks.from_default(i, policy.least_gain)
     if best >= 0:
         gain, error = float(scores.gain[i, best]), float(scores.error[i, best])
         wanted = replace(wanted, best=regions[best], best_gain=gain, best_error=error)

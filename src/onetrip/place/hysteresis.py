@@ -210,12 +210,24 @@ def _explore(view: RouteView) -> Placement:
         return _stay(view, Status.ANALYZING, most, missing)
     noun = "request" if lacking == 1 else "requests"
     base = _stay(view, Status.ANALYZING, most, f"needs {lacking} more {noun} run in {region}")
-    if view.explored >= max(EXPLORE_BURST, view.policy.explore_ratio * view.requests):
+    if not may_explore(view.policy, view.is_read, view.explored, view.requests):
         return base
     ratio = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
     return replace(
         base, explore=region, explore_ratio=ratio, explores_writes=view.policy.explore_writes
     )
+
+
+def may_explore(policy: Policy, is_read: bool, explored: int, requests: int) -> bool:
+    """Tell whether a route may explore with its next requests.
+
+    Args:
+        is_read: its requests are idempotent.
+        explored, requests: how many there were, ever.
+    """
+    if policy.explore_ratio == 0 or not (is_read or policy.explore_writes):
+        return False
+    return explored < max(EXPLORE_BURST, policy.explore_ratio * requests)
 
 
 def _move(view: RouteView, state: RouteState, gain: float, sure: float) -> Placement:

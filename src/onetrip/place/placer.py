@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
-from onetrip.model.catalog import EnvironmentId
+from onetrip.model.catalog import EnvironmentId, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
@@ -27,7 +27,7 @@ from onetrip.place.defaults import (
 )
 from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
-from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, step
+from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, may_explore, step
 from onetrip.place.picks import Picks
 from onetrip.place.score import Scores, changed_rtts, rescore, score
 from onetrip.place.shifts import MATTERS, Shifts
@@ -155,15 +155,27 @@ class Placer:
         if run is None:
             return []
         return [
-            what_if(Row(run.frame, run.scores, i), key, run.picks, run.views[i], run.now)
+            what_if(Row(run.frame, run.scores, i), key, best, run.views[i], run.now)
             for key in _among(run, keys)
             for i in (run.index[key],)
+            for best in (_from_default(run.picks, i, run.routes[i], run.views[i].policy),)
         ]
 
     def busiest(self, most: int) -> list[RouteKey]:
         """Return the `most` routes of the last run with most requests at this edge."""
         routes = [] if self._run is None else self._run.routes
         return [r.key for r in sorted(routes, key=lambda r: -r.requests)[:most]]
+
+    def code_changed(self, key: RouteKey, at: float) -> None:
+        """Take back a revert of `key` made since its code changed at `at`.
+
+        Until the change was known, its control group told of the old code and its placed requests
+        of the new.
+        """
+        state = self._states.get(key)
+        if state is not None and state.reverts and state.moved_at >= at:
+            changed = replace(state, reverts=state.reverts - 1, blocked_until=-math.inf)
+            self._states[key] = changed
 
     def states(self) -> Mapping[RouteKey, RouteState]:
         """Return what is remembered per route, to be saved."""
@@ -185,7 +197,7 @@ class Placer:
         default = {name: default_region(matrix, self._edge, mask) for name, mask in usable.items()}
         order = [environments[r.key.environment] for r in routes]
         costs = [
-            self._cost(route, env.backends, _name(matrix, default[env.id]))
+            self._cost(route, env.backends, _index_name(matrix.regions, default[env.id]))
             for route, env in zip(routes, order, strict=True)
         ]
         size = (len(routes), len(matrix.regions))
@@ -244,7 +256,7 @@ class Placer:
         default = _index_name(regions, int(picks.frame.default[i]))
         current = regions.index(state.region) if state.region in regions else None
         if current is None or state.region == default:
-            best, ahead_error = picks.from_default(i, env.policy.least_gain), 0.0
+            best, ahead_error = _from_default(picks, i, route, env.policy), 0.0
         else:
             best, ahead_error = picks.from_placed(i, current, env.policy.least_gain)
         return RouteView(
@@ -323,9 +335,13 @@ def _among(run: _Run, keys: Iterable[RouteKey] | None) -> Iterable[RouteKey]:
     return run.index if keys is None else [k for k in keys if k in run.index]
 
 
+def _from_default(picks: Picks, i: int, route: RouteInput, policy: Policy) -> int:
+    # A few explored requests soon tell which region is best; who cannot explore takes a sure one.
+    is_read = route.key.method is MethodClass.READ
+    if may_explore(policy, is_read, route.explored, route.requests):
+        return picks.best[i]
+    return picks.from_default(i, policy.least_gain)
+
+
 def _index_name(regions: tuple[RegionId, ...], index: int) -> RegionId | None:
     return regions[index] if index >= 0 else None
-
-
-def _name(matrix: RttMatrix, index: int) -> RegionId | None:
-    return _index_name(matrix.regions, index)

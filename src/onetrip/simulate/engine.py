@@ -273,7 +273,11 @@ class Fleet:
         self._data = matrix.backend_rtt
         self._rows.clear()
         for node in self._nodes.values():
-            node.relearn(self._nodes.values(), now)
+            changed = node.relearn(self._nodes.values(), now)
+            for edge in self._edges if changed else ():
+                if edge.node is node:
+                    for key, at in changed.items():
+                        edge.placer.code_changed(key, at)
         own = {number: node.book.services(now) for number, node in self._nodes.items()}
         alive = self._line.alive[stretch]
         if now >= self._next_sync:

@@ -41,13 +41,13 @@ class Node:
         self.shared: Services = {}
         self.changes: dict[RouteKey, float] = {}
 
-    def relearn(self, peers: Iterable[Node], now: float) -> None:
-        """Forget what older code did, wherever that was noticed."""
+    def relearn(self, peers: Iterable[Node], now: float) -> dict[RouteKey, float]:
+        """Forget what older code did, wherever that was noticed; see `TrafficBook.relearn`."""
         for node in peers:
             if node is not self:
                 for key, at in node.changes.items():
                     self.book.code_changed(key, at)
-        self.book.relearn(now)
+        return self.book.relearn(now)
 
 
 class Edge:

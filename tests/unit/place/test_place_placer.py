@@ -231,6 +231,55 @@ def test_harm_measured_by_the_control_group_reverts_and_blocks() -> None:
     assert again.status is Status.PLACED, "after the pause it may try again"
 
 
+def test_harm_seen_while_new_code_was_not_yet_known_blocks_nothing() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment())
+    harm = replace(item, saving=Saving(-0.05, -0.09, -0.01, 0.95, 500, 50))
+    assert place(placer, harm, environment(), now=1100.0).status is Status.NOT_HELPING
+    placer.code_changed(ORDERS, 1200.0)
+    assert place(placer, item, environment(), now=1201.0).status is Status.NOT_HELPING
+    placer.code_changed(ORDERS, 1090.0)
+    assert place(placer, item, environment(), now=1202.0).status is Status.PLACED
+    assert placer.states()[ORDERS].reverts == 0
+
+
+def split_unknown(method: MethodClass, **changes: object) -> RouteInput:
+    # Both databases are far from DEN and FRA alike; BOM is beside one of them.
+    key = RouteKey(ENV, "/checkout", method)
+    services = tuple(
+        ServiceSummary(region, 200, 8 * rtt + 0.01, 0.001, {"db": rtt, "cache": rtt + 0.002})
+        for region, rtt in ((DEN, 0.229), (FRA, 0.117))
+    )
+    return route(*services, key=key, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "explored", "status"),
+    [
+        (MethodClass.READ, 0, Status.ANALYZING),
+        (MethodClass.READ, 6, Status.PLACED),
+        (MethodClass.WRITE, 0, Status.PLACED),
+    ],
+)
+def test_sure_region_is_for_those_who_cannot_explore(
+    method: MethodClass, explored: int, status: Status
+) -> None:
+    two = matrix_of(REGIONS, RTT, {"db": BOM, "cache": BOM})
+    far = two.backend_rtt.copy()
+    far[REGIONS.index(DEN)], far[REGIONS.index(FRA)] = (0.229, 0.231), (0.117, 0.119)
+    far[REGIONS.index(BOM)] = (0.0005, 0.205)
+    env = replace(environment(), backends=("db", "cache"))
+    item = split_unknown(method, explored=explored)
+    placer = Placer(DEN)
+    placer.decide(replace(two, backend_rtt=far), [env], [item], 1000.0, 1000.0)
+    found = placer.snapshot.routes[item.key]
+    assert found.status is status
+    (row,) = placer.what_if()
+    assert row.placement.status is status
+    if status is Status.PLACED:
+        assert found.regions[0] == FRA
+
+
 def test_control_group_shrinks_once_the_saving_is_proven() -> None:
     placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
     policy = environment(replace(SMART, control_ratio=0.01))
