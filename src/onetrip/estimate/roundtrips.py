@@ -6,6 +6,10 @@ inverse square of its standard error. A wide Gaussian prior keeps the system sol
 are fewer regions than unknowns: the answer then has a wide interval, and the interval (not a rule
 about how many regions are enough) says that more must be known.
 
+Neither compute nor round trips are negative, and that says much where the regions do not: along a
+direction that the equations leave open, one of the unknowns soon reaches 0. The covariance goes no
+further than that.
+
 Non-negativity is kept by an active-set method on the normal equations.
 Source: Lawson & Hanson (1974), "Solving Least Squares Problems", ch. 23; Bro & de Jong (1997), "A
 fast non-negativity-constrained least squares algorithm", for the form on normal equations.
@@ -46,6 +50,13 @@ INTERVAL = 1.96
 """Half width of a 95 % interval in standard deviations."""
 
 
+SLACK = 2.0
+"""Standard deviations by which the other axes may keep an unknown from going below 0."""
+
+ONE_SIDED = 1.645
+"""Standard deviations of a one-sided 95 % bound."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """The posterior of (compute, round trips).
@@ -53,7 +64,7 @@ class Fit:
     Attributes:
         backends: order of the trip entries.
         mean: shape (1 + D,): compute in s, then round trips; all ≥ 0.
-        covariance: shape (1 + D, 1 + D), before the bound at 0 is applied.
+        covariance: about the mean, of what no bound at 0 rules out, shape (1 + D, 1 + D).
         requests, regions: evidence from service times.
         sources: what took part: "traffic" and the sources of other evidence, in a fixed order.
     """
@@ -103,7 +114,7 @@ def fit(
     return Fit(
         backends=backends,
         mean=mean,
-        covariance=np.linalg.inv(gram),
+        covariance=_bounded(np.linalg.inv(gram), mean),
         requests=sum(s.count for s in usable),
         regions=len({s.region for s in usable}),
         sources=_sources(bool(usable), told),
@@ -116,7 +127,7 @@ def _equations(
     told: Sequence[TripEvidence],
     probe_error: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    prior = np.concatenate(([PRIOR_COMPUTE], np.full(len(backends), PRIOR_TRIPS)))
+    prior = _prior(len(backends))
     gram = np.diag(prior**-2.0)
     target = np.zeros(prior.size)
     for summary in summaries:
@@ -130,6 +141,31 @@ def _equations(
         gram[index, index] += weight
         target[index] += weight * item.trips
     return gram, target
+
+
+def _bounded(covariance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return the covariance without what lies below 0, axis by axis of its ellipsoid.
+
+    Along an axis an unknown may go below 0 by as much as the other axes can make up for.
+    """
+    scale = _prior(mean.size - 1)
+    variances, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
+    variances = np.maximum(variances, 0.0)
+    shares = axes**2 * variances
+    slack = SLACK * np.sqrt(np.maximum(shares.sum(axis=1, keepdims=True) - shares, 0.0))
+    room = (mean / scale)[:, None] + slack
+    with np.errstate(divide="ignore"):
+        # How far each unknown lets each axis go, forwards and backwards; shape (n, n).
+        reach = room / np.abs(axes)
+    ahead = np.where(axes < 0, reach, np.inf).min(axis=0)
+    behind = np.where(axes > 0, reach, np.inf).min(axis=0)
+    # A one-sided bound then takes in the whole way, so that nothing possible is left out.
+    limits = (np.maximum(ahead, behind) / ONE_SIDED) ** 2
+    return np.asarray((axes * np.minimum(variances, limits)) @ axes.T * np.outer(scale, scale))
+
+
+def _prior(backends: int) -> np.ndarray:
+    return np.concatenate(([PRIOR_COMPUTE], np.full(backends, PRIOR_TRIPS)))
 
 
 def _summary_error(summary: ServiceSummary) -> float:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from onetrip.estimate.roundtrips import ONE_SIDED
 from onetrip.model.catalog import Mode, Policy
 from onetrip.model.placement import Placement, Saving, Status
 from onetrip.model.topology import RegionId
-
-ONE_SIDED = 1.645
-"""Standard deviations of a one-sided 95 % bound."""
 
 MIN_REQUESTS = 8
 """Requests at the default region before a learned cost is believed: enough for a trimmed mean to

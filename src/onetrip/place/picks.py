@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from onetrip.estimate.roundtrips import ONE_SIDED
 from onetrip.place.frame import Frame
-from onetrip.place.hysteresis import ONE_SIDED
 from onetrip.place.score import Scores, difference_errors
 
 
