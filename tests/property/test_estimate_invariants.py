@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from onetrip.estimate.filters import FilterSettings, RttFilter, WindowedMinimum
 from onetrip.estimate.matrix import build_matrix
-from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
+from onetrip.estimate.roundtrips import fit
+from onetrip.model.measure import (
+    EstimateState,
+    RttEstimate,
+    ServiceSummary,
+    Target,
+    TargetKind,
+)
 from onetrip.model.topology import RegionId
 
 rtts = st.floats(0.0, 60.0, allow_nan=False)
@@ -95,3 +102,29 @@ def test_matrix_does_not_depend_on_the_order_of_regions_where_measured(
         equal_nan=True,
     )
     assert np.array_equal(first.is_failing, second.is_failing[np.ix_(places, places)])
+
+
+@given(
+    trips=st.tuples(st.floats(0, 30), st.floats(0, 30)),
+    compute=st.floats(0, 2),
+    rtts=st.lists(
+        st.tuples(st.floats(0.0005, 0.3), st.floats(0.0005, 0.3)), min_size=1, max_size=5
+    ),
+)
+def test_covariance_of_round_trips_stays_a_covariance(
+    trips: tuple[float, float], compute: float, rtts: list[tuple[float, float]]
+) -> None:
+    rows = [
+        ServiceSummary(
+            RegionId(f"r{i}"),
+            50,
+            compute + trips[0] * one + trips[1] * other,
+            0.001,
+            {"db": one, "cache": other},
+        )
+        for i, (one, other) in enumerate(rtts)
+    ]
+    found = fit(("db", "cache"), rows)
+    assert (found.mean >= 0).all()
+    assert np.allclose(found.covariance, found.covariance.T)
+    assert np.linalg.eigvalsh(found.covariance / 2500).min() >= -1e-9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,53 @@ def test_nonnegative_solution_is_optimal() -> None:
         assert (x >= 0).all(), f"seed {seed}"
         assert (slope <= 1e-6).all(), f"seed {seed}"
         assert abs(slope[x > 0]).max(initial=0) < 1e-6, f"seed {seed}"
+
+
+def test_no_unknown_is_believed_to_be_below_nothing() -> None:
+    # Three regions, three unknowns, and RTTs so alike that many splits fit; but every one of them
+    # with fewer trips to `db` needs fewer than none to `cache`.
+    rows = [
+        ServiceSummary(RegionId("a"), 200, 8 * 0.245, 0.0005, {"db": 0.245, "cache": 0.162}),
+        ServiceSummary(RegionId("b"), 200, 8 * 0.152, 0.0005, {"db": 0.152, "cache": 0.212}),
+        ServiceSummary(RegionId("c"), 200, 8 * 0.1355, 0.0002, {"db": 0.1355, "cache": 0.219}),
+    ]
+    found = fit(("db", "cache"), rows)
+    assert found.mean[1:] == pytest.approx([8.0, 0.0], abs=0.2)
+    low, high = found.interval("db")
+    assert 6.5 < low < 8.0 < high < 9.5
+    assert found.interval("cache")[1] < 1.5
+
+
+def test_bound_takes_in_everything_possible() -> None:
+    # From one region alone all of the time may be compute, or all of it round trips.
+    row = ServiceSummary(RegionId("a"), 200, 2.5, 0.001, {"db": 0.229})
+    found = fit(("db",), [row])
+    deviation = math.sqrt(found.covariance[1, 1])
+    assert found.mean[1] - 1.645 * deviation <= 0.01
+    assert found.mean[1] + 1.645 * deviation >= 2.5 / 0.229
+
+
+@pytest.mark.parametrize("regions_seen", [1, 2, 3, 4])
+def test_lower_bounds_of_a_saving_hold(regions_seen: int) -> None:
+    # Whatever regions have traffic: the bound that a move rests on is right 19 times of 20.
+    regions, rtt = load_topology("12")
+    missed = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        homes = rng.choice(len(regions), 2, replace=False)
+        seen = rng.choice(len(regions), regions_seen, replace=False)
+        trips = {"db": float(rng.integers(0, 12)), "cache": float(rng.integers(0, 6))}
+        away = {
+            i: {
+                name: float(rtt[i, home]) or 0.0005
+                for name, home in zip(("db", "cache"), homes, strict=True)
+            }
+            for i in range(len(regions))
+        }
+        found = fit(("db", "cache"), [observed(regions[i], away[i], trips, rng) for i in seen])
+        other = int(rng.integers(len(regions)))
+        saved = np.array([away[int(seen[0])][b] - away[other][b] for b in ("db", "cache")])
+        error = math.sqrt(max(0.0, saved @ found.covariance[1:, 1:] @ saved))
+        truth = float(saved @ np.array([trips["db"], trips["cache"]]))
+        missed += float(saved @ found.mean[1:]) - 1.645 * error > truth + 0.005
+    assert missed <= 0.05 * 400
