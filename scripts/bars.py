@@ -470,8 +470,8 @@ NOTES: dict[str, str] = {
     "mean": """Most of what is above the oracle is the price of the control group, as the runs
 without one show: a route that is ten times faster where it was placed pays 9 % of its mean latency
 for 1 % of requests left behind. The share falls to a tenth once the saving is proven. The rest are
-savings below the least gain (10 ms a request), which weigh where the oracle's own mean is small,
-and one write route on 12 regions that is not in the best region (see the last table).""",
+savings below the least gain (10 ms a request), which weigh where the oracle's own mean is small.
+The labelled shifts of RIPE are mostly worth little more than that.""",
     "trips": """One database, and three edges with traffic. With two databases whose RTTs rise and
 fall together over the regions that have traffic, the sum is learned and the split is not; traffic
 cannot tell it, Server-Timing or the relay can.""",
@@ -493,13 +493,11 @@ routes stay where they are, see above.""",
     "deploy": """A route stops asking its database in a loop, or asks four times as often. The shift
 is noticed where the route runs; 40 s go by to be sure that no path has moved; then every edge
 measures its default anew. A shift of less than 3 ms or 8 % where the route runs (three round trips
-of 0.5 ms each) is only seen by the control group, which takes minutes.""",
+of 0.5 ms each) is only seen by the control group, which takes minutes, and on a rare route longer
+than these runs of ten; so is the pause of a route that came back because the new code gains nothing
+where it was, though it would elsewhere.""",
     "right": """Mostly routes with 10 to 20 ms to gain, which is less than the least gain plus the
-width of the bound. The 12-region row is one write route in one run: all four edges with traffic see
-the two databases 102 to 118 ms apart, so their service times fit any split of the trips between
-the two. It runs where either split saves, which is not the best place. Writes are not explored
-unless the owner allows it; until then the rest is saved only when its trips are declared, told by
-Server-Timing or counted by the relay.""",
+width of the bound.""",
 }
 
 
