@@ -174,18 +174,15 @@ class ServiceWindow:
 
         Times that were set apart since then are believed.
         """
-        if self._suspects:
+        changed = bool(self._suspects)
+        if changed:
             self.believe_suspects()
-            self.drop_before(at)
-            return True
-        before = len(self)
         for rows in (self._past, self._rows):
             while rows and rows[0][0] < at:
                 rows.popleft()
-        if len(self) == before:
-            return False
-        self.version += 1
-        return True
+                changed = True
+        self.version += changed
+        return changed
 
     def rows(self) -> list[Row]:
         """Return the rows of the current epoch, oldest first."""

@@ -188,12 +188,17 @@ def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placeme
 
 
 def _waiting(view: RouteView) -> Placement:
-    lacking = view.needed - view.count
-    noun = "request" if lacking == 1 else "requests"
-    missing = f"needs {lacking} more {noun} from {view.edge}"
     quiet = view.age > QUIET_AFTER
     status = Status.INSUFFICIENT_TRAFFIC if quiet else Status.ANALYZING
-    return _stay(view, status, "learning the round trips of the route", missing)
+    return _stay(view, status, "learning the round trips of the route", _lacking(view))
+
+
+def _lacking(view: RouteView) -> str:
+    return f"needs {_more_requests(view.needed - view.count)} from {view.edge}"
+
+
+def _more_requests(count: int) -> str:
+    return f"{count} more {'request' if count == 1 else 'requests'}"
 
 
 def _explore(view: RouteView) -> Placement:
@@ -206,8 +211,8 @@ def _explore(view: RouteView) -> Placement:
     if view.policy.explore_ratio == 0:
         missing = f"needs requests run in {region}; exploration is off"
         return _stay(view, Status.ANALYZING, most, missing)
-    noun = "request" if lacking == 1 else "requests"
-    base = _stay(view, Status.ANALYZING, most, f"needs {lacking} more {noun} run in {region}")
+    missing = f"needs {_more_requests(lacking)} run in {region}"
+    base = _stay(view, Status.ANALYZING, most, missing)
     if not may_explore(view.policy, view.is_read, view.explored, view.requests):
         return base
     ratio = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
@@ -290,9 +295,7 @@ def _remeasuring(view: RouteView, state: RouteState) -> Placement:
     share = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
     away = _away(view, state, "measuring the default anew")
     ratio = max(away.control_ratio, share if view.default in view.ranked else 0.0)
-    noun = "request" if lacking == 1 else "requests"
-    missing = f"needs {lacking} more {noun} from {view.edge}"
-    return replace(away, control_ratio=ratio, missing=missing)
+    return replace(away, control_ratio=ratio, missing=_lacking(view))
 
 
 def _reverted(pause: float) -> str:
