@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
 from onetrip.model.topology import Endpoint, HttpProtocol
+from support.fake_server import FakeServer
 
 Headers = list[tuple[str, str]]
 
@@ -213,7 +214,7 @@ class Http2Connection:
             await self._handler(request)
 
 
-class FakeHttp2Upstream:
+class FakeHttp2Upstream(FakeServer):
     """A scripted HTTP/2 server on a free port of 127.0.0.1; use as an async context manager.
 
     Args:
@@ -225,6 +226,8 @@ class FakeHttp2Upstream:
         connections: every connection accepted, in order.
     """
 
+    ENDS = (ConnectionError, ssl.SSLError, h2.exceptions.H2Error, asyncio.CancelledError)
+
     def __init__(
         self,
         handler: Handler | None = None,
@@ -232,13 +235,10 @@ class FakeHttp2Upstream:
         tls: ssl.SSLContext | None = None,
         settings: dict[SettingCodes, int] | None = None,
     ) -> None:
+        super().__init__(tls=tls)
         self._handler = handler or ok
-        self._tls = tls
         self._settings = settings or {SettingCodes.MAX_CONCURRENT_STREAMS: 100}
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self.connections: list[Http2Connection] = []
-        self.port = 0
 
     @property
     def requests(self) -> list[Request]:
@@ -250,28 +250,8 @@ class FakeHttp2Upstream:
         """Where it listens, to be spoken to with prior knowledge."""
         return Endpoint("127.0.0.1", self.port, None, HttpProtocol.H2)
 
-    async def __aenter__(self) -> FakeHttp2Upstream:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the handler speak on one connection."""
         connection = Http2Connection(reader, writer, self._handler, self._settings)
         self.connections.append(connection)
-        try:
-            await connection.run()
-        except (ConnectionError, ssl.SSLError, h2.exceptions.H2Error, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        await connection.run()

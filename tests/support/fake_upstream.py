@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 
-from onetrip.model.topology import Endpoint
+from support.fake_server import FakeServer
 
 Handler = Callable[["Connection"], Awaitable[None]]
 
@@ -92,7 +92,7 @@ def always(response: bytes = OK) -> Handler:
     return handle
 
 
-class FakeUpstream:
+class FakeUpstream(FakeServer):
     """A scripted upstream on a free port of 127.0.0.1; use as an async context manager.
 
     Args:
@@ -102,42 +102,14 @@ class FakeUpstream:
         connections: every connection accepted, in order.
     """
 
+    ENDS = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
+
     def __init__(
         self, handler: Handler | None = None, *, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._tls = tls
+        super().__init__(tls=tls)
         self._handler = handler or always()
-        self._server: asyncio.Server | None = None
-        self._closed = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self.connections: list[Connection] = []
-        self.port = 0
-
-    async def __aenter__(self) -> FakeUpstream:
-        self._closed = False
-        self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", self.port, ssl=self._tls
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Stop listening and end every handler."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it listens."""
-        return Endpoint("127.0.0.1", self.port)
 
     @property
     def received(self) -> bytes:
@@ -148,19 +120,8 @@ class FakeUpstream:
         """Return how many request lines arrived."""
         return len(re.findall(rb"(?m)^[A-Z]+ [^ \r\n]+ HTTP/1\.[01]\r$", self.received))
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed:  # accepted before `close`, begun after it: nobody would end it
-            writer.close()
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the handler speak on one connection."""
         connection = Connection(reader, writer)
         self.connections.append(connection)
-        try:
-            await self._handler(connection)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        await self._handler(connection)

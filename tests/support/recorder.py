@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from onetrip.model.topology import Endpoint
+from support.fake_server import FakeServer
 
 
 class Recording:
@@ -21,7 +21,7 @@ class Recording:
         self.answered = b""
 
 
-class Recorder:
+class Recorder(FakeServer):
     """A relay to `port` of loopback, on a port of its own; an async context manager.
 
     Attributes:
@@ -29,33 +29,12 @@ class Recorder:
     """
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._target = port
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.recordings: list[Recording] = []
-        self.port = 0
 
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it listens."""
-        return Endpoint("127.0.0.1", self.port)
-
-    async def __aenter__(self) -> Recorder:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on, both ways."""
         recording = Recording()
         self.recordings.append(recording)
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
@@ -65,8 +44,6 @@ class Recorder:
                 self._pass(there, writer, recording, is_request=False),
             )
         finally:
-            self._tasks.discard(task)
-            writer.close()
             back.close()
 
     async def _pass(
