@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
@@ -25,22 +29,58 @@ class Received:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Figures:
+    """One export of metrics, in the words of the Prometheus text format.
+
+    Attributes:
+        samples: value by (name, labels in order); buckets count what is below, as there.
+        kinds: `sum`, `gauge` or `histogram` of each name.
+        starts: of every cumulative point, Unix time in s.
+    """
+
+    resource: dict[str, Any]
+    samples: dict[tuple[str, tuple[tuple[str, str], ...]], float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    starts: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Line:
+    """One log record."""
+
+    event: str
+    severity: str
+    number: int
+    at: float
+    trace_id: str
+    body: str
+    resource: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+CUMULATIVE = 2  # AGGREGATION_TEMPORALITY_CUMULATIVE
+
+
 class Collector:
     """Serves OTLP over HTTP on loopback.
 
     Attributes:
-        spans: what arrived, in order.
+        spans, metrics, lines: what arrived, in order.
         headers: of the last export.
         status: what exports are answered.
     """
 
     def __init__(self) -> None:
         self.spans: list[Received] = []
+        self.metrics: list[Figures] = []
+        self.lines: list[Line] = []
         self.headers: dict[str, str] = {}
         self.status = 200
         self.url = ""
         app = web.Application()
-        app.router.add_post("/v1/traces", self._take)
+        app.router.add_post("/v1/{signal}", self._take)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def __aenter__(self) -> Collector:
@@ -58,8 +98,48 @@ class Collector:
         if body.startswith(b"\x1f\x8b"):
             body = gzip.decompress(body)
         if self.status == 200:
-            self._keep(ExportTraceServiceRequest.FromString(body))
+            match request.match_info["signal"]:
+                case "traces":
+                    self._keep(ExportTraceServiceRequest.FromString(body))
+                case "metrics":
+                    self._keep_metrics(ExportMetricsServiceRequest.FromString(body))
+                case "logs":
+                    self._keep_lines(ExportLogsServiceRequest.FromString(body))
+                case _:
+                    return web.Response(status=404)
         return web.Response(status=self.status)
+
+    def _keep_lines(self, message: Any) -> None:
+        for group in message.resource_logs:
+            resource = _plain(group.resource.attributes)
+            for each in (record for scope in group.scope_logs for record in scope.log_records):
+                self.lines.append(
+                    Line(
+                        each.event_name,
+                        each.severity_text,
+                        each.severity_number,
+                        each.time_unix_nano / 1e9,
+                        each.trace_id.hex(),
+                        each.body.string_value,
+                        resource,
+                        _plain(each.attributes),
+                    )
+                )
+
+    def _keep_metrics(self, message: Any) -> None:
+        (group,) = message.resource_metrics
+        found = Figures(_plain(group.resource.attributes))
+        for metric in (each for scope in group.scope_metrics for each in scope.metrics):
+            kind = metric.WhichOneof("data")
+            data = getattr(metric, kind)
+            assert kind == "gauge" or data.aggregation_temporality == CUMULATIVE
+            assert kind != "sum" or data.is_monotonic
+            found.kinds[metric.name], found.units[metric.name] = kind, metric.unit
+            for point in data.data_points:
+                if kind != "gauge":
+                    found.starts.append(point.start_time_unix_nano / 1e9)
+                _file(found, metric.name, kind, point)
+        self.metrics.append(found)
 
     def _keep(self, message: Any) -> None:
         for group in message.resource_spans:
@@ -78,6 +158,22 @@ class Collector:
                         _plain(span.attributes),
                     )
                 )
+
+
+def _file(found: Figures, name: str, kind: str, point: Any) -> None:
+    labels = tuple(sorted(_plain(point.attributes).items()))
+    if kind != "histogram":
+        found.samples[name, labels] = point.as_double
+        return
+    found.samples[name + "_sum", labels] = point.sum
+    found.samples[name + "_count", labels] = point.count
+    below = 0
+    bounds = [*point.explicit_bounds, float("inf")]
+    assert len(bounds) == len(point.bucket_counts)
+    for bound, count in zip(bounds, point.bucket_counts, strict=True):
+        below += count
+        marked = tuple(sorted([*labels, ("le", repr(bound))]))
+        found.samples[name + "_bucket", marked] = below
 
 
 def _plain(pairs: Any) -> dict[str, Any]:

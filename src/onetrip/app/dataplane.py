@@ -159,7 +159,7 @@ class LocalPlane:
             on_verdict=hooks.on_verdict,
         )
         self._spans: SpanSink | None = None
-        if settings.otlp is not None:
+        if settings.otlp is not None and settings.otlp.has_traces:
             made = build_tracer(settings.otlp, settings.region, metrics, rng, clock)
             tracer, self._spans = made
             self.server.trace_with(tracer)

@@ -21,6 +21,7 @@ from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
+from onetrip.app.drains import Drains
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
@@ -217,6 +218,7 @@ class Node:
         )
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)
+        self._drains = Drains(settings, self.metrics, self._tasks, clock, rng)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -261,6 +263,7 @@ class Node:
         self._apply_catalog()
         await self.scorer.run_once()
         self._prober.start()
+        self._drains.start()
         self._every(settings.score_interval, self.scorer.run_once, "score")
         if self._keeper.is_open:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
@@ -294,6 +297,7 @@ class Node:
         await self.plane.stop()
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
+        await self._drains.close()
         if self._sync is not None:
             await self._sync.stop()
         await self._stop_answering()

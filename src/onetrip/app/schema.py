@@ -111,11 +111,14 @@ class LogEntry(Strict):
 
 
 class OtlpEntry(Strict):
-    """`telemetry.otlp`: spans to an OpenTelemetry collector."""
+    """`telemetry.otlp`: spans, metrics and events to an OpenTelemetry collector."""
 
     endpoint: Annotated[str, Meta(pattern="^https?://[!-~]+$", max_length=1024)]
     headers_env: Text | None = None
+    traces: bool = True
     ratio: Ratio = 0.0
+    metrics: bool = False
+    metrics_interval: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 
 class TelemetryEntry(Strict):

@@ -1,4 +1,4 @@
-"""`telemetry` of the configuration: where spans go, and what makes them."""
+"""`telemetry` of the configuration: where it goes, and what makes spans."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from onetrip.timing import Clock
 
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128})=([!-~]([ -~]{0,2046}[!-~])?)")
 
+_SIGNAL = re.compile(r"(/v1/(?:traces|metrics|logs))/*$")
+
 MAX_HEADERS = 32
 
 
 def build_otlp(entry: TelemetryEntry) -> OtlpSettings | None:
-    """Return where spans go, or None when nothing is traced.
+    """Return where telemetry goes, or None when it goes nowhere.
 
     Raises:
         ConfigError: the URL or the headers cannot be used, or the library is not installed.
@@ -40,9 +42,10 @@ def build_otlp(entry: TelemetryEntry) -> OtlpSettings | None:
         is_whole = False
     if not is_whole or url.query or url.fragment or url.username is not None:
         raise ConfigError(f"{key}: {otlp.endpoint!r} is not http[s]://HOST[:PORT][/PATH]")
-    if url.path.rstrip("/").endswith("/v1/traces"):
-        raise ConfigError(f"{key}: is the collector's URL without /v1/traces")
-    return OtlpSettings(otlp.endpoint, _headers(otlp), otlp.ratio)
+    if (found := _SIGNAL.search(url.path)) is not None:
+        raise ConfigError(f"{key}: is the collector's URL without {found[1]}")
+    interval = otlp.metrics_interval if otlp.metrics else 0.0
+    return OtlpSettings(otlp.endpoint, _headers(otlp), otlp.ratio, otlp.traces, interval)
 
 
 def build_tracer(

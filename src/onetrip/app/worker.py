@@ -104,7 +104,7 @@ class Worker:
             yields=self._lets_others,
         )
         self._spans: SpanSink | None = None
-        if setup.otlp is not None:
+        if setup.otlp is not None and setup.otlp.has_traces:
             made = build_tracer(setup.otlp, setup.region, self.metrics, Random(), clock)
             tracer, self._spans = made
             self.server.trace_with(tracer)

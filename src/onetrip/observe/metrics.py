@@ -271,6 +271,12 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self.metric_exports = Counter(
+            "onetrip_observe_metric_exports_total",
+            "Exports of these metrics to an OpenTelemetry collector, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",

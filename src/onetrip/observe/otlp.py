@@ -1,26 +1,23 @@
 """Spans to an OpenTelemetry collector: OTLP over HTTP, in batches, on a thread of its own.
 
 The SDK's encoder and sender are used, its way of making spans is not: ours have their ids before
-they end, since the id travels to the next hop while the exchange runs. This is the only module that
-imports the library, and nothing imports this one before it is needed: it takes about 20 MiB.
+they end, since the id travels to the next hop while the exchange runs. Nothing imports this module
+before it is needed: the library takes about 20 MiB.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
 
-from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from onetrip.observe.metrics import Metrics
+from onetrip.observe.otlp_origin import resource_of, scope_of, sending
 from onetrip.observe.spans import OtlpSettings, Span
 
 MAX_PENDING_SPANS = 4096
@@ -34,8 +31,6 @@ EXPORT_INTERVAL = 1.0
 
 EXPORT_TIMEOUT = 5.0
 """Longest time of one export with its repetitions, s."""
-
-_PATH = "/v1/traces"
 
 
 class OtlpSink:
@@ -57,22 +52,9 @@ class OtlpSink:
         limit: int = MAX_PENDING_SPANS,
         timeout: float = EXPORT_TIMEOUT,
     ) -> None:
-        # What it says of failures is counted; as text it would break the log's lines.
-        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
-        logging.getLogger("opentelemetry").propagate = False
-        about = {
-            "service.name": "onetrip",
-            "service.version": version,
-            "service.instance.id": instance,
-        }
-        self._resource = Resource(about)
-        self._scope = InstrumentationScope("onetrip", version)
-        self._exporter = OTLPSpanExporter(
-            endpoint=settings.endpoint.rstrip("/") + _PATH,
-            headers=dict(settings.headers),
-            timeout=timeout,
-            compression=Compression.Gzip,
-        )
+        self._resource = resource_of(version, instance)
+        self._scope = scope_of(version)
+        self._exporter = OTLPSpanExporter(**sending(settings, "traces", timeout))
         self._exported = metrics.spans.labels("exported")
         self._failed = metrics.spans.labels("failed")
         self._dropped = metrics.spans.labels("dropped")

@@ -42,17 +42,21 @@ class SpanSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OtlpSettings:
-    """Where spans go, and which exchanges make one.
+    """Where telemetry goes, and which of it.
 
     Attributes:
         endpoint: URL of the collector, without the path of a signal.
         headers: sent with each export; may hold a credential, so they are never logged.
         ratio: share of the traces that begin here that are sampled, 0-1.
+        has_traces: whether spans are sent.
+        metrics_interval: time between two exports of the metrics, s; 0 for none.
     """
 
     endpoint: str
     headers: tuple[tuple[str, str], ...] = ()
     ratio: float = 0.0
+    has_traces: bool = True
+    metrics_interval: float = 0.0
 
     def __repr__(self) -> str:
         return f"OtlpSettings(endpoint={self.endpoint!r}, ratio={self.ratio:g})"

@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from onetrip.observe.metrics import Metrics
 from onetrip.observe.otlp import OtlpSink
+from onetrip.observe.otlp_metrics import MetricsPush
 from onetrip.observe.spans import OtlpSettings, Span
 from support.cluster import Cluster, Site
 from support.collector import Collector
@@ -149,6 +152,97 @@ async def test_workers_export_what_they_serve(tmp_path: Path) -> None:
             assert load.failures == []
             await eventually(lambda: len(collector.spans) >= load.answered)
         assert {span.name for span in collector.spans} == {"GET /item"}
+
+
+async def scrape(node: ServedNode) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Return what /metrics tells, without the instants at which series were made."""
+    url = f"http://127.0.0.1:{node.admin}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        text = await reply.text()
+    samples = [each for f in text_string_to_metric_families(text) for each in f.samples]
+    return {
+        (each.name, tuple(sorted((k, _bound(k, v)) for k, v in each.labels.items()))): each.value
+        for each in samples
+        if not each.name.endswith("_created")
+    }
+
+
+def _bound(name: str, value: str) -> str:
+    return repr(float(value)) if name == "le" else value
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_pushed_metrics_equal_those_that_are_scraped(tmp_path: Path, workers: int) -> None:
+    def still(figures: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> object:
+        names = (
+            "onetrip_proxy_request",
+            "onetrip_proxy_forwarded",
+            "onetrip_build",
+            "onetrip_acme",
+        )
+        return {key: value for key, value in figures.items() if key[0].startswith(names)}
+
+    async with Collector() as collector, FakeUpstream() as upstream:
+        node = ServedNode(tmp_path, upstream.port)
+        otlp = {"endpoint": collector.url, "metrics": True, "metrics_interval": 1, "traces": False}
+        node.write_config(workers=workers, telemetry={"otlp": otlp})
+        async with node:
+            async with Load(node.proxy, clients=2) as load:
+                await load.more(20)
+            done = (
+                "onetrip_proxy_requests_total",
+                (("route", "shop/production"), ("status_class", "2xx")),
+            )
+
+            await eventually(
+                lambda: (
+                    bool(collector.metrics)
+                    and collector.metrics[-1].samples.get(done, 0) >= load.answered
+                )
+            )
+            scraped, deadline = await scrape(node), time.monotonic() + BOUND
+            while still(scraped) != still(collector.metrics[-1].samples):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+                scraped = await scrape(node)
+        pushed = collector.metrics[-1]
+        assert pushed.samples[done] == load.answered
+        # Every series that is scraped is pushed, and no other.
+        assert scraped.keys() <= pushed.samples.keys()
+        assert pushed.resource["onetrip.region"] == pushed.resource["service.instance.id"] == "here"
+        assert pushed.resource["service.name"] == "onetrip"
+        assert pushed.kinds["onetrip_proxy_request_duration_seconds"] == "histogram"
+        assert pushed.units["onetrip_proxy_request_duration_seconds"] == "s"
+        assert pushed.kinds["onetrip_build_info"] == "gauge"
+        assert len(set(pushed.starts)) == 1
+        assert collector.spans == []  # not wanted here
+
+
+async def test_collector_that_refuses_metrics_costs_a_point_in_time_and_no_count() -> None:
+    async with Collector() as collector:
+        collector.status = 400
+        metrics = Metrics()
+        push = MetricsPush(OtlpSettings(collector.url), metrics, "1", "den", lambda: 1000.0)
+        metrics.moves.labels("better").inc(3)
+        await push.push()
+        collector.status = 200
+        metrics.moves.labels("better").inc()
+        await push.close()
+        value = metrics.registry.get_sample_value
+        assert value("onetrip_observe_metric_exports_total", {"outcome": "failed"}) == 1
+        assert value("onetrip_observe_metric_exports_total", {"outcome": "exported"}) == 1
+        (figures,) = collector.metrics
+        assert figures.samples["onetrip_place_moves_total", (("reason", "better"),)] == 4
+
+
+async def test_collector_that_is_away_does_not_keep_the_node() -> None:
+    (port,) = free_ports(1)
+    metrics = Metrics()
+    settings = OtlpSettings(f"http://127.0.0.1:{port}")
+    push = MetricsPush(settings, metrics, "1", "den", lambda: 1.0, timeout=0.2)
+    await asyncio.wait_for(push.close(), BOUND)
+    value = metrics.registry.get_sample_value
+    assert value("onetrip_observe_metric_exports_total", {"outcome": "failed"}) == 1
 
 
 def outcome(metrics: Metrics, name: str) -> float:

@@ -34,6 +34,15 @@ def test_endpoint_headers_and_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert load(tmp_path, endpoint="http://[::1]:4318") == OtlpSettings("http://[::1]:4318")
 
 
+def test_metrics_and_traces_are_chosen(tmp_path: Path) -> None:
+    found = load(tmp_path, endpoint="http://a", metrics=True, traces=False)
+    assert found == OtlpSettings("http://a", has_traces=False, metrics_interval=60.0)
+    found = load(tmp_path, endpoint="http://a", metrics=True, metrics_interval=5)
+    assert found == OtlpSettings("http://a", metrics_interval=5.0)
+    # An interval alone turns nothing on.
+    assert load(tmp_path, endpoint="http://a", metrics_interval=5) == OtlpSettings("http://a")
+
+
 @pytest.mark.parametrize(
     ("otlp", "reason"),
     [
@@ -45,6 +54,8 @@ def test_endpoint_headers_and_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ({"endpoint": "http://u:p@a"}, "telemetry.otlp.endpoint: "),
         ({"endpoint": "http://a/?b=c"}, "telemetry.otlp.endpoint: "),
         ({"endpoint": "http://a/v1/traces"}, "URL without /v1/traces"),
+        ({"endpoint": "http://a/v1/metrics/"}, "URL without /v1/metrics"),
+        ({"endpoint": "http://a", "metrics_interval": 0.1}, "telemetry.otlp.metrics_interval: "),
         ({"endpoint": "http://a", "ratio": 2}, "telemetry.otlp.ratio: "),
         ({"endpoint": "http://a", "headers_env": "NONE"}, "NONE is not set"),
         ({"endpoint": "http://a", "headers_env": "BAD"}, "BAD is not NAME=VALUE"),
