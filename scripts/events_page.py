@@ -58,7 +58,7 @@ def events() -> dict[str, Event]:
             if method in LEVELS:
                 event = found.setdefault(name, Event())
                 event.levels.add(method)
-                event.fields |= {word.arg or "…" for word in call.keywords}
+                event.fields |= {word.arg or "…" for word in call.keywords} - {"cause"}
             elif method in TELLERS:
                 found.setdefault(name, Event()).is_told = True
     return dict(sorted(found.items()))

@@ -34,13 +34,14 @@ from onetrip.app.security import (
     tls_listener,
     tls_terms,
 )
-from onetrip.app.telemetry import build_otlp
+from onetrip.app.telemetry import build_otlp, build_sentry
 from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.spans import OtlpSettings
+from onetrip.observe.taps import SentrySettings
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -83,6 +84,7 @@ class Settings:
     score_interval: float
     log: LogEntry
     otlp: OtlpSettings | None
+    sentry: SentrySettings | None
     probe: ProbeSettings
     proxy: ProxySettings
     drain_timeout: float
@@ -254,6 +256,7 @@ class _Builder:
             score_interval=file.score_interval,
             log=file.log,
             otlp=build_otlp(file.telemetry),
+            sentry=build_sentry(file.telemetry, self._path.parent),
             probe=build_probe(file.probe),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,

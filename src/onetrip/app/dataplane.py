@@ -28,7 +28,7 @@ from onetrip.net.tls import (
     CertificateSet,
     ServerContext,
 )
-from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.logs import Log, open_access_log
 from onetrip.observe.metrics import Metrics
 from onetrip.observe.spans import SpanSink
 from onetrip.proxy.listener import ProxyServer
@@ -142,7 +142,7 @@ class LocalPlane:
         access: IO[bytes] | None,
     ) -> None:
         self.ports = Ports()
-        self._access_log = AccessLog(access, log) if access is not None else None
+        self._access_log = open_access_log(access, log)
         self.server = ProxyServer(
             within_limit(settings.proxy, log),
             settings.region,

@@ -105,6 +105,7 @@ class Node:
         self.metrics.watch_process()
         self._tasks = Tasks(self._task_failed)
         self._events = EventRing(clock)
+        self._drains = Drains(settings, self.metrics, self._log, clock)
         self._base = settings.catalog
         self._inheritance = inheritance or Inheritance()
         self.listeners = Listeners(self._inheritance.sockets)
@@ -218,7 +219,6 @@ class Node:
         )
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)
-        self._drains = Drains(settings, self.metrics, self._tasks, clock, rng)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -263,7 +263,7 @@ class Node:
         self._apply_catalog()
         await self.scorer.run_once()
         self._prober.start()
-        self._drains.start()
+        self._drains.start(self._tasks, self._rng)
         self._every(settings.score_interval, self.scorer.run_once, "score")
         if self._keeper.is_open:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
@@ -297,7 +297,6 @@ class Node:
         await self.plane.stop()
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
-        await self._drains.close()
         if self._sync is not None:
             await self._sync.stop()
         await self._stop_answering()
@@ -305,6 +304,7 @@ class Node:
             await self._keeper.save()
         await self._keeper.close()
         self._log.info("app.stopped")
+        await self._drains.close()
 
     def prepare_upgrade(
         self, command: Sequence[str], notifier: Notifier, stand_down: Callable[[], None]
@@ -409,6 +409,7 @@ class Node:
             "data_dir",
             "proxy",
             "otlp",
+            "sentry",
             "admin_rate",
             "admin_burst",
         )
@@ -459,7 +460,7 @@ class Node:
     def _task_failed(self, name: str, error: BaseException) -> None:
         self.metrics.task_failures.labels(name.partition("-")[0]).inc()
         kind = type(error).__name__
-        self._log.error("app.task_failed", task=name, error=kind, reason=str(error))
+        self._log.error("app.task_failed", cause=error, task=name, error=kind, reason=str(error))
 
     def _tell(self, name: str, subject: str, detail: str) -> None:
         event = self._events.add(name, subject, detail)

@@ -119,12 +119,23 @@ class OtlpEntry(Strict):
     ratio: Ratio = 0.0
     metrics: bool = False
     metrics_interval: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    logs: Literal["off", "events", "all"] = "off"
+
+
+class SentryEntry(Strict):
+    """`telemetry.sentry`: errors to Sentry."""
+
+    dsn_env: Text | None = None
+    dsn_file: Text | None = None
+    environment: Annotated[str, Meta(pattern="^[!-~]{0,64}$")] = ""
+    level: Literal["warning", "error"] = "error"
 
 
 class TelemetryEntry(Strict):
     """`telemetry`: what leaves the node about its requests."""
 
     otlp: OtlpEntry | None = None
+    sentry: SentryEntry | None = None
 
 
 class ProbeEntry(Strict):

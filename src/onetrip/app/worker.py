@@ -20,6 +20,7 @@ import uvloop
 
 import onetrip
 from onetrip.app.descriptors import within_limit
+from onetrip.app.drains import build_taps, close_taps
 from onetrip.app.refusals import unraisable_hook
 from onetrip.app.telemetry import build_tracer
 from onetrip.app.worker_credentials import contexts_of
@@ -78,11 +79,13 @@ class Worker:
         self._link = link
         self._on_drain = on_drain
         self.clock = clock = MonotonicClock()
+        self.metrics = Metrics()
         self.log = stderr_log(setup.log_level, clock.wall, region=setup.region, worker=setup.index)
+        taps = (setup.otlp, setup.sentry, setup.region, self.metrics, clock)
+        self.log.taps += build_taps(*taps, with_access=False)
         self._failing: frozenset[Target] = frozenset()
         self._is_leaving = False
         self._dial = TcpDialer(setup.source_address)
-        self.metrics = Metrics()
         self.outbox = ObservationOutbox(link, self.metrics)
         self._changes = Changes(self.metrics.registry)
         self._board = Board(setup.board, setup.workers)
@@ -157,6 +160,7 @@ class Worker:
         await self.server.stop()
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
+        await close_taps(self.log)
         self.outbox.flush()
         self.tell()
 

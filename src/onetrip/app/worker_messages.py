@@ -17,6 +17,7 @@ from onetrip.model.placement import Placement
 from onetrip.model.topology import RegionId, Topology
 from onetrip.observe.merge import Figure
 from onetrip.observe.spans import OtlpSettings
+from onetrip.observe.taps import SentrySettings
 from onetrip.proxy.ejection import Verdict
 
 T = TypeVar("T")
@@ -137,6 +138,7 @@ class Setup(Message, frozen=True):
     log_level: str
     has_access_log: bool
     otlp: OtlpSettings | None
+    sentry: SentrySettings | None
     sockets: dict[str, list[int]]
     board: int
     workers: int

@@ -51,7 +51,7 @@ from onetrip.model.topology import Topology
 from onetrip.net.fairness import ABSENT, Board, make_memory
 from onetrip.net.listening import port_of
 from onetrip.net.tls import Certificate, ServerContext
-from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.logs import Log, open_access_log
 from onetrip.observe.merge import MergedMetrics
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Routing
@@ -98,7 +98,7 @@ class WorkerPlane:
         self._merged = MergedMetrics(metrics.registry)
         metrics.exported = self._merged.registry()
         self._log = log
-        self._access_log = AccessLog(access, log) if access is not None else None
+        self._access_log = open_access_log(access, log)
         self._tasks = Tasks(self._task_failed)
         self._routing = Routing.build(Catalog())
         self._admitted: dict[RouteKey, RouteKey] = {}
@@ -246,6 +246,7 @@ class WorkerPlane:
             log_level=settings.log.level,
             has_access_log=self._access_log is not None,
             otlp=settings.otlp,
+            sentry=settings.sentry,
             sockets=self._sockets,
             board=self._memory,
             workers=len(self._workers),
@@ -341,4 +342,5 @@ class WorkerPlane:
     def _task_failed(self, name: str, error: BaseException) -> None:
         with suppress(ValueError):
             self._metrics.task_failures.labels(name.partition("-")[0]).inc()
-        self._log.error("app.task_failed", task=name, error=type(error).__name__)
+        kind = type(error).__name__
+        self._log.error("app.task_failed", cause=error, task=name, error=kind)

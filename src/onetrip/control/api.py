@@ -118,6 +118,7 @@ def _problems(log: Log, random: Callable[[int], bytes]) -> Middleware:
         except Exception as error:
             log.error(
                 "control.failed",
+                cause=error,
                 path=request.path,
                 error=type(error).__name__,
                 request_id=REQUEST_ID.get(),

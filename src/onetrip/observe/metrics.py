@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from onetrip.observe.drain_metrics import DrainMetrics
+
 WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
 """Seconds: within a zone (1 ms) to a dozen trips around the world (5 s)."""
 
@@ -271,12 +273,7 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
-        self.metric_exports = Counter(
-            "onetrip_observe_metric_exports_total",
-            "Exports of these metrics to an OpenTelemetry collector, by outcome.",
-            ["outcome"],
-            registry=r,
-        )
+        self.drains = DrainMetrics(r)
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",

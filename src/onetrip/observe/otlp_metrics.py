@@ -73,7 +73,7 @@ class MetricsPush:
         self._scope = scope_of(version)
         self._exporter = OTLPMetricExporter(**sending(settings, "metrics", timeout))
         self._outcomes = {
-            name: metrics.metric_exports.labels(name) for name in ("exported", "failed")
+            name: metrics.drains.metric_exports.labels(name) for name in ("exported", "failed")
         }
         # A thread of its own: one that waits for a collector must not keep look-ups waiting.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="otlp-metrics")

@@ -50,6 +50,7 @@ class OtlpSettings:
         ratio: share of the traces that begin here that are sampled, 0-1.
         has_traces: whether spans are sent.
         metrics_interval: time between two exports of the metrics, s; 0 for none.
+        logs: `off`, `events`, or `all` with access lines.
     """
 
     endpoint: str
@@ -57,6 +58,7 @@ class OtlpSettings:
     ratio: float = 0.0
     has_traces: bool = True
     metrics_interval: float = 0.0
+    logs: str = "off"
 
     def __repr__(self) -> str:
         return f"OtlpSettings(endpoint={self.endpoint!r}, ratio={self.ratio:g})"

@@ -206,4 +206,5 @@ class ProbeRunner:
 
     def _report_crash(self, name: str, error: BaseException) -> None:
         self._metrics.task_failures.labels(task="probe").inc()
-        self._log.error("probe.crashed", task=name, error=type(error).__name__)
+        kind = type(error).__name__
+        self._log.error("probe.crashed", cause=error, task=name, error=kind)

@@ -264,7 +264,8 @@ class CacheServer:
         self._metrics.cache_objects.labels(cache.project).set(cache.store.count)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        self._services.log.error("proxy.task_failed", task=name, error=type(error).__name__)
+        kind = type(error).__name__
+        self._services.log.error("proxy.task_failed", cause=error, task=name, error=kind)
 
 
 def _may_lead(visit: Visit, request: Request) -> bool:

@@ -24,6 +24,9 @@ from onetrip.wire.server_timing import parse_server_timing
 if TYPE_CHECKING:
     from onetrip.proxy.tracing import Tracer
 
+ACCESS_EVENT = "proxy.exchange_finished"
+"""What tells an access line from the events, where both go to the same place."""
+
 NO_ROUTE = "none"
 """Value of the `route` label when no environment took the request."""
 
@@ -198,8 +201,10 @@ class Ledger:
         match, first = record.match, record.first_byte_at
         return {
             "ts": round(self._clock.wall() - (now - record.started_at), 3),
+            "event": ACCESS_EVENT,
             "request_id": record.request_id.decode("latin-1"),
             "trace_id": record.trace_id.decode("latin-1"),
+            "span_id": f"{record.span_id:016x}" if record.span_id else None,
             "client": record.client,
             "method": record.method.decode("latin-1"),
             "host": record.host.decode("latin-1"),
@@ -208,6 +213,7 @@ class Ledger:
             "bytes_in": record.bytes_in,
             "bytes_out": record.bytes_out,
             "duration": round(now - record.started_at, 6),
+            "sent_after": round(record.sent_at - record.started_at, 6) if record.sent_at else None,
             "ttfb": round(first - record.started_at, 6) if first else None,
             "project": match.environment.id.project if match else None,
             "environment": match.environment.id.environment if match else None,
@@ -218,6 +224,8 @@ class Ledger:
             "arm": record.arm.value,
             "served_by": record.served_by,
             "upstream": record.endpoint,
+            "is_cold": record.is_cold,
             "attempts": record.attempts,
+            "error_side": record.error.side.value if record.error else None,
             "error": record.error.kind.value if record.error else None,
         }

@@ -295,4 +295,5 @@ class ProxyServer:
             self._services.ledger.publish(len(self._connections), self._pool.opened())
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        self._log.error("proxy.task_failed", task=name, error=type(error).__name__)
+        kind = type(error).__name__
+        self._log.error("proxy.task_failed", cause=error, task=name, error=kind)

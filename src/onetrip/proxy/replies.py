@@ -133,7 +133,8 @@ def own_failure(error: Exception, log: Log) -> OnetripError:
     """Log a bug of ours, and return what a client is told: it costs a request, never the node."""
     # Only where and what kind: its text could hold what a client sent.
     at = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("proxy.exchange_failed", error=type(error).__name__, at=f"{at.name}:{at.lineno}")
+    kind, where = type(error).__name__, f"{at.name}:{at.lineno}"
+    log.error("proxy.exchange_failed", cause=error, error=kind, at=where)
     return OnetripError("internal error")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from onetrip.observe.logs import AccessLog, Log
+from onetrip.observe.logs import AccessLog, Log, open_access_log
 
 
 class Disk(io.RawIOBase):
@@ -80,3 +80,65 @@ def test_partial_writes_are_continued():
     access._lines.append(b'{"a":"long enough"}')
     flush(access)
     assert disk.data == b'{"a":"long enough"}\n'
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Tap:
+    takes_access = True
+
+    def __init__(self):
+        self.records = []
+        self.lines = []
+
+    def take(self, record, cause):
+        self.records.append((record, cause))
+
+    def take_lines(self, lines):
+        self.lines += lines
+
+    def close(self):
+        pass
+
+
+def test_a_terminal_gets_plain_text_that_cannot_move_its_cursor():
+    stream = Terminal()
+    log = Log(stream, "info", lambda: 3723.5, region="den")
+    log.warning("probe.denied", target="backend pg", reason="\x1b[2Jgone", failures=3, more=None)
+    (line,) = stream.getvalue().splitlines()
+    head = "01:02:03.500 warning probe.denied region=den"
+    assert line == head + ' target="backend pg" reason="\\\\x1b[2Jgone" failures=3'
+
+
+def test_taps_get_what_is_logged_with_its_cause_and_bound_fields():
+    tap, error = Tap(), ValueError("no")
+    log = Log(None, "info", lambda: 1.0)
+    bound = log.bind(region="den")
+    log.taps.append(tap)  # also of loggers that were bound before
+    bound.error("app.task_failed", cause=error, task="score")
+    bound.debug("proxy.connection_refused")
+    fields = {"ts": 1.0, "level": "error", "event": "app.task_failed", "region": "den"}
+    assert tap.records == [(fields | {"task": "score"}, error)]
+
+
+def test_access_lines_go_to_taps_where_there_is_no_sink():
+    tap, log = Tap(), Log(None, "info", lambda: 1.0)
+    assert open_access_log(None, log) is None
+    log.taps.append(tap)
+    access = open_access_log(None, log)
+    access.write({"ts": 1, "event": "proxy.exchange_finished"})
+    access.close()
+    assert tap.lines == [b'{"ts":1,"event":"proxy.exchange_finished"}']
+    assert access.dropped == 0
+
+
+def test_an_access_log_on_a_terminal_is_plain_text():
+    disk = Disk(1000)
+    disk.isatty = lambda: True
+    access = AccessLog(disk)
+    access.write({"ts": 1, "event": "proxy.exchange_finished", "status": 200, "error": None})
+    access.close()
+    assert disk.data == b"00:00:01.000 info    proxy.exchange_finished status=200\n"
