@@ -110,6 +110,27 @@ async def test_listing_beyond_its_limit_tells_the_total(api: aiohttp.ClientSessi
     assert body["total"] > 1
 
 
+async def test_distributions_are_of_the_requests_that_the_saving_is_of(
+    api: aiohttp.ClientSession,
+) -> None:
+    path = "/v1/projects/shop/distributions"
+    (row,) = (await read(api, path, route="/orders/{id}", edge="den"))["distributions"]
+    assert row["edges"] == ["den"]
+    arms = {arm["arm"]: arm["requests"] for arm in row["arms"]}
+    saving = row["saving"]
+    counted = saving["placed_requests"], saving["control_requests"]
+    assert (arms["placed"], arms["control"]) == counted
+    assert saving["low_ms"] < saving["mean_ms"] < saving["high_ms"]
+    (row,) = (await read(api, path, route="/orders/{id}"))["distributions"]
+    assert row["edges"] == ["den", "fra"]
+    first = await read(api, path, limit="1")
+    assert first["total"] == 5
+    second = await read(api, path, limit="4", cursor=first["next"])
+    routes = [r["route"] for r in (*first["distributions"], *second["distributions"])]
+    assert len(set(routes)) == 5
+    assert second["next"] is None
+
+
 async def test_history_has_the_moment_of_the_toggle(api: aiohttp.ClientSession) -> None:
     series = (await read(api, "/v1/projects/shop/history"))["series"]
     points = next(s for s in series if (s["route"], s["edge"]) == ("/orders/{id}", "den"))["points"]

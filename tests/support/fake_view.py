@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -25,6 +26,7 @@ from onetrip.model.catalog import (
     Policy,
     Project,
 )
+from onetrip.model.distribution import BOUNDS, Distribution
 from onetrip.model.edge import Purge
 from onetrip.model.measure import (
     Arm,
@@ -488,9 +490,26 @@ def _verdict(candidate: Candidate, chosen: RegionId, edge: RegionId) -> str:
 
 
 def _summary(decision: Decision, arm: Arm, requests: int, p50: float) -> LatencySummary:
+    p95, p99 = p50 * 1.2 + 0.002, p50 * 1.3 + 0.004
     return LatencySummary(
-        decision.key, decision.edge, arm, requests, p50 * 1.01, p50, p50 * 1.3 + 0.004
+        decision.key,
+        decision.edge,
+        arm,
+        requests,
+        p50 * 1.01,
+        p50,
+        p99,
+        p95,
+        _distribution(p50, requests),
     )
+
+
+def _distribution(p50: float, requests: int) -> Distribution:
+    """Return requests of which most are near their median, and a few slower."""
+    slow = requests // 5
+    middle = bisect_left(BOUNDS, p50)
+    counts = {middle: requests - 2 * slow, middle + 1: slow, middle + 3: slow}
+    return Distribution(requests, p50 * 1.01, tuple((at, n) for at, n in counts.items() if n))
 
 
 def _changed(policy: Policy, change: PolicyChange) -> Policy:

@@ -150,6 +150,9 @@ def decode_report(data: bytes) -> Report:
     for item in report.evidence:
         if not (0 <= item.evidence.trips <= MAX_TRIPS and item.evidence.error >= 0):
             raise PeerError(f"round trips of {item.key} are not in 0..{MAX_TRIPS}")
+    for latency in report.latencies:
+        if latency.trial is not None and not latency.trial.is_sound():
+            raise PeerError(f"distribution of {latency.key} is not sound")
     for change in report.code_changes:
         if not 0 <= change.age <= MAX_AGE:
             raise PeerError(f"age of the change of {change.key} is not in 0..{MAX_AGE:g} s")

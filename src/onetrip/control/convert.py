@@ -228,7 +228,7 @@ def decision_body(decision: Decision, capacity: int | None = None) -> schemas.De
         missing=placement.missing or decision.trips.missing,
         trips=_trips_body(decision.trips),
         candidates=[_candidate_row(c, chosen, placement.default) for c in decision.candidates],
-        saving=_saving_body(decision.saving) if decision.saving else None,
+        saving=saving_body(decision.saving) if decision.saving else None,
         decided_at=decision.decided_at,
         moved_at=decision.moved_at or None,
         capacity=capacity,
@@ -248,6 +248,7 @@ def latency_row(latency: LatencySummary) -> schemas.LatencyRow:
         requests=latency.requests,
         mean_ms=milliseconds(latency.mean),
         p50_ms=milliseconds(latency.p50),
+        p95_ms=milliseconds(latency.p95),
         p99_ms=milliseconds(latency.p99),
     )
 
@@ -331,7 +332,8 @@ def _candidate_row(
     )
 
 
-def _saving_body(saving: Saving) -> schemas.SavingBody:
+def saving_body(saving: Saving) -> schemas.SavingBody:
+    """Describe a measured saving."""
     return schemas.SavingBody(
         mean_ms=milliseconds(saving.mean),
         low_ms=milliseconds(saving.low),

@@ -17,6 +17,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
+from onetrip.control.distributions import (
+    DistributionsBody,
+    RouteSpread,
+    distribution_row,
+    spreads,
+)
 from onetrip.control.operations import DEFAULT_ROWS, MAX_EVENTS, Call
 from onetrip.control.problems import problem_kind
 from onetrip.control.processes import UpgradeBody
@@ -31,7 +37,7 @@ from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
 
-Row = TypeVar("Row", Decision, LatencySummary)
+Row = TypeVar("Row", Decision, LatencySummary, RouteSpread)
 
 
 class Handlers:
@@ -132,6 +138,16 @@ class Handlers:
         found = list(self._view.history(name).items())[:DEFAULT_ROWS]
         rows = [convert.series_row(key, edge, points) for (key, edge), points in found]
         return reply(schemas.HistoryBody(name, rows))
+
+    async def distributions(self, call: Call) -> web.Response:
+        """Tell how the latencies of each route of a project spread."""
+        query, project = call.query, self._find(call)
+        self._check_filters(project, query)
+        latencies = (r for r in self._view.latencies(project.name) if _is_wanted(r, query))
+        decisions = (d for d in self._view.decisions(project.name) if _is_wanted(d, query))
+        page, total, next = self._page(call, spreads(latencies, decisions))
+        rows = [distribution_row(each) for each in page]
+        return reply(DistributionsBody(project.name, total, rows, next))
 
     async def latencies(self, call: Call) -> web.Response:
         """List the latency of each route, edge and arm."""
@@ -249,7 +265,7 @@ class Handlers:
                 raise requests.outside(field, value, f"one of {', '.join(choice)}")
 
 
-def _is_wanted(row: Decision | WhatIf, query: dict[str, str]) -> bool:
+def _is_wanted(row: Decision | WhatIf | LatencySummary, query: dict[str, str]) -> bool:
     key = row.key
     facts = {
         "edge": row.edge,

@@ -17,6 +17,7 @@ from onetrip.control import schemas
 from onetrip.control.about import HealthBody, OpenApiBody, ProblemKindBody
 from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBody
 from onetrip.control.certificates import CertificatesBody
+from onetrip.control.distributions import DistributionsBody
 from onetrip.control.processes import UpgradeBody
 from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
@@ -164,6 +165,12 @@ OPERATIONS = (
         "GET", "/v1/projects/{name}/history", "history",
         "List the latency history of each route of a project at this node's edge",
         schemas.HistoryBody,
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/distributions", "distributions",
+        "Tell how the latencies of each route of a project spread, placed and control, and the "
+        "saving between them", DistributionsBody,
+        query=("edge", "route", "environment", "method", "limit", "cursor"),
     ),
     Operation(
         "GET", "/v1/latencies", "latencies", "List the latency of each route, edge and arm",

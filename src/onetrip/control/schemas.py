@@ -265,7 +265,7 @@ class ExplainBody(Struct, frozen=True):
 
 
 class LatencyRow(Struct, frozen=True):
-    """Latency of one route at one edge in one arm, over the recent window."""
+    """Latency of one route at one edge in one arm, over the last 15 minutes."""
 
     project: str
     environment: str
@@ -276,6 +276,7 @@ class LatencyRow(Struct, frozen=True):
     requests: int
     mean_ms: float | None
     p50_ms: float | None
+    p95_ms: float | None
     p99_ms: float | None
 
 

@@ -12,6 +12,7 @@ and asymptotic confidence sequences", Annals of Statistics 52(6): the normal-mix
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onetrip.model.placement import Saving
@@ -73,6 +74,28 @@ def compare(control: RunningMoments, placed: RunningMoments) -> Saving:
         confidence=CONFIDENCE,
         placed_requests=placed.count,
         control_requests=control.count,
+    )
+
+
+def combine(savings: Iterable[Saving]) -> Saving | None:
+    """Return the mean saving over all placed requests of several edges, or None without any.
+
+    The edges are independent, so their half widths add as errors do: each of them is wider than an
+    ordinary interval's, and so is their sum. It is NaN while an edge has no bounds.
+    """
+    told = [s for s in savings if s.placed_requests and math.isfinite(s.mean)]
+    if not told:
+        return None
+    total = sum(s.placed_requests for s in told)
+    mean = sum(s.mean * s.placed_requests for s in told) / total
+    width = math.hypot(*((s.high - s.low) / 2 * s.placed_requests / total for s in told))
+    return Saving(
+        mean=mean,
+        low=mean - width,
+        high=mean + width,
+        confidence=CONFIDENCE,
+        placed_requests=total,
+        control_requests=sum(s.control_requests for s in told),
     )
 
 

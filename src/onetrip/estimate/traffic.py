@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onetrip.estimate.drift import DriftWatch
-from onetrip.estimate.sequential import RunningMoments
+from onetrip.estimate.trial import Trial
 from onetrip.estimate.windows import (
     MAX_AGE,
     LatencyWindow,
@@ -23,6 +23,7 @@ from onetrip.estimate.windows import (
     times_of,
 )
 from onetrip.model.catalog import EnvironmentId
+from onetrip.model.distribution import Distribution
 from onetrip.model.measure import Arm, Drift, DriftKind, Observation, RouteKey, ServiceSummary
 from onetrip.model.status import LatencyPoint, LatencySummary
 from onetrip.model.topology import RegionId
@@ -73,8 +74,8 @@ class RouteTraffic:
     )
     """The last summaries of each window, with the version they were made of."""
     latencies: dict[Arm, LatencyWindow] = field(default_factory=dict)
-    trial: dict[Arm, RunningMoments] = field(default_factory=dict)
-    """Moments per arm since the last move: what the measured saving is made of."""
+    trial: Trial = field(default_factory=Trial)
+    """The arms since the last move: what the measured saving is made of."""
     slices: list[_Slice] = field(default_factory=list)
     requests: int = 0
     explored: int = 0
@@ -82,13 +83,6 @@ class RouteTraffic:
     first_at: float = math.inf
     relearned_at: float = -math.inf
     """When it was last learned anew in every region."""
-
-    def moments(self, arm: Arm) -> RunningMoments:
-        """Return the moments of `arm` since the last move."""
-        moments = self.trial.get(arm)
-        if moments is None:
-            moments = self.trial[arm] = RunningMoments()
-        return moments
 
 
 class TrafficBook:
@@ -216,12 +210,9 @@ class TrafficBook:
         for key in self._routes if keys is None else [k for k in keys if k in self._routes]:
             route = self._routes[key]
             for arm, window in route.latencies.items():
-                times = window.since(now - MAX_AGE)
-                if times.size:
-                    p50, p99 = np.percentile(times, (50, 99))
-                    mean = float(times.mean())
-                    row = (key, self._region, arm, int(times.size), mean, float(p50), float(p99))
-                    out.append(LatencySummary(*row))
+                times, trial = window.since(now - MAX_AGE), route.trial.distribution(arm)
+                if times.size or trial is not None:
+                    out.append(_summary(key, self._region, arm, times, trial))
         return out
 
     def history(self, key: RouteKey, wall_offset: float) -> list[LatencyPoint]:
@@ -294,7 +285,7 @@ def _add_latency(route: RouteTraffic, arm: Arm, at: float, latency: float) -> No
     if window is None:
         window = route.latencies[arm] = LatencyWindow()
     window.add(at, latency)
-    route.moments(arm).add(latency)
+    route.trial.add(arm, latency)
     start = at - at % SLICE
     if not route.slices or route.slices[-1].start < start:
         route.slices.append(_Slice(start))
@@ -321,6 +312,16 @@ def _summaries(
         made.append(ServiceSummary(region, place.count, place.mean, place.error, rtts, age))
     route.summaries[region] = (window, window.version, made)
     return made
+
+
+def _summary(
+    key: RouteKey, edge: RegionId, arm: Arm, times: np.ndarray, trial: Distribution | None
+) -> LatencySummary:
+    mean = p50 = p95 = p99 = math.nan
+    if times.size:
+        mean = float(times.mean())
+        p50, p95, p99 = map(float, np.percentile(times, (50, 95, 99)))
+    return LatencySummary(key, edge, arm, int(times.size), mean, p50, p99, p95, trial)
 
 
 def _point(each: _Slice, wall_offset: float) -> LatencyPoint:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from onetrip.model.catalog import Mode
+from onetrip.model.distribution import Distribution
 from onetrip.model.measure import Arm, RouteKey
 from onetrip.model.topology import RegionId
 
@@ -21,7 +23,12 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """Latency of one route at one edge in one arm, over the recent window. Times in s."""
+    """Latency of one route at one edge in one arm. Times in s.
+
+    Attributes:
+        requests, mean, p50, p95, p99: over the recent window; NaN when it is empty.
+        trial: since the route moved last: what its measured saving is made of.
+    """
 
     key: RouteKey
     edge: RegionId
@@ -30,6 +37,8 @@ class LatencySummary:
     mean: float
     p50: float
     p99: float
+    p95: float = math.nan
+    trial: Distribution | None = None
 
 
 @dataclass(frozen=True, slots=True)

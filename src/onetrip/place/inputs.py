@@ -70,4 +70,4 @@ class InputMaker:
 def _saving(route: RouteTraffic) -> Saving | None:
     if Arm.PLACED not in route.trial and Arm.CONTROL not in route.trial:
         return None
-    return compare(route.moments(Arm.CONTROL), route.moments(Arm.PLACED))
+    return compare(route.trial.moments(Arm.CONTROL), route.trial.moments(Arm.PLACED))

@@ -81,9 +81,9 @@ def test_savings_are_proven_anew_after_a_deployment() -> None:
     route = parts.traffic.get(KEY)
     assert route is not None
     parts.deploy("v1")
-    assert route.moments(Arm.CONTROL).count == 10, "a reload is no deployment"
+    assert route.trial.moments(Arm.CONTROL).count == 10, "a reload is no deployment"
     parts.deploy("v2")
-    assert route.moments(Arm.CONTROL).count == 0
+    assert route.trial.moments(Arm.CONTROL).count == 0
     ((row,),) = parts.traffic.services(parts.clock.now()).values()
     assert row.count == 10, "what was learned survives it"
 

@@ -21,7 +21,9 @@ from onetrip.cluster.state import ClusterState
 from onetrip.cluster.tickets import sign, verify
 from onetrip.errors import PeerError
 from onetrip.model.catalog import EnvironmentId, Mode
+from onetrip.model.distribution import Distribution
 from onetrip.model.measure import (
+    Arm,
     EstimateState,
     MethodClass,
     RouteKey,
@@ -30,6 +32,7 @@ from onetrip.model.measure import (
     Target,
     TargetKind,
 )
+from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
 
 DEN, BOM, FRA = RegionId("den"), RegionId("bom"), RegionId("fra")
@@ -53,10 +56,22 @@ def policy(version: int, origin: RegionId = BOM, mode: Mode = Mode.SMART) -> Pol
     return PolicyRow("shop", version, origin, "base", mode)
 
 
+def latency(*counts: tuple[int, int]) -> LatencySummary:
+    trial = Distribution(3, 0.2, counts)
+    return LatencySummary(KEY, BOM, Arm.PLACED, 3, 0.2, 0.2, 0.3, 0.3, trial)
+
+
 def test_report_survives_the_wire() -> None:
     summary = ServiceSummary(BOM, 3, 0.1, math.inf, {"db": math.nan})
     sent = Report(
-        BOM, 1.0, 7, True, [estimate(math.nan)], [ServiceRow(KEY, summary)], policies=[policy(1)]
+        BOM,
+        1.0,
+        7,
+        True,
+        [estimate(math.nan)],
+        [ServiceRow(KEY, summary)],
+        latencies=[latency((4, 1), (9, 2))],
+        policies=[policy(1)],
     )
     assert repr(decode_report(encode_report(sent))) == repr(sent)
 
@@ -75,6 +90,7 @@ def test_report_survives_the_wire() -> None:
             Report(BOM, 1.0, 1, services=[ServiceRow(KEY, ServiceSummary(BOM, -3, 1.0, 0, {}))]),
             "count or error",
         ),
+        (Report(BOM, 1.0, 1, latencies=[latency((4, 7))]), "distribution of shop/production"),
         (Report(BOM, 1.0, 1, code_changes=[CodeChange(KEY, -1.0)]), "age of the change of"),
         (Report(BOM, 1.0, 1, code_changes=[CodeChange(KEY, math.nan)]), "is not in 0..86400 s"),
     ],

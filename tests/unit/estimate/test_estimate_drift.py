@@ -128,4 +128,4 @@ def test_arms_start_anew_after_a_drift() -> None:
     run(book, times(rng, 60, 3, 0.229), 0.229, start=50.0)
     route = book.get(KEY)
     assert route is not None
-    assert route.moments(Arm.DEFAULT).mean < 1.0
+    assert route.trial.moments(Arm.DEFAULT).mean < 1.0

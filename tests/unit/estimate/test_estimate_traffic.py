@@ -83,7 +83,7 @@ def test_arms_are_compared_only_since_the_last_move() -> None:
     book.observe(replace(SEEN, arm=Arm.PLACED, latency=0.24), {"db": 0.229})
     route = book.get(KEY)
     assert route is not None
-    assert route.moments(Arm.PLACED).mean == pytest.approx(0.24)
+    assert route.trial.moments(Arm.PLACED).mean == pytest.approx(0.24)
     assert {row.arm: row.requests for row in book.latencies(101.0)} == {Arm.PLACED: 2}
 
 
