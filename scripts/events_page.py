@@ -141,6 +141,10 @@ MEANINGS = {
     "relay.started": "The database relay serves.",
     "relay.stopped": "The database relay has ended.",
     "relay.task_failed": "A connection of the database relay failed by a defect.",
+    "webhooks.delivery_failed": "A webhook's receiver failed; it is tried again.",
+    "webhooks.endpoint_disabled": "A receiver failed for days or is gone: it is told no more.",
+    "webhooks.endpoint_enabled": "A test reached a receiver that was disabled.",
+    "webhooks.task_failed": "Work for a webhook raised; please report it.",
 }
 """What a person is told about each; a test wants every event of the code here, and no other."""
 

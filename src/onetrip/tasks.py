@@ -61,6 +61,11 @@ class Tasks:
 
         return self.spawn(loop(), name)
 
+    async def finish(self, timeout: float) -> None:
+        """Wait at most `timeout` s for every task to end by itself."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=timeout)
+
     async def cancel(self, timeout: float) -> None:
         """Cancel every task and wait at most `timeout` s for them to end."""
         tasks = list(self._tasks)

@@ -73,6 +73,12 @@ def test_reading_commands_print_tables(api: str) -> None:
     assert "control" in ok("latencies", "shop", ONETRIP_API=api)
     assert "place.moved" in ok("events", "--limit", "5", ONETRIP_API=api)
     assert "shop.test +1  valid" in ok("certificates", ONETRIP_API=api)
+    assert "https://hooks.example" in ok("webhook", "list", ONETRIP_API=api)
+    assert "failed: answered 503" in ok("webhook", "deliveries", "chat", ONETRIP_API=api)
+    assert "delivered (204, 12 ms)" in ok("webhook", "test", "ops", ONETRIP_API=api)
+    assert "no webhook 'x'" in refused(1, "webhook", "test", "x", ONETRIP_API=api)
+    failed = run("webhook", "test", "chat", ONETRIP_API=api)
+    assert (failed.returncode, failed.stdout) == (1, "failed: answered 503\n")
 
 
 def test_explain_prints_terms_and_saving(api: str) -> None:
@@ -102,6 +108,7 @@ def test_whatif_tells_what_the_toggle_would_do(api: str) -> None:
         ("latencies", "latencies"),
         ("events", "events"),
         ("certificates", "certificates"),
+        ("webhook list", "webhooks"),
     ],
 )
 def test_json_is_the_reply_itself(api: str, command: str, key: str) -> None:

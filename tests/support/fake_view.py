@@ -60,6 +60,7 @@ from onetrip.model.status import (
     WorkerStatus,
 )
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
+from onetrip.model.webhook import Delivery, WebhookState, WebhookStatus
 from onetrip.observe.metrics import Metrics
 
 NOW = 1_750_000_000.0
@@ -203,6 +204,33 @@ class FakeView:
             ),
             CertificateStatus(("blog.test",), CertificateState.ORDERED, is_automatic=True),
         ]
+
+    def webhooks(self) -> list[WebhookStatus]:
+        """Return one receiver that works and one that does not."""
+        told = Delivery("den-1", "place.moved", NOW - 60, 1, 204, "", 0.012)
+        failed = Delivery("den-2", "app.reloaded", NOW - 30, 3, 503, "answered 503", 0.2)
+        return [
+            WebhookStatus(
+                "ops", "https://hooks.example", ("place.*",), WebhookState.OK, 0, last=told
+            ),
+            WebhookStatus(
+                *("chat", "https://chat.example", ("*",), WebhookState.FAILING, 2),
+                failing_since=NOW - 90,
+                next_at=NOW + 120,
+                last=failed,
+            ),
+        ]
+
+    def webhook_deliveries(self, name: str) -> list[Delivery]:
+        """Return the last attempt at a receiver."""
+        found = [status.last for status in self.webhooks() if status.name == name]
+        if not found:
+            raise ApiError(f"no webhook {name!r} is configured", kind=Kind.NOT_FOUND)
+        return [each for each in found if each is not None]
+
+    async def test_webhook(self, name: str) -> Delivery:
+        """Return what the last attempt became."""
+        return self.webhook_deliveries(name)[0]
 
     def relays(self) -> list[RelayStatus]:
         """Return the relays of the orders database."""

@@ -35,10 +35,12 @@ from onetrip.app.security import (
     tls_terms,
 )
 from onetrip.app.telemetry import build_otlp, build_sentry
+from onetrip.app.webhooks import build_webhooks
 from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.topology import Region, RegionId, Topology
+from onetrip.model.webhook import Webhook
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.spans import OtlpSettings
 from onetrip.observe.taps import SentrySettings
@@ -85,6 +87,7 @@ class Settings:
     log: LogEntry
     otlp: OtlpSettings | None
     sentry: SentrySettings | None
+    webhooks: tuple[Webhook, ...]
     probe: ProbeSettings
     proxy: ProxySettings
     drain_timeout: float
@@ -257,6 +260,7 @@ class _Builder:
             log=file.log,
             otlp=build_otlp(file.telemetry),
             sentry=build_sentry(file.telemetry, self._path.parent),
+            webhooks=build_webhooks(file.webhooks, self._path.parent),
             probe=build_probe(file.probe),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,

@@ -36,6 +36,7 @@ from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Succession, Successor
 from onetrip.app.upgrade import Upgrade
 from onetrip.app.view import LiveView
+from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
@@ -189,6 +190,15 @@ class Node:
             on_change=self._use_certificates,
         )
         self._expiry = expiry.ExpiryWatch(self.metrics, clock, self._certificate_expires)
+        self._webhooks = Webhooks(
+            region,
+            self._events,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            log=self._log,
+            tell=self._tell,
+        )
         self.view = LiveView(
             region,
             scorer=self.scorer,
@@ -206,6 +216,7 @@ class Node:
             upgrade=self.upgrade,
             purge=self.plane.purge,
             workers=self.plane.workers,
+            webhooks=self._webhooks,
         )
         reports = ReportMaker(
             region,
@@ -260,6 +271,7 @@ class Node:
         """
         settings = self.settings
         await self._keeper.open()
+        await self._webhooks.open(settings.webhooks, self._keeper.store)
         self._apply_catalog()
         await self.scorer.run_once()
         self._prober.start()
@@ -291,6 +303,7 @@ class Node:
         """Drain the proxy, then end everything; safe to call after a failed start."""
         timeout = self.settings.drain_timeout if drain_timeout is None else drain_timeout
         self.listeners.close()
+        await self._webhooks.close()
         if self.is_succeeded:  # it speaks for this region now
             await self._stop_answering()
         await self.plane.drain(timeout, is_patient=self.is_succeeded)
@@ -375,6 +388,7 @@ class Node:
         self._apply_catalog()
         if self._sync is not None:
             self._sync.follow(settings.topology)
+        await self._webhooks.apply(settings.webhooks)
         fixed += await self._certificates.apply(settings)
         note = f"; needs a restart: {', '.join(fixed)}" if fixed else ""
         text = f"{len(settings.catalog.projects)} projects applied{note}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from onetrip.model.status import Event
@@ -26,6 +27,8 @@ class EventRing:
         self._last = 0
         self.news = asyncio.Event()
         """Set by the next event; each wait takes the one of its moment."""
+        self.listeners: list[Callable[[Event], None]] = []
+        """Called with each new event; must be quick."""
 
     def add(self, name: str, subject: str, detail: str) -> Event:
         """Record an event of this moment."""
@@ -35,6 +38,8 @@ class EventRing:
         self._events.append(event)
         self.news.set()
         self.news = asyncio.Event()
+        for listener in self.listeners:
+            listener(event)
         return event
 
     def restore(self, events: list[Event]) -> None:

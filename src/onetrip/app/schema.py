@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from onetrip.acme.settings import LETS_ENCRYPT
-
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-ControlRatio = Annotated[float, Meta(ge=0, le=0.5)]
-Interval = Annotated[float, Meta(ge=0.05, le=3600)]
-Timeout = Annotated[float, Meta(gt=0, le=86400)]
-Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Text = Annotated[str, Meta(max_length=256)]
-Path = Annotated[str, Meta(pattern="^/[!-~]*$", max_length=1024)]
-
-
-class Strict(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Base of every entry: unknown keys are refused."""
+from onetrip.app.schema_base import (
+    ControlRatio,
+    Count,
+    Interval,
+    Path,
+    Ratio,
+    Strict,
+    Text,
+    Timeout,
+)
+from onetrip.app.schema_outward import TelemetryEntry, WebhookEntry
 
 
 class AdminEntry(Strict):
@@ -108,34 +107,6 @@ class LogEntry(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: Text = "stderr"
     """`stderr`, `off`, or a file's path."""
-
-
-class OtlpEntry(Strict):
-    """`telemetry.otlp`: spans, metrics and events to an OpenTelemetry collector."""
-
-    endpoint: Annotated[str, Meta(pattern="^https?://[!-~]+$", max_length=1024)]
-    headers_env: Text | None = None
-    traces: bool = True
-    ratio: Ratio = 0.0
-    metrics: bool = False
-    metrics_interval: Annotated[float, Meta(ge=1, le=3600)] = 60.0
-    logs: Literal["off", "events", "all"] = "off"
-
-
-class SentryEntry(Strict):
-    """`telemetry.sentry`: errors to Sentry."""
-
-    dsn_env: Text | None = None
-    dsn_file: Text | None = None
-    environment: Annotated[str, Meta(pattern="^[!-~]{0,64}$")] = ""
-    level: Literal["warning", "error"] = "error"
-
-
-class TelemetryEntry(Strict):
-    """`telemetry`: what leaves the node about its requests."""
-
-    otlp: OtlpEntry | None = None
-    sentry: SentryEntry | None = None
 
 
 class ProbeEntry(Strict):
@@ -334,6 +305,7 @@ class File(Strict):
     cluster: ClusterEntry = field(default_factory=ClusterEntry)
     log: LogEntry = field(default_factory=LogEntry)
     telemetry: TelemetryEntry = field(default_factory=TelemetryEntry)
+    webhooks: Annotated[list[WebhookEntry], Meta(max_length=32)] = field(default_factory=list)
     probe: ProbeEntry = field(default_factory=ProbeEntry)
     proxy: ProxyEntry = field(default_factory=ProxyEntry)
     regions: dict[str, RegionEntry] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 import onetrip
-from onetrip.app.schema import OtlpEntry, TelemetryEntry
+from onetrip.app.schema_outward import OtlpEntry, TelemetryEntry
 from onetrip.app.security import read_secret
 from onetrip.errors import ConfigError
 from onetrip.model.topology import RegionId

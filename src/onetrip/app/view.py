@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Successor
+from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Policy
@@ -24,6 +25,7 @@ from onetrip.model.status import (
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
+from onetrip.model.webhook import Delivery, WebhookStatus
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
 
@@ -53,6 +55,7 @@ class LiveView:
         upgrade: Callable[[], Awaitable[Successor]],
         purge: Callable[[Purge], Awaitable[int]],
         workers: Callable[[], list[WorkerStatus]],
+        webhooks: Webhooks,
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -70,6 +73,7 @@ class LiveView:
         self._upgrade = upgrade
         self._purge = purge
         self._workers = workers
+        self._webhooks = webhooks
         self._started_at = clock.wall()
 
     @property
@@ -205,6 +209,18 @@ class LiveView:
     def relays(self) -> list[RelayStatus]:
         """See `NodeView`."""
         return self._scorer.flips.statuses(self._clock.wall())
+
+    def webhooks(self) -> list[WebhookStatus]:
+        """See `NodeView`."""
+        return self._webhooks.statuses()
+
+    def webhook_deliveries(self, name: str) -> list[Delivery]:
+        """See `NodeView`."""
+        return self._webhooks.deliveries(name)
+
+    async def test_webhook(self, name: str) -> Delivery:
+        """See `NodeView`."""
+        return await self._webhooks.test(name)
 
     @property
     def draining(self) -> frozenset[RegionId]:

@@ -29,6 +29,7 @@ from onetrip.control.store import AsyncStore
 from onetrip.control.stream import Streams
 from onetrip.control.tokens import Token
 from onetrip.control.view import NodeView
+from onetrip.control.webhooks import Webhooks
 from onetrip.errors import OnetripError
 from onetrip.observe.logs import Log
 from onetrip.timing import Clock, MonotonicClock
@@ -90,6 +91,7 @@ def build_admin(
             Policies(view, records, changing),
             Oversight(view, records, wall, random),
             streams,
+            Webhooks(view),
         )
     )
     app.add_routes(_dashboard_routes())

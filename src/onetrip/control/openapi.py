@@ -47,6 +47,7 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
         {"type": "boolean", "default": False},
     ),
     "token": ("Name of a token.", {"type": "string", "minLength": 1}),
+    "webhook": ("Name of a webhook.", {"type": "string", "minLength": 1}),
     "kind": (
         "Short name of a type of problem document.",
         {"type": "string", "enum": [kind.value for kind in KINDS]},

@@ -24,6 +24,7 @@ from onetrip.control.relays import FlipsOrder, RelaysBody
 from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
 from onetrip.control.rollback import RollbackOrder, VersionsBody
 from onetrip.control.tokens import Scope
+from onetrip.control.webhook_rows import DeliveriesBody, DeliveryRow, WebhooksBody
 from onetrip.control.whatif import WhatIfBody
 
 DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
@@ -196,6 +197,19 @@ OPERATIONS = (
         "POST", "/v1/flips", "take_flips", "Take what a database relay counted in an interval",
         body=FlipsOrder, scope=Scope.OPERATE, statuses=(404, 503), is_audited=False,
         is_replayed=False,
+    ),
+    Operation(
+        "GET", "/v1/webhooks", "webhooks", "List the webhooks, and how their receivers are",
+        WebhooksBody,
+    ),
+    Operation(
+        "GET", "/v1/webhooks/{webhook}/deliveries", "webhook_deliveries",
+        "List the latest attempts at a webhook's receiver, newest first", DeliveriesBody,
+    ),
+    Operation(
+        "POST", "/v1/webhooks/{webhook}/test", "test_webhook",
+        "Send a webhook's receiver a message now, and tell how that went", DeliveryRow, Nothing,
+        scope=Scope.OPERATE,
     ),
     Operation(
         "POST", "/v1/projects/{name}/purge", "purge",

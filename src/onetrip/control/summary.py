@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onetrip
-from onetrip.control import certificates, convert
+from onetrip.control import certificates, convert, webhook_rows
 from onetrip.control.processes import worker_rows
 from onetrip.control.schemas import StatusBody
 from onetrip.control.view import NodeView
@@ -20,6 +20,7 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     if lost := routes.get("unreachable"):
         problems.append(f"{lost} routes have no ready instance")
     problems += certificates.problems_of(view.certificates())
+    problems += webhook_rows.problems_of(view.webhooks())
     return StatusBody(
         version=onetrip.__version__,
         region=view.region,

@@ -43,5 +43,13 @@ CREATE TABLE IF NOT EXISTS replies (
     caller TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
     status INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (caller, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS webhooks (
+    name TEXT PRIMARY KEY, url TEXT NOT NULL, failing_since REAL, is_disabled INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS webhook_messages (
+    webhook TEXT NOT NULL, id TEXT NOT NULL, event TEXT NOT NULL, body BLOB NOT NULL,
+    created_at REAL NOT NULL, attempts INTEGER NOT NULL, due_at REAL NOT NULL,
+    is_refused INTEGER NOT NULL, PRIMARY KEY (webhook, id)
+) STRICT;
 """
 """Tables that an older onetrip does not know and leaves alone, so a node can be set back to it."""

@@ -24,6 +24,7 @@ from onetrip.model.status import (
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
+from onetrip.model.webhook import Delivery, WebhookStatus
 from onetrip.observe.metrics import Metrics
 
 
@@ -141,6 +142,23 @@ class NodeView(Protocol):
 
     def relays(self) -> list[RelayStatus]:
         """Return the database relays of this node's region."""
+
+    def webhooks(self) -> list[WebhookStatus]:
+        """Return every receiver of this node's events."""
+
+    def webhook_deliveries(self, name: str) -> list[Delivery]:
+        """Return the latest attempts at a receiver, newest first.
+
+        Raises:
+            ApiError: there is none of this name.
+        """
+
+    async def test_webhook(self, name: str) -> Delivery:
+        """Send a receiver a message now.
+
+        Raises:
+            ApiError: there is none of this name.
+        """
 
     @property
     def draining(self) -> frozenset[RegionId]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class DrainMetrics:
@@ -26,5 +26,18 @@ class DrainMetrics:
             "onetrip_observe_sentry_events_total",
             "Errors for Sentry, by outcome: queued, lost after that, or dropped before.",
             ["outcome"],
+            registry=r,
+        )
+        self.webhook_deliveries = Counter(
+            "onetrip_webhooks_deliveries_total",
+            "Attempts to tell a webhook's receiver, by outcome: delivered, failed; and messages "
+            "that were dropped for want of room, or expired.",
+            ["webhook", "outcome"],
+            registry=r,
+        )
+        self.webhook_pending = Gauge(
+            "onetrip_webhooks_pending_messages",
+            "Messages that wait for a webhook's receiver.",
+            ["webhook"],
             registry=r,
         )
