@@ -40,6 +40,8 @@ LISTED = {
     "onetrip upgrade": "a node in this process has no successor; test_node_upgrade runs it",
     "onetrip relay": "does not end; test_relay_real_servers runs it",
     "onetrip simulate": "takes minutes with these options; test_cli_simulate runs it",
+    "onetrip webhook test": "needs a receiver; test_node_webhooks has one",
+    "onetrip webhook deliveries": "needs a receiver; test_node_webhooks has one",
     "curl -N": "does not end; test_admin_stream reads it",
     "onetrip events --follow": "does not end; test_admin_stream reads the same",
     "curl -X PATCH": "its <etag> is known when it is run; test_admin_api changes policies",
