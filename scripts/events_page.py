@@ -145,6 +145,10 @@ MEANINGS = {
     "webhooks.endpoint_disabled": "A receiver failed for days or is gone: it is told no more.",
     "webhooks.endpoint_enabled": "A test reached a receiver that was disabled.",
     "webhooks.task_failed": "Work for a webhook raised; please report it.",
+    "xds.client_found": "An Envoy follows this node.",
+    "xds.client_lost": "An Envoy follows this node no more; it goes on with what it has.",
+    "xds.client_refused": "An Envoy whose certificate is not of this region was refused.",
+    "xds.update_refused": "An Envoy did not take what it was told; it goes on with what it had.",
 }
 """What a person is told about each; a test wants every event of the code here, and no other."""
 

@@ -18,9 +18,11 @@ import yaml
 from aiohttp import web
 
 from onetrip.app.config import load_settings
+from onetrip.app.envoy import bootstrap_of
 from onetrip.app.node import Node
 from onetrip.observe.logs import silent_log
 from support.certs import Authority
+from support.envoy import get, running_envoy, serving
 from support.ports import free_ports
 
 SECRET = "a shared secret for tests"
@@ -53,13 +55,20 @@ class Cluster:
     """Two regions, `den` far from the backend and `bom` beside it."""
 
     def __init__(
-        self, folder: Path, placement: Mapping[str, object], authority: Authority | None = None
+        self,
+        folder: Path,
+        placement: Mapping[str, object],
+        authority: Authority | None = None,
+        has_envoys: bool = False,
     ) -> None:
         self.folder = folder
         self.placement = dict(placement)
         self.trips = dict(TRIPS)
         self.tells_trips = False
         """Whether instances tell their trips in Server-Timing."""
+        self.has_envoys = has_envoys
+        """Whether an Envoy serves in each region; the nodes only tell it what to do."""
+        self._envoys = contextlib.AsyncExitStack()
         self.authority = authority
         """Issues the nodes' certificates; None lets them talk in clear."""
         ports = free_ports(8)
@@ -79,10 +88,13 @@ class Cluster:
         for site in self.sites.values():
             self.write_config(site)
             await self.start_node(site.name)
+            if self.has_envoys:
+                await self._start_envoy(site)
 
     async def stop(self) -> None:
         """Stop everything, whatever state it is in."""
         await self.session.close()
+        await self._envoys.aclose()
         for site in self.sites.values():
             await self.stop_node(site.name)
             for runner in site.runners:
@@ -101,6 +113,13 @@ class Cluster:
         if site.node is not None:
             node, site.node = site.node, None
             await node.stop(0.5)
+
+    async def _start_envoy(self, site: Site) -> None:
+        folder = self.folder / f"envoy-{site.name}"
+        folder.mkdir()
+        body = bootstrap_of(load_settings(self.path_of(site.name), site.name))
+        await self._envoys.enter_async_context(running_envoy(body, folder))
+        await serving(site.proxy, get("/about"))
 
     def node(self, name: str) -> Node:
         """Return a running node."""
@@ -128,6 +147,8 @@ class Cluster:
             "backends": {"db": {"kind": "http", "address": f"127.0.0.1:{site.backend}"}},
             "projects": {"shop": self._project()},
         }
+        if self.has_envoys:
+            config["data_plane"] = "envoy"
         self.path_of(site.name).write_text(yaml.safe_dump(config | more))
 
     async def get(self, edge: str, path: str) -> tuple[int, str]:
@@ -163,7 +184,9 @@ class Cluster:
             "peer_listen": f"127.0.0.1:{site.peer}",
         }
         proxy = site.proxy
-        if self.authority is not None:
+        if self.has_envoys:
+            node["envoy_listen"] = f"127.0.0.1:{site.forward}"
+        elif self.authority is not None:
             proxy = site.forward
             node["forward_listen"] = f"127.0.0.1:{proxy}"
         return {"proxy": f"127.0.0.1:{proxy}", "peer": f"127.0.0.1:{site.peer}", "node": node}
@@ -214,10 +237,14 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, authority: Authority | None = None, **placement: object
+    folder: Path,
+    *,
+    authority: Authority | None = None,
+    has_envoys: bool = False,
+    **placement: object,
 ) -> AsyncIterator[Cluster]:
     """Run a cluster for the length of a test."""
-    cluster = Cluster(folder, placement, authority)
+    cluster = Cluster(folder, placement, authority, has_envoys)
     await cluster.start()
     try:
         yield cluster

@@ -52,6 +52,7 @@ from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import (
     CertificateState,
     CertificateStatus,
+    EnvoyStatus,
     Event,
     LatencyPoint,
     LatencySummary,
@@ -136,6 +137,7 @@ class FakeView:
     reload_error: str = ""
     upgrade_error: str = ""
     worker_rows: list[WorkerStatus] = field(default_factory=list)
+    followers: list[EnvoyStatus] | None = None
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -346,6 +348,10 @@ class FakeView:
     async def next_event(self) -> None:
         """Wait for `happen`."""
         await self._news.wait()
+
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """Return the Envoys that were set."""
+        return self.followers
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers that were set."""

@@ -19,6 +19,7 @@ import yaml
 
 from onetrip.acme.settings import AcmeSettings
 from onetrip.app.automatic import build_acme
+from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_listener
 from onetrip.app.projects import build_catalog, check_id, optional_endpoint
@@ -39,7 +40,7 @@ from onetrip.app.webhooks import build_webhooks
 from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
-from onetrip.model.topology import Region, RegionId, Topology
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.model.webhook import Webhook
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.spans import OtlpSettings
@@ -61,6 +62,7 @@ class Settings:
         source_address: local address of outgoing connections, or None.
         workers: processes that serve requests; 1 serves them in the node's own.
         https_port: requests in clear are sent to this port, or None.
+        envoy: None serves requests in processes of the node's own.
     """
 
     path: Path
@@ -91,6 +93,7 @@ class Settings:
     probe: ProbeSettings
     proxy: ProxySettings
     drain_timeout: float
+    envoy: EnvoySettings | None
     topology: Topology
     catalog: Catalog
 
@@ -246,7 +249,12 @@ class _Builder:
             https_port=redirect_port(file.tls, tls_listen),
             admin=admin,
             peer_listen=self._peer_listener(node, secret, topology),
-            forward_listen=forward_listener(file.cluster, node, topology.regions[region]),
+            forward_listen=forward_listener(
+                file.cluster,
+                node,
+                topology.regions[region],
+                is_forwarded=file.data_plane == "local",
+            ),
             peer_contexts=build_peer_contexts(file.cluster, self._path.parent, region),
             source_address=self._source_address(node.source_address or file.source_address),
             data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
@@ -264,6 +272,7 @@ class _Builder:
             probe=build_probe(file.probe),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,
+            envoy=build_envoy(file, node, self._path.parent, region),
             topology=topology,
             catalog=catalog,
         )
@@ -279,14 +288,18 @@ class _Builder:
                 id=RegionId(name),
                 title=entry.title or name,
                 position=self._position(entry, key),
-                proxy=reached_by_peers(
-                    optional_endpoint(entry.proxy, f"{key}.proxy"), name, self._file.cluster
-                ),
+                proxy=self._proxy(entry, name, f"{key}.proxy"),
                 peer=reached_by_peers(
                     optional_endpoint(entry.peer, f"{key}.peer"), name, self._file.cluster
                 ),
             )
         return Topology(regions)
+
+    def _proxy(self, entry: RegionEntry, region: str, key: str) -> Endpoint | None:
+        endpoint = optional_endpoint(entry.proxy, key)
+        if self._file.data_plane == "envoy":  # nobody forwards there: it is only measured
+            return endpoint
+        return reached_by_peers(endpoint, region, self._file.cluster)
 
     @staticmethod
     def _position(entry: RegionEntry, key: str) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, Target
 from onetrip.model.placement import PlacementSnapshot
-from onetrip.model.status import WorkerStatus
+from onetrip.model.status import EnvoyStatus, WorkerStatus
 from onetrip.model.topology import Topology
 from onetrip.net.accept import OnRefused
 from onetrip.net.dial import Dial
@@ -89,6 +89,9 @@ class DataPlane(Protocol):
 
     def workers(self) -> list[WorkerStatus]:
         """Return the processes that serve, where they are not this one."""
+
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """Return the Envoys that serve; None where the node does."""
 
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """Stop accepting, and wait at most `timeout` s for what is in progress.
@@ -218,6 +221,10 @@ class LocalPlane:
         """See `DataPlane`."""
         return []
 
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """See `DataPlane`."""
+        return None
+
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """See `DataPlane`."""
         await self.server.drain(timeout, is_patient=is_patient)
@@ -243,6 +250,10 @@ def build_plane(
     access: IO[bytes] | None,
 ) -> DataPlane:
     """Return the data plane that the settings ask for."""
+    if settings.envoy is not None:
+        from onetrip.app.envoy_plane import EnvoyPlane  # needs packages of its own
+
+        return EnvoyPlane(settings, hooks, clock=clock, rng=rng, metrics=metrics, log=log)
     if settings.workers > 1:
         from onetrip.app.workers import WorkerPlane  # a node without workers does without it
 

@@ -217,6 +217,7 @@ class Node:
             purge=self.plane.purge,
             workers=self.plane.workers,
             webhooks=self._webhooks,
+            envoys=self.plane.envoys,
         )
         reports = ReportMaker(
             region,
@@ -419,6 +420,7 @@ class Node:
         """Return the keys whose change needs a restart."""
         own = (
             "workers",
+            "envoy",
             "source_address",
             "data_dir",
             "proxy",

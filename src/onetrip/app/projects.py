@@ -61,10 +61,16 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
         name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
     }
     projects = with_timeouts(with_content(projects, file, folder), file.proxy.request_timeout)
+    if file.data_plane == "envoy":  # which knows no nodes
+        projects = {name: _direct(project) for name, project in projects.items()}
     catalog = Catalog(projects, backends)
     _check_hosts(catalog)
     _check_protocols(catalog)
     return catalog
+
+
+def _direct(project: Project) -> Project:
+    return replace(project, policy=replace(project.policy, forwarding=Forwarding.DIRECT))
 
 
 def _backend(name: str, entry: BackendEntry) -> Backend:
@@ -169,7 +175,7 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
         dwell=entry.dwell,
         allow=frozenset(known(r, "allow") for r in entry.allow),
         deny=frozenset(known(r, "deny") for r in entry.deny),
-        forwarding=Forwarding(entry.forwarding),
+        forwarding=Forwarding(entry.forwarding or "node"),
     )
     if policy.hint is not None and not policy.permits(policy.hint):
         raise ConfigError(f"{key}.hint: region {policy.hint!r} is not permitted by allow/deny")

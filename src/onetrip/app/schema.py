@@ -184,6 +184,7 @@ class NodeEntry(Strict):
     peer_listen: Text | None = None
     forward_listen: Text | None = None
     source_address: Text | None = None
+    envoy_listen: Text | None = None
 
 
 class RegionEntry(Strict):
@@ -232,6 +233,14 @@ class AssetsEntry(Strict):
     )
 
 
+class EnvoyEntry(Strict):
+    """`envoy`: how the region's Envoys are driven."""
+
+    listen: Text = "127.0.0.1:9402"
+    admin: Text | None = None
+    trust_file: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+
+
 class EnvironmentEntry(Strict):
     """`projects.<name>.environments.<name>`."""
 
@@ -260,7 +269,8 @@ class PlacementEntry(Strict):
     dwell: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     allow: list[Text] = field(default_factory=list)
     deny: list[Text] = field(default_factory=list)
-    forwarding: Literal["node", "direct"] = "node"
+    forwarding: Literal["node", "direct"] | None = None
+    """None is `node`, or `direct` with Envoy."""
 
 
 class CacheEntry(Strict):
@@ -300,6 +310,8 @@ class File(Strict):
     data_dir: Text | None = None
     workers: Annotated[int, Meta(ge=1, le=256)] | Literal["auto"] = 1
     score_interval: Interval = 0.5
+    data_plane: Literal["local", "envoy"] = "local"
+    envoy: EnvoyEntry = field(default_factory=EnvoyEntry)
     tls: TlsEntry = field(default_factory=TlsEntry)
     admin: AdminEntry = field(default_factory=AdminEntry)
     cluster: ClusterEntry = field(default_factory=ClusterEntry)

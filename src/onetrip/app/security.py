@@ -151,15 +151,20 @@ def read_secret(folder: Path, file: str | None, env: str | None, key: str) -> st
     return value
 
 
-def forward_listener(entry: ClusterEntry, node: NodeEntry, own: Region) -> Listener | None:
+def forward_listener(
+    entry: ClusterEntry, node: NodeEntry, own: Region, *, is_forwarded: bool
+) -> Listener | None:
     """Return where peers forward requests to over TLS, or None.
+
+    Args:
+        is_forwarded: whether nodes forward to each other at all.
 
     Raises:
         ConfigError: it is missing although peers have to use it, or could not be secured.
     """
     text = node.forward_listen or entry.forward_listen
     if text is None:
-        if entry.tls is not None and own.proxy is not None:
+        if entry.tls is not None and own.proxy is not None and is_forwarded:
             raise ConfigError(
                 "cluster.forward_listen: required with cluster.tls, because peers forward to "
                 f"regions.{own.id}.proxy"

@@ -17,6 +17,7 @@ from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import (
     CertificateStatus,
+    EnvoyStatus,
     Event,
     LatencyPoint,
     LatencySummary,
@@ -56,6 +57,7 @@ class LiveView:
         purge: Callable[[Purge], Awaitable[int]],
         workers: Callable[[], list[WorkerStatus]],
         webhooks: Webhooks,
+        envoys: Callable[[], list[EnvoyStatus] | None],
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -74,6 +76,7 @@ class LiveView:
         self._purge = purge
         self._workers = workers
         self._webhooks = webhooks
+        self._envoys = envoys
         self._started_at = clock.wall()
 
     @property
@@ -193,6 +196,10 @@ class LiveView:
     def workers(self) -> list[WorkerStatus]:
         """See `NodeView`."""
         return self._workers()
+
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """See `NodeView`."""
+        return self._envoys()
 
     async def upgrade(self) -> tuple[int, str]:
         """See `NodeView`."""

@@ -46,7 +46,7 @@ from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey
 from onetrip.model.placement import PlacementSnapshot
-from onetrip.model.status import WorkerStatus
+from onetrip.model.status import EnvoyStatus, WorkerStatus
 from onetrip.model.topology import Topology
 from onetrip.net.fairness import ABSENT, Board, make_memory
 from onetrip.net.listening import port_of
@@ -200,6 +200,10 @@ class WorkerPlane:
     def workers(self) -> list[WorkerStatus]:
         """See `DataPlane`."""
         return [worker.status() for worker in self._workers]
+
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """See `DataPlane`."""
+        return None
 
     async def drain(self, timeout: float, *, is_patient: bool) -> None:
         """See `DataPlane`."""

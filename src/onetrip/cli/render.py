@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from onetrip.control import schemas
-from onetrip.control.processes import WorkerRow
+from onetrip.control.processes import EnvoyRow, WorkerRow
 
 DASH = "-"
 """Shown for what is not known."""
@@ -54,7 +54,7 @@ def status(body: schemas.StatusBody) -> str:
         f"routes    {plain(routes) or 'none seen yet'}",
         f"saving    {_saving(body.saving_ms)}",
     ]
-    lines += [_worker(row) for row in body.workers]
+    lines += [_worker(row) for row in body.workers] + [_envoy(row) for row in body.envoys]
     return "\n".join(lines + [f"problem   {plain(text)}" for text in body.problems])
 
 
@@ -66,6 +66,11 @@ def _worker(row: WorkerRow) -> str:
         f"worker {row.index}  process {row.pid}, up {duration(row.uptime)}, "
         f"{row.connections} connections{ends}"
     )
+
+
+def _envoy(row: EnvoyRow) -> str:
+    state = "current" if row.is_current else "behind"
+    return f"envoy     {plain(row.name)} {plain(row.version)}, up {duration(row.uptime)}, {state}"
 
 
 def regions(body: schemas.RegionsBody) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from onetrip.model.status import WorkerStatus
+from onetrip.model.status import EnvoyStatus, WorkerStatus
 
 
 class WorkerRow(Struct, frozen=True):
@@ -19,6 +19,17 @@ class WorkerRow(Struct, frozen=True):
     connections: int
     placements: int
     ends: int
+
+
+class EnvoyRow(Struct, frozen=True):
+    """One Envoy that follows the node; see `model.status.EnvoyStatus`."""
+
+    name: str
+    version: str
+    address: str
+    uptime: float
+    is_current: bool
+    refused: dict[str, str]
 
 
 class UpgradeBody(Struct, frozen=True):
@@ -42,3 +53,23 @@ def worker_rows(workers: Iterable[WorkerStatus]) -> list[WorkerRow]:
         )
         for worker in workers
     ]
+
+
+def envoy_rows(envoys: Iterable[EnvoyStatus]) -> list[EnvoyRow]:
+    """Describe the Envoys."""
+    return [
+        EnvoyRow(
+            name=envoy.name,
+            version=envoy.version,
+            address=envoy.address,
+            uptime=round(envoy.uptime, 3),
+            is_current=envoy.is_current,
+            refused=dict(envoy.refused),
+        )
+        for envoy in envoys
+    ]
+
+
+def problems_of(envoys: Iterable[EnvoyRow]) -> list[str]:
+    """Return what is wrong with the Envoys, for people."""
+    return [f"{e.name} refuses {what}: {why}" for e in envoys for what, why in e.refused.items()]

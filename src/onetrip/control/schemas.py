@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from onetrip.control.processes import WorkerRow
+from onetrip.control.processes import EnvoyRow, WorkerRow
 
 
 class Position(Struct, frozen=True):
@@ -26,7 +26,7 @@ class StatusBody(Struct, frozen=True):
         state: "ok", or "degraded" when `problems` is not empty.
         uptime: s.
         saving_ms: request-weighted mean of the measured savings of all placed routes.
-        workers: processes that serve requests; none where the node's own does.
+        workers, envoys: what serves requests; none where the node's own process does.
     """
 
     version: str
@@ -43,6 +43,7 @@ class StatusBody(Struct, frozen=True):
     routes: dict[str, int]
     saving_ms: float | None
     workers: list[WorkerRow] = []
+    envoys: list[EnvoyRow] = []
 
 
 class RegionRow(Struct, frozen=True):

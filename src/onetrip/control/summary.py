@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onetrip
 from onetrip.control import certificates, convert, webhook_rows
-from onetrip.control.processes import worker_rows
+from onetrip.control.processes import envoy_rows, problems_of, worker_rows
 from onetrip.control.schemas import StatusBody
 from onetrip.control.view import NodeView
 
@@ -16,6 +16,11 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
     workers = worker_rows(view.workers())
     problems += [f"worker {w.index} does not serve" for w in workers if not w.is_serving]
+    following = view.envoys()
+    envoys = envoy_rows(following or ())
+    problems += problems_of(envoys)
+    if following is not None and not envoys:
+        problems.append("no Envoy follows this node")
     routes = convert.status_counts(decisions)
     if lost := routes.get("unreachable"):
         problems.append(f"{lost} routes have no ready instance")
@@ -36,4 +41,5 @@ def status_body(view: NodeView, now: float) -> StatusBody:
         routes=routes,
         saving_ms=convert.mean_saving(decisions),
         workers=workers,
+        envoys=envoys,
     )

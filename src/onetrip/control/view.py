@@ -16,6 +16,7 @@ from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import (
     CertificateStatus,
+    EnvoyStatus,
     Event,
     LatencyPoint,
     LatencySummary,
@@ -125,6 +126,9 @@ class NodeView(Protocol):
 
     def workers(self) -> list[WorkerStatus]:
         """Return the processes that serve requests, where they are not this one."""
+
+    def envoys(self) -> list[EnvoyStatus] | None:
+        """Return the Envoys that serve requests; None where the node does."""
 
     async def upgrade(self) -> tuple[int, str]:
         """Start a successor and hand over to it; return its process id and version.

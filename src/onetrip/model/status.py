@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -118,6 +119,26 @@ class CertificateStatus:
     retry_at: float | None = None
     failures: int = 0
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyStatus:
+    """One Envoy that follows this node.
+
+    Attributes:
+        name, version: as it calls itself.
+        address: where it connects from.
+        uptime: s since it connected.
+        is_current: it has accepted all that it was told.
+        refused: what it did not, and why.
+    """
+
+    name: str
+    version: str
+    address: str
+    uptime: float
+    is_current: bool
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

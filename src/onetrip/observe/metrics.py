@@ -234,6 +234,23 @@ class Metrics:
             ["region"],
             registry=r,
         )
+        # xds
+        self.xds_streams = Gauge("onetrip_xds_streams", "Envoys that follow this node.", registry=r)
+        self.xds_updates = Counter(
+            "onetrip_xds_updates_total",
+            "Updates that Envoys answered, by type of resource and outcome.",
+            ["type", "outcome"],
+            registry=r,
+        )
+        self.xds_entries = Counter(
+            "onetrip_xds_log_entries_total",
+            "Requests that Envoys told about, by outcome.",
+            ["outcome"],
+            registry=r,
+        )
+        self.xds_log_ratio = Gauge(
+            "onetrip_xds_log_ratio", "Share of requests that Envoys tell about.", registry=r
+        )
         # relay
         self.relay_trips = Counter(
             "onetrip_relay_trips_total",

@@ -16,13 +16,10 @@ from random import Random
 
 from onetrip.model.measure import Target
 from onetrip.proxy.pool import EndpointPool
-from onetrip.proxy.settings import ProxySettings
+from onetrip.proxy.settings import LEAST_WEIGHT, ProxySettings
 from onetrip.timing import Clock
 
 IsReady = Callable[[Target], bool]
-
-LEAST_WEIGHT = 0.1
-"""Share of its full load that an instance starts with: less would never warm its caches."""
 
 NOT_READY = float("inf")
 """`Health.warm_from` of an instance that was last seen not ready."""

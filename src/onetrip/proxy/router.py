@@ -202,7 +202,7 @@ class _Site:
         self.environment = environment
         self.prefix = "/" + environment.path_prefix.strip("/")
         self.classes: set[str] = set()
-        rules = sorted(environment.rules, key=_specificity)
+        rules = sorted(environment.rules, key=specificity)
         self._rules = [(compile_pattern(rule.pattern), rule) for rule in rules]
 
     def covers(self, path: str) -> bool:
@@ -297,7 +297,7 @@ def _by_prefix(site: _Site) -> int:
     return -len(site.prefix)
 
 
-def _specificity(rule: RouteRule) -> tuple[bool, int, int]:
+def specificity(rule: RouteRule) -> tuple[bool, int, int]:
     """Most specific first: exact rest, then more segments, then fewer stars."""
     parts = rule.pattern.split("/")
     is_open = parts[-1] == "**"

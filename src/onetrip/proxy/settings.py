@@ -15,6 +15,9 @@ from onetrip.wire.http1 import Limits
 
 Network = IPv4Network | IPv6Network
 
+LEAST_WEIGHT = 0.1
+"""Share of its full load that an instance starts with: less would never warm its caches."""
+
 _BOUNDS: dict[str, tuple[float, float]] = {
     "max_connections": (1, 1_000_000),
     "max_requests": (1, 1_000_000_000),

@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 from onetrip.model.topology import Endpoint
-from onetrip.proxy.pick import LEAST_WEIGHT, Picker
+from onetrip.proxy.pick import Picker
 from onetrip.proxy.pool import EndpointPool, Pool
-from onetrip.proxy.settings import ProxySettings
+from onetrip.proxy.settings import LEAST_WEIGHT, ProxySettings
 from support.clock import VirtualClock
 from support.proxy_parts import AT_ONCE, FakeDial
 
