@@ -54,13 +54,26 @@ def require_program(name: str, *places: Path) -> str:
 
 
 @contextmanager
-def running_postgres(*options: str) -> Iterator[RunningServer]:
-    """Run PostgreSQL; user `probe`, no password."""
+def running_postgres(
+    *options: str, tls: tuple[Path, Path] | None = None
+) -> Iterator[RunningServer]:
+    """Run PostgreSQL; user `probe`, no password.
+
+    Args:
+        tls: certificate and key, to have it offer TLS.
+    """
     initdb = require_program("initdb", *_POSTGRES)
     program = require_program("postgres", *_POSTGRES)
     with _directory() as directory:
         data = str(directory / "data")
         _run([initdb, "-D", data, "-U", "probe", "-A", "trust", "--no-sync"], directory)
+        if tls is not None:
+            options += ("-c", "ssl=on")
+            for source, name in zip(tls, ("server.crt", "server.key"), strict=True):
+                made = Path(shutil.copy(source, directory / "data" / name))
+                made.chmod(0o600)
+                if ids := _unprivileged():
+                    os.chown(made, ids["user"], ids["group"])
         port = free_port()
         command = [program, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(directory)]
         with _process([*command, "-F", *options], directory, port) as server:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from onetrip.app.backend_urls import parse_url, read_url
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
 from onetrip.app.schema import (
@@ -56,7 +57,7 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     Raises:
         ConfigError: the first entry that cannot be used; the message starts with its key.
     """
-    backends = {name: _backend(name, entry) for name, entry in file.backends.items()}
+    backends = {name: _backend(name, entry, folder) for name, entry in file.backends.items()}
     projects = {
         name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
     }
@@ -73,11 +74,21 @@ def _direct(project: Project) -> Project:
     return replace(project, policy=replace(project.policy, forwarding=Forwarding.DIRECT))
 
 
-def _backend(name: str, entry: BackendEntry) -> Backend:
+def _backend(name: str, entry: BackendEntry, folder: Path) -> Backend:
     key = f"backends.{name}"
     check_id(name, key)
-    endpoint = _endpoint(f"{key}.address", entry.address)
-    return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
+    url = read_url(entry.url, entry.url_env, key)
+    if url is None:
+        if entry.kind is None or entry.address is None:
+            raise ConfigError(f"{key}: kind and address are required, or url or url_env")
+        endpoint = _endpoint(f"{key}.address", entry.address)
+        return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
+    if entry.address is not None:
+        raise ConfigError(f"{key}.address: the URL says it already")
+    place = parse_url(url, f"{key}.url", folder)
+    if entry.kind is not None and entry.kind != place.kind.value:
+        raise ConfigError(f"{key}.kind: the URL is one of {place.kind.value}")
+    return Backend(name, place.kind, place.endpoint, tls=place.tls, ca_file=place.ca_file)
 
 
 def _project(

@@ -200,8 +200,11 @@ class RegionEntry(Strict):
 class BackendEntry(Strict):
     """`backends.<name>`: a database, cache or API."""
 
-    kind: Literal["postgres", "mysql", "redis", "http", "tcp"]
-    address: Text
+    kind: Literal["postgres", "mysql", "redis", "http", "tcp"] | None = None
+    address: Text | None = None
+    url: Annotated[str, Meta(max_length=4096)] | None = None
+    """Of a database; its kind and address."""
+    url_env: Text | None = None
     probe_path: Path = "/"
 
 

@@ -33,6 +33,20 @@ class BackendKind(Enum):
     TCP = "tcp"
 
 
+class DatabaseTls(Enum):
+    """What a client of a database wants of TLS; the words are those of libpq's `sslmode`."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    """Where the server offers it."""
+    REQUIRE = "require"
+    """Or not at all; whoever answers."""
+    VERIFY_CA = "verify-ca"
+    """A certificate of an authority that is trusted, for whatever name."""
+    VERIFY_FULL = "verify-full"
+    """A certificate for the name that was dialled."""
+
+
 class Forwarding(Enum):
     """How a request reaches an instance in another region."""
 
@@ -90,12 +104,16 @@ class Backend:
     Attributes:
         name: unique in the cluster; the name under `backends` in the configuration.
         probe_path: path requested by an HTTP probe.
+        tls: what a PostgreSQL probe wants of TLS; the others go by the endpoint.
+        ca_file: PEM file of the authorities it trusts, "" for the system's.
     """
 
     name: str
     kind: BackendKind
     endpoint: Endpoint
     probe_path: str = "/"
+    tls: DatabaseTls = DatabaseTls.PREFER
+    ca_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from onetrip.errors import Kind, OnetripError, ProbeError
-from onetrip.model.catalog import BackendKind
+from onetrip.model.catalog import BackendKind, DatabaseTls
 from onetrip.model.measure import Sample, SampleKind, Target
 from onetrip.model.topology import Endpoint
 from onetrip.net.dial import Dial
@@ -34,6 +34,7 @@ class ProbeSpec:
         host_header: Host of an HTTP probe.
         is_health_check: a 5xx answer is a failure; otherwise any answer is a round trip.
         needs_success: of a health check, an answer other than 2xx is a failure.
+        tls, ca_file: see `Backend`.
     """
 
     target: Target
@@ -43,6 +44,8 @@ class ProbeSpec:
     host_header: str = ""
     is_health_check: bool = False
     needs_success: bool = False
+    tls: DatabaseTls = DatabaseTls.PREFER
+    ca_file: str = ""
 
 
 class Probe(Protocol):

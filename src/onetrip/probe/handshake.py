@@ -1,4 +1,4 @@
-"""Probes by handshake: TCP, PostgreSQL, MySQL and Redis. None of them needs credentials.
+"""Probes by handshake: TCP, MySQL and Redis (`probe/postgres` is apart). None needs credentials.
 
 | target | one round trip | leaves on the server |
 |---|---|---|
@@ -21,7 +21,7 @@ from onetrip.net.streams import Connection
 from onetrip.probe.base import Network, ProbeSpec, ended_early, failing_as_probe
 from onetrip.timing import Deadline
 from onetrip.wire.mysql import HOST_BLOCKED, MysqlEvent, MysqlGreeting
-from onetrip.wire.postgres import PostgresEvent, PostgresGreeting
+from onetrip.wire.postgres import PostgresEvent
 from onetrip.wire.redis import RedisEvent, RedisPing
 from onetrip.wire.reply import ReplyReader, ServerRefused
 
@@ -49,34 +49,6 @@ class TcpProbe:
         with failing_as_probe(self._spec):
             rtt = await self._network.time_connect(self._spec.endpoint, deadline)
         return self._network.sample(self._spec.target, rtt, SampleKind.CONNECT)
-
-    def close(self) -> None:
-        """See `Probe`."""
-
-
-class PostgresProbe:
-    """Times SSLRequest to the first reply byte; a new connection each time.
-
-    The server allows one SSLRequest a connection, so nothing can be kept. The connection always
-    opens in clear: the TLS handshake comes after the byte that is waited for.
-    """
-
-    def __init__(self, spec: ProbeSpec, network: Network) -> None:
-        self._spec = spec
-        self._network = network
-
-    async def run(self, timeout: float) -> Sample:
-        """See `Probe`."""
-        deadline = Deadline.after(timeout, self._network.clock)
-        with failing_as_probe(self._spec):
-            connection = await self._network.open(self._spec.endpoint, deadline, with_tls=False)
-            try:
-                rtt, _ = await ask(
-                    self._spec, self._network, connection, PostgresGreeting(), deadline
-                )
-            finally:
-                connection.close()
-        return self._network.sample(self._spec.target, rtt, SampleKind.HANDSHAKE)
 
     def close(self) -> None:
         """See `Probe`."""

@@ -20,7 +20,7 @@ from onetrip.net.resolve import CachingResolver, Resolve
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.probe.base import Network, Probe, ProbeSpec
-from onetrip.probe.handshake import MysqlProbe, PostgresProbe, RedisProbe, TcpProbe
+from onetrip.probe.handshake import MysqlProbe, RedisProbe, TcpProbe
 from onetrip.probe.http import HttpProbe
 from onetrip.probe.plan import (
     PlanState,
@@ -35,6 +35,7 @@ from onetrip.probe.plan import (
     timeout_of,
     wait_until_due,
 )
+from onetrip.probe.postgres import PostgresProbe
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 

@@ -56,6 +56,8 @@ def _backend_spec(backend: Backend) -> ProbeSpec:
         endpoint=backend.endpoint,
         path=backend.probe_path,
         host_header=backend.endpoint.tls_name or str(backend.endpoint),
+        tls=backend.tls,
+        ca_file=backend.ca_file,
     )
 
 
