@@ -13,9 +13,11 @@ import base64
 import itertools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, Popen
 from typing import Any
 
 import aiohttp
@@ -34,6 +36,9 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--remote-debugging-port=0",
 )
+
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
+"""Virtual key codes, without which a page's default action does not run."""
 
 START_TIMEOUT = 60.0
 """Longest wait for the browser, s; a cold start on a busy machine takes several."""
@@ -93,12 +98,20 @@ class Page:
             await asyncio.sleep(0.05)
         return value
 
-    async def open(self, url: str, *, scheme: str = "light", width: int = 1400) -> None:
+    async def open(
+        self,
+        url: str,
+        *,
+        scheme: str = "light",
+        width: int = 1400,
+        motion: str = "no-preference",
+    ) -> None:
         """Load a page in a colour scheme."""
         for domain in ("Runtime", "Log", "Page", "Network"):
             await self.call(f"{domain}.enable")
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        await self.call("Emulation.setEmulatedMedia", features=[feature])
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+        told = [{"name": name, "value": value} for name, value in features.items()]
+        await self.call("Emulation.setEmulatedMedia", features=told)
         await self.resize(width, 1800)
         await self.call("Page.navigate", url=url)
         await self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
@@ -112,6 +125,18 @@ class Page:
             deviceScaleFactor=1,
             mobile=False,
         )
+
+    async def press(self, key: str, text: str = "", modifiers: int = 0) -> None:
+        """Press and release a key, as a person would.
+
+        Args:
+            text: what the key types, where it types anything.
+            modifiers: 8 for Shift.
+        """
+        code = KEY_CODES.get(key, 0)
+        names = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **names)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **names)
 
     async def screenshot(self, path: Path) -> None:
         """Write the whole page as PNG."""
@@ -132,9 +157,9 @@ class Page:
                 self.errors.append(error)
 
 
-@asynccontextmanager
-async def open_chromium(*flags: str) -> AsyncIterator[Page]:
-    """Run a browser and give its first tab.
+@contextmanager
+def run_chromium(*flags: str) -> Iterator[int]:
+    """Run a browser and give the port of its protocol.
 
     Args:
         flags: further command line flags.
@@ -146,43 +171,64 @@ async def open_chromium(*flags: str) -> AsyncIterator[Page]:
     if program is None:
         raise RuntimeError("chromium is not installed")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *FLAGS,
-            *flags,
-            f"--user-data-dir={profile}",
-            "about:blank",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            port = await _port_of(Path(profile))
-            async with aiohttp.ClientSession() as session:
-                address = await _tab(session, port)
-                async with session.ws_connect(address, max_msg_size=0) as socket:
-                    page = Page(socket)
+        command = [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
+        with Popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:
+            try:
+                yield _port_of(Path(profile))
+            finally:
+                process.terminate()
+
+
+@asynccontextmanager
+async def open_tab(port: int) -> AsyncIterator[Page]:
+    """Give a new tab of a browser that runs, with storage of its own."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/json/version") as reply:
+            address = str((await reply.json())["webSocketDebuggerUrl"])
+        async with session.ws_connect(address, max_msg_size=0) as socket:
+            browser = Page(socket)
+            made = await browser.call("Target.createBrowserContext")
+            context = made["browserContextId"]
+            target = await browser.call(
+                "Target.createTarget", url="about:blank", browserContextId=context
+            )
+            address = f"ws://127.0.0.1:{port}/devtools/page/{target['targetId']}"
+            try:
+                async with session.ws_connect(address, max_msg_size=0) as tab:
+                    page = Page(tab)
                     try:
                         yield page
                     finally:
                         await page.close()
-        finally:
-            process.terminate()
-            await process.wait()
+            finally:
+                await browser.call("Target.disposeBrowserContext", browserContextId=context)
+                await browser.close()
 
 
-async def _port_of(profile: Path) -> int:
+@asynccontextmanager
+async def open_chromium(*flags: str) -> AsyncIterator[Page]:
+    """Run a browser for one tab, and give that.
+
+    Args:
+        flags: further command line flags.
+
+    Raises:
+        RuntimeError: Chromium is not installed, or did not start.
+    """
+    async with AsyncExitStack() as stack:
+        starting = run_chromium(*flags)
+        port = await asyncio.to_thread(starting.__enter__)
+        stack.push_async_callback(asyncio.to_thread, starting.__exit__, None, None, None)
+        yield await stack.enter_async_context(open_tab(port))
+
+
+def _port_of(profile: Path) -> int:
     file = profile / "DevToolsActivePort"
     for _ in range(int(START_TIMEOUT / 0.05)):
         if file.exists() and (lines := file.read_text().split()):
             return int(lines[0])
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
     raise RuntimeError(f"chromium did not start within {START_TIMEOUT:g} s")
-
-
-async def _tab(session: aiohttp.ClientSession, port: int) -> str:
-    async with session.get(f"http://127.0.0.1:{port}/json/list") as reply:
-        tabs = await reply.json()
-    return next(str(t["webSocketDebuggerUrl"]) for t in tabs if t["type"] == "page")
 
 
 def _error_of(message: dict[str, Any]) -> str:

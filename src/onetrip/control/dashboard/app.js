@@ -1,209 +1,206 @@
-// The page: asks the admin API every two seconds, keeps the state, and draws what changed.
+// The page: keeps the state, asks the node for what changed, and draws it.
 
-import { CallError, change, dropToken, get, hasToken, keepToken } from "/assets/client.js";
-import { byId, h } from "/assets/dom.js";
-import { drawMap } from "/assets/map.js";
-import { drawMatrix } from "/assets/matrix.js";
-import * as sections from "/assets/sections.js";
-import { drawWhatIf } from "/assets/whatif.js";
+import { CallError, changePlacement, dropToken, get, hasToken, keepToken, openStream, projectPath } from "./client.js";
+import { byArm, flowsOf, keyOf, mergeEvents, mostTelling } from "./decisions.js";
+import { announce, byId } from "./dom.js";
+import { drawEvents, tellEvents } from "./events.js";
+import { drawExplain } from "./explain.js";
+import { drawHeader } from "./header.js";
+import { drawHistogram } from "./histogram.js";
+import { drawHistory } from "./history.js";
+import { Loader } from "./loader.js";
+import { drawMap } from "./map.js";
+import { drawMatrix } from "./matrix.js";
+import { drawFilters, drawLegend } from "./panels.js";
+import { drawProjects } from "./projects.js";
+import { drawRoutes } from "./routes.js";
+import { Follower } from "./stream.js";
+import { drawTiles } from "./tiles.js";
+import { drawWhatIf } from "./whatif.js";
 
-const PERIOD = 2000;
-const PERIOD_HIDDEN = 30000;
-const HISTORY_EVERY = 5; // polls; a history changes slowly and is the largest reply
+const FIGURES = 4000; // ms between two looks at figures that no event tells of, such as RTTs
+const SLOW_EVERY = 5; // of those, for what changes slowly and is large
+const HIDDEN = 30_000; // ms after which a page that nobody looks at lets go of the stream
+const MAX_EVENTS = 300;
+const CLUSTER = ["status", "regions", "rtts", "projects"];
+const PROJECT = ["decisions", "distribution"];
+const ALL = [...CLUSTER, ...PROJECT, "history", "events"];
 
 const state = {
-  status: null, regions: [], rtts: [], projects: [], events: [], decisions: [],
-  latencies: new Map(), history: new Map(), whatIf: null, busy: new Set(), now: 0,
-  project: null, selected: null, focusRegion: null, edgeFilter: "", statusFilter: "",
+  status: null, regions: [], rtts: [], projects: [], events: [], decisions: [], distribution: null,
+  latencies: new Map(), history: new Map(), whatIf: null, busy: new Set(),
+  project: null, selected: null, focusRegion: null, isAllEdges: false,
+  edgeFilter: "", statusFilter: "", routeFilter: "", sort: { column: "", isDescending: false },
+  eventFilter: "", pausedAt: null, isStreaming: false, clockAhead: 0,
+  now: () => Date.now() / 1000 + state.clockAhead,
 };
 
-let timer = null;
-let rounds = 0;
-let polling = false;
-let again = false;
-let historyOf = null;
 let fading = null;
+let leaving = null;
+let looks = 0;
 
 const act = {
   choose(name) {
     if (state.project === name) return;
-    Object.assign(state, { project: name, selected: null, decisions: [], whatIf: null });
+    Object.assign(state, { project: name, selected: null, decisions: [], distribution: null, whatIf: null });
     state.latencies = new Map();
     state.history = new Map();
-    poll();
+    loader.want(...PROJECT, "history");
   },
   select(key) {
     state.selected = key;
+    state.distribution = null;
     draw();
+    loader.want("distribution");
     byId("why").scrollIntoView({ block: "nearest", behavior: "auto" });
+  },
+  sort(sort) {
+    state.sort = sort;
+    draw();
+  },
+  allEdges(isAll) {
+    state.isAllEdges = isAll;
+    draw();
+    loader.want("distribution");
   },
   async change(project, placement) {
     if (state.busy.has(project.name)) return;
     state.busy.add(project.name);
     draw();
     try {
-      await change(project.name, placement, project.etag);
+      await changePlacement(project.name, placement, project.etag);
       tell("");
+      announce(`${project.name} was changed`);
     } catch (error) {
       const isStale = error instanceof CallError && error.status === 412;
       tell(isStale ? `${project.name} was changed elsewhere meanwhile; look again and retry.` : `${project.name} was not changed: ${error.message}`);
     }
     state.busy.delete(project.name);
-    rounds = 0;
-    poll();
+    loader.want(...ALL);
   },
 };
 
 /** Show a problem until it is over ("lost") or has been read ("action"). */
 function tell(text, kind = "action") {
   const alert = byId("alert");
-  alert.textContent = text;
+  if (alert.textContent !== text) alert.textContent = text;
   alert.hidden = !text;
   alert.dataset.kind = kind;
   clearTimeout(fading);
-  if (text && kind === "action") fading = setTimeout(tell, 15000, "");
+  if (text && kind === "action") fading = setTimeout(tell, 15_000, "");
 }
 
-async function poll() {
-  if (polling) {
-    again = true;
-    return;
-  }
-  polling = true;
-  clearTimeout(timer);
-  try {
-    await load();
-    live(true);
-    draw();
-  } catch (error) {
-    live(false, error);
-  }
-  polling = false;
-  const wait = again ? 0 : document.hidden ? PERIOD_HIDDEN : PERIOD;
-  again = false;
-  if (!byId("token-dialog").open) timer = setTimeout(poll, wait);
+const loader = new Loader(load, (error) => {
+  if (error) return lost(error);
+  if (byId("alert").dataset.kind === "lost") tell("");
+  document.body.classList.remove("stale");
+  showLive(state.isStreaming ? "live" : "polling");
+  if (!follower.isRunning && !document.hidden) follower.start();
+  draw();
+});
+
+const follower = new Follower({
+  open: openStream,
+  sleep: (ms) => new Promise((resolve) => { setTimeout(resolve, ms); }),
+  take(message) {
+    if (message.name === "missed") loader.want(...ALL);
+    else if (message.name === "status") takeStatus(JSON.parse(message.data));
+    else if (message.name === "event") takeEvent(JSON.parse(message.data));
+  },
+  tell(name, error) {
+    state.isStreaming = name === "live";
+    if (name === "live" || (name === "lost" && error)) loader.want(...ALL); // what it missed, or the reason
+    if (name === "refused" && error.status === 401) lost(error);
+  },
+});
+
+function takeStatus(status) {
+  setStatus(status);
+  loader.want(...CLUSTER, ...PROJECT);
 }
 
-async function load() {
-  const status = await get("/v1/status"); // alone, so a missing token is refused once
-  const [regions, rtts, projects, events] = await Promise.all(
-    ["/v1/regions", "/v1/rtts", "/v1/projects", "/v1/events?limit=60"].map(get));
-  Object.assign(state, { status, regions: regions.regions, rtts: rtts.rtts, projects: projects.projects, events: events.events });
-  state.now = status.started_at + status.uptime;
+function takeEvent(event) {
+  state.events = mergeEvents(state.events, [event], MAX_EVENTS);
+  if (state.pausedAt === null) tellEvents([event]);
+  loader.want("projects", ...PROJECT);
+  draw();
+}
+
+function setStatus(status) {
+  state.status = status;
+  state.clockAhead = status.started_at + status.uptime - Date.now() / 1000;
   state.focusRegion ??= status.region;
+}
+
+async function load(parts) {
+  if (parts.has("status") || !state.status) setStatus(await get("/v1/status")); // alone, so a missing token is refused once
+  await Promise.all([
+    parts.has("regions") && get("/v1/regions").then((body) => { state.regions = body.regions; }),
+    parts.has("rtts") && get("/v1/rtts").then((body) => { state.rtts = body.rtts; }),
+    parts.has("projects") && get("/v1/projects").then((body) => { state.projects = body.projects; }),
+    parts.has("events") && get("/v1/events?limit=100").then((body) => { state.events = mergeEvents(state.events, body.events, MAX_EVENTS); }),
+  ]);
   if (!state.projects.some((p) => p.name === state.project)) {
     const smart = state.projects.find((p) => p.placement.mode === "smart");
-    state.project = (smart ?? state.projects[0])?.name ?? null;
-    state.selected = null;
+    Object.assign(state, { project: (smart ?? state.projects[0])?.name ?? null, selected: null, decisions: [], whatIf: null });
   }
-  if (state.project !== null) await loadProject(state.project);
-  else Object.assign(state, { decisions: [], whatIf: null });
+  if (state.project !== null) await loadProject(state.project, parts);
 }
 
-async function loadProject(name) {
-  const at = encodeURIComponent(name);
-  const wantsHistory = historyOf !== name || rounds % HISTORY_EVERY === 0;
+async function loadProject(name, parts) {
   const isOff = state.projects.find((p) => p.name === name)?.placement.mode === "off";
+  const wants = parts.has("decisions");
   const [explain, latencies, history, whatIf] = await Promise.all([
-    get(`/v1/projects/${at}/explain`), get(`/v1/latencies?project=${at}`),
-    wantsHistory ? get(`/v1/projects/${at}/history`) : null,
-    isOff ? get(`/v1/projects/${at}/whatif`) : null,
+    wants && get(projectPath(name, "/explain")),
+    wants && get(`/v1/latencies?project=${encodeURIComponent(name)}`),
+    parts.has("history") && get(projectPath(name, "/history")),
+    wants && isOff && get(projectPath(name, "/whatif")),
   ]);
   if (state.project !== name) return; // another project was chosen meanwhile
-  rounds += 1;
-  Object.assign(state, { decisions: explain.decisions, whatIf });
-  state.latencies = new Map();
-  for (const row of latencies.latencies) {
-    const key = sections.keyOf(row);
-    state.latencies.set(key, { ...state.latencies.get(key), [row.arm]: row });
+  if (wants) {
+    Object.assign(state, { decisions: explain.decisions, whatIf: whatIf || null, latencies: byArm(latencies.latencies) });
+    if (!state.decisions.some((d) => keyOf(d) === state.selected)) state.selected = mostTelling(state.decisions);
   }
-  if (history) {
-    historyOf = name;
-    state.history = new Map(history.series.map((s) => [sections.keyOf(s), s.points]));
-  }
-  if (!state.decisions.some((d) => sections.keyOf(d) === state.selected)) state.selected = mostTelling();
+  if (history) state.history = new Map(history.series.map((s) => [keyOf(s), s.points]));
+  if (parts.has("distribution")) await loadDistribution(name);
 }
 
-/** The route worth showing first: the one with the largest difference between its regions. */
-function mostTelling() {
-  const gain = (d) => {
-    const at = d.candidates.find((c) => c.region === d.default)?.score_ms ?? 0;
-    return at - Math.min(...d.candidates.map((c) => c.score_ms ?? Infinity), at);
-  };
-  const rank = (d) => (d.status === "placed" ? 1e9 : 0) + gain(d);
-  const best = state.decisions.reduce((a, b) => (a && rank(a) >= rank(b) ? a : b), null);
-  return best ? sections.keyOf(best) : null;
-}
-
-/** The trips of the selected route over the map, from every edge. */
-function flows() {
-  const chosen = state.decisions.find((d) => sections.keyOf(d) === state.selected);
-  if (!chosen) return [];
-  const homes = new Map(state.regions.flatMap((r) => r.backends.map((b) => [b, r.id])));
-  const found = [];
-  for (const d of state.decisions) {
-    if (d.route !== chosen.route || d.method !== chosen.method || d.environment !== chosen.environment) continue;
-    const place = d.regions[0];
-    const candidate = d.candidates.find((c) => c.region === place);
-    if (!candidate) continue;
-    if (place !== d.edge) found.push({ from: d.edge, to: place, trips: 1, kind: "forward" });
-    for (const term of candidate.backends) {
-      const home = homes.get(term.backend);
-      if (!home || home === place || place !== d.edge || !term.round_trips) continue;
-      found.push({ from: place, to: home, trips: term.round_trips, kind: "query" });
-    }
-  }
-  return found;
+async function loadDistribution(name) {
+  const [selected, isAll] = [state.selected, state.isAllEdges];
+  const d = state.decisions.find((x) => keyOf(x) === selected);
+  if (!d) return;
+  const query = new URLSearchParams({ route: d.route, method: d.method, environment: d.environment });
+  if (!isAll) query.set("edge", d.edge);
+  const body = await get(projectPath(name, `/distributions?${query}`));
+  if (state.selected === selected && state.isAllEdges === isAll) state.distribution = body.distributions[0] ?? null;
 }
 
 function draw() {
   if (!state.status) return;
-  const chosen = state.decisions.find((d) => sections.keyOf(d) === state.selected);
-  sections.drawHeader(state);
-  drawMap(state, flows(), (id) => { state.focusRegion = id; draw(); });
+  const chosen = state.decisions.find((d) => keyOf(d) === state.selected);
+  drawHeader(state);
+  drawMap(state, flowsOf(state.decisions, state.regions, chosen), (id) => { state.focusRegion = id; draw(); });
   drawLegend(chosen);
-  sections.drawProjects(state, act);
-  sections.drawTiles(state);
+  drawProjects(state, act);
+  drawTiles(state);
   drawWhatIf(state, act);
-  drawFilters();
-  sections.drawRoutes(state, act);
-  sections.drawExplain(state);
-  sections.drawHistory(state);
+  drawFilters(state);
+  drawRoutes(state, act);
+  drawExplain(state);
+  drawHistogram(state, act);
+  drawHistory(state);
   drawMatrix(state);
-  sections.drawEvents(state);
+  drawEvents(state);
 }
 
-function drawLegend(chosen) {
-  const item = (name, text) => h("li", {}, h("span", { class: `swatch ${name}` }), text);
-  byId("map-legend").replaceChildren(...[
-    chosen ? item("flow-forward", `${chosen.route}: forwarded once`) : null,
-    chosen ? item("flow-query", "queries from the edge") : null,
-    item("rtt-near", "RTT below 30 ms"), item("rtt-mid", "30 to 150 ms"), item("rtt-far", "above 150 ms"),
-  ].filter(Boolean));
+function showLive(text) {
+  byId("live").classList.toggle("lost", text === "not connected");
+  if (byId("live-text").textContent !== text) byId("live-text").textContent = text;
 }
 
-function drawFilters() {
-  const statuses = [...new Set(state.decisions.map((d) => d.status))].sort();
-  options(byId("edge-filter"), state.regions.map((r) => r.id), state.edgeFilter);
-  options(byId("status-filter"), statuses, state.statusFilter);
-}
-
-function options(select, names, value) {
-  const wanted = ["", ...names];
-  if (value && !names.includes(value)) wanted.push(value);
-  if (wanted.join("|") === [...select.options].map((o) => o.value).join("|")) return;
-  select.replaceChildren(...wanted.map((name) => h("option", { value: name, selected: name === value }, name || "all")));
-}
-
-function live(isGood, error) {
-  const box = byId("live");
-  box.classList.toggle("lost", !isGood);
-  document.body.classList.toggle("stale", !isGood && state.status !== null);
-  byId("live-text").textContent = isGood ? "live" : "not connected";
-  if (isGood) {
-    if (byId("alert").dataset.kind === "lost") tell("");
-    return;
-  }
+function lost(error) {
+  showLive("not connected");
+  document.body.classList.toggle("stale", state.status !== null);
   if (error instanceof CallError && error.status === 401) askToken();
   else if (error instanceof CallError) tell(`${error.message}; trying again. The figures below are the last ones seen.`, "lost");
   else {
@@ -214,10 +211,26 @@ function live(isGood, error) {
 
 function askToken() {
   const dialog = byId("token-dialog");
+  if (dialog.open) return;
+  follower.stop();
   byId("token-error").textContent = hasToken() ? "That token was refused." : "";
   dropToken();
-  if (!dialog.open) dialog.showModal();
+  dialog.showModal();
   byId("token-input").focus();
+}
+
+/** Look at the figures again; and at everything else, too, while no stream tells of it. */
+function look() {
+  if (document.hidden || byId("token-dialog").open) return;
+  looks += 1;
+  const isSlow = looks % SLOW_EVERY === 0;
+  loader.want("rtts", "regions", ...PROJECT);
+  if (isSlow) loader.want("projects", "history");
+  if (!state.isStreaming) loader.want("status", "projects", "events");
+}
+
+function watch(id, name, field) {
+  byId(id).addEventListener(name, (event) => { state[field] = event.target.value; draw(); });
 }
 
 byId("token-form").addEventListener("submit", (event) => {
@@ -225,10 +238,21 @@ byId("token-form").addEventListener("submit", (event) => {
   keepToken(byId("token-input").value.trim());
   byId("token-input").value = "";
   byId("token-dialog").close();
-  poll();
+  loader.want(...ALL);
 });
 byId("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
-byId("edge-filter").addEventListener("change", (event) => { state.edgeFilter = event.target.value; draw(); });
-byId("status-filter").addEventListener("change", (event) => { state.statusFilter = event.target.value; draw(); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
-poll();
+watch("edge-filter", "change", "edgeFilter");
+watch("status-filter", "change", "statusFilter");
+watch("route-filter", "input", "routeFilter");
+watch("event-filter", "input", "eventFilter");
+byId("events-pause").addEventListener("click", () => {
+  state.pausedAt = state.pausedAt === null ? state.events[0]?.id ?? 0 : null;
+  draw();
+});
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(leaving);
+  if (document.hidden) leaving = setTimeout(() => { follower.stop(); state.isStreaming = false; }, HIDDEN);
+  else loader.want(...ALL);
+});
+setInterval(look, FIGURES);
+loader.want(...ALL);

@@ -48,6 +48,9 @@ const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFr
 export const ms = (value) =>
   value === null || value === undefined ? "–" : Math.abs(value) < 9.95 ? tenths.format(value) : whole.format(value);
 
+/** "± 3.2 ms" and the like: no more digits than the interval has. */
+export const plusMinus = (low, high) => ms(Math.abs(high - low) / 2);
+
 export const count = (value) => whole.format(value);
 
 /** Round trips: "11", "6.2"; a dash when unknown. */
@@ -80,3 +83,13 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const precise = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const hourMinute = (at) => clock.format(new Date(at * 1000));
 export const hourMinuteSecond = (at) => precise.format(new Date(at * 1000));
+
+let saying = null;
+
+/** Tell a screen reader; said again when it comes again. */
+export function announce(text) {
+  const box = byId("announce");
+  box.textContent = "";
+  clearTimeout(saying);
+  saying = setTimeout(() => { box.textContent = text; }, 60);
+}

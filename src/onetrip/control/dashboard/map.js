@@ -1,12 +1,12 @@
 // The map: regions where they are, RTTs as arcs between them, and the trips of one request on top.
 
-import { byId, h, ms, refill, s, trips } from "/assets/dom.js";
-import { landPath } from "/assets/land.js";
+import { byId, h, ms, refill, s, trips } from "./dom.js";
+import { landPath } from "./land.js";
 
 const WORLD = 1000;
 const NORTH = 78;
 const HEIGHT = 372;
-const RATIO = 2.15;
+const RATIO = 2.3;
 const FEW = 4; // up to so many regions, every pair gets its arc
 const FULL = 8; // up to so many regions, names are written out
 
@@ -205,7 +205,7 @@ function marker(region, points, box, unit, total, data, onFocus) {
         choose();
       },
     },
-    s("circle", { cx: x, cy: y, r: 11 * unit, class: "halo" }),
+    s("circle", { cx: x, cy: y, r: 14 * unit, class: "halo" }),
     s("circle", { cx: x, cy: y, r: 5.5 * unit, class: "point", "stroke-width": 2 * unit }),
     total <= FULL
       ? s("text", { ...at, y: y + 4 * unit, class: "region-label", "font-size": 14 * unit }, region.title)

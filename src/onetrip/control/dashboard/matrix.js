@@ -1,7 +1,7 @@
 // The RTT matrix: regions by regions, then backends.
 
-import { h, ms, refill } from "/assets/dom.js";
-import { rttClass } from "/assets/map.js";
+import { h, ms, refill } from "./dom.js";
+import { rttClass } from "./map.js";
 
 /** The RTT matrix: regions by regions, then backends. */
 export function drawMatrix(state) {

@@ -1,12 +1,12 @@
 // The panel of a project that is off: what would move if it were on, ranked by the time it saves.
 
-import { byId, count, h, ms, refill, s } from "/assets/dom.js";
+import { keyOf } from "./decisions.js";
+import { byId, count, h, ms, refill, s } from "./dom.js";
 
 const MAX_SHOWN = 6; // before the others fold away
 const MAX_UNKNOWN = 4;
 const SCALE = 1000;
 
-const keyOf = (row) => [row.environment, row.method, row.route, row.edge].join("|");
 const milliseconds = (value) => `${ms(value)} ms`;
 const span = (low, high) => `${ms(low)} to ${ms(high)}`;
 

@@ -9,7 +9,7 @@ from onetrip.model.catalog import Mode, Policy
 from onetrip.model.measure import MethodClass
 from onetrip.model.status import PolicyChange
 from support.admin_server import admin_server
-from support.chromium import Page, find_chromium, open_chromium
+from support.chromium import Page, find_chromium
 from support.fake_view import ROUTES, FakeView, Route
 
 pytestmark = [
@@ -29,9 +29,9 @@ def includes(selector: str, text: str) -> str:
     return f"document.querySelector({selector!r}).textContent.includes({text!r})"
 
 
-async def test_page_shows_the_cluster_and_toggles_a_project() -> None:
+async def test_page_shows_the_cluster_and_toggles_a_project(page: Page) -> None:
     view = FakeView()
-    async with admin_server(view) as url, open_chromium() as page:
+    async with admin_server(view) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 15")
 
@@ -56,8 +56,8 @@ async def test_page_shows_the_cluster_and_toggles_a_project() -> None:
         assert page.errors == []
 
 
-async def test_project_that_is_off_shows_what_the_toggle_would_save() -> None:
-    async with admin_server(FakeView()) as url, open_chromium() as page:
+async def test_project_that_is_off_shows_what_the_toggle_would_save(page: Page) -> None:
+    async with admin_server(FakeView()) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 15")
         hidden = "document.getElementById('whatif-card').hidden"
@@ -83,8 +83,8 @@ async def test_project_that_is_off_shows_what_the_toggle_would_save() -> None:
         assert page.errors == []
 
 
-async def test_drift_is_marked_in_the_events_and_over_the_history() -> None:
-    async with admin_server(FakeView()) as url, open_chromium() as page:
+async def test_drift_is_marked_in_the_events_and_over_the_history(page: Page) -> None:
+    async with admin_server(FakeView()) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 15")
         assert await text_of(page, "#events .tag.drift") == "code changed"
@@ -98,10 +98,10 @@ async def test_drift_is_marked_in_the_events_and_over_the_history() -> None:
         assert page.errors == []
 
 
-async def test_draining_regions_and_anycast_backends_are_marked() -> None:
+async def test_draining_regions_and_anycast_backends_are_marked(page: Page) -> None:
     view = FakeView(anycast=frozenset({"sessions"}))
     await view.set_draining(True)
-    async with admin_server(view) as url, open_chromium() as page:
+    async with admin_server(view) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 15")
         assert "draining: den" in await text_of(page, "#cluster")
@@ -119,8 +119,8 @@ async def test_draining_regions_and_anycast_backends_are_marked() -> None:
         assert page.errors == []
 
 
-async def test_choosing_a_row_explains_it() -> None:
-    async with admin_server(FakeView()) as url, open_chromium() as page:
+async def test_choosing_a_row_explains_it(page: Page) -> None:
+    async with admin_server(FakeView()) as url:
         await page.open(f"{url}/", scheme="dark", width=700)
         await page.wait_for(f"{ROWS} === 15")
         key = "production|write|/orders|fra"
@@ -131,11 +131,11 @@ async def test_choosing_a_row_explains_it() -> None:
         assert page.errors == []
 
 
-async def test_markup_in_a_route_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_markup_in_a_route_stays_text(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     evil = "/<img src=x onerror=window.hit=1>\"'><script>window.hit=1</script>"
     route = Route("shop", evil, MethodClass.READ, 0.001, {"orders-db": 11.0}, 500)
     monkeypatch.setattr("support.fake_view.ROUTES", (*ROUTES, route))
-    async with admin_server(FakeView()) as url, open_chromium() as page:
+    async with admin_server(FakeView()) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 18")
         assert evil in await text_of(page, "#route-table")
@@ -144,9 +144,9 @@ async def test_markup_in_a_route_stays_text(monkeypatch: pytest.MonkeyPatch) -> 
         assert page.errors == []
 
 
-async def test_token_is_asked_for_and_used() -> None:
+async def test_token_is_asked_for_and_used(page: Page) -> None:
     view = FakeView()
-    async with admin_server(view, "right") as url, open_chromium() as page:
+    async with admin_server(view, "right") as url:
         await page.open(f"{url}/")
         for token, wanted in (
             ("wrong", includes("#token-error", "refused")),
@@ -161,21 +161,20 @@ async def test_token_is_asked_for_and_used() -> None:
         assert not [error for error in page.errors if "401" not in error]
 
 
-async def test_lost_node_is_told_and_the_page_recovers() -> None:
+async def test_lost_node_is_told_and_the_page_recovers(page: Page) -> None:
     view = FakeView()
-    async with open_chromium() as page:
-        async with admin_server(view) as url:
-            await page.open(f"{url}/")
-            await page.wait_for(f"{ROWS} === 15")
-        await page.wait_for(includes("#alert", "does not answer"))
-        assert await page.evaluate(ROWS) == 15
-        async with admin_server(view, port=int(url.rpartition(":")[2])):
-            await page.wait_for("document.getElementById('alert').hidden")
-            assert await text_of(page, "#live") == "live"
+    async with admin_server(view) as url:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+    await page.wait_for(includes("#alert", "does not answer"))
+    assert await page.evaluate(ROWS) == 15
+    async with admin_server(view, port=int(url.rpartition(":")[2])):
+        await page.wait_for("document.getElementById('alert').hidden")
+        await page.wait_for(includes("#live", "live"))
 
 
 async def test_change_that_fails_is_told_and_the_toggle_stays(
-    monkeypatch: pytest.MonkeyPatch,
+    page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = FakeView()
 
@@ -183,7 +182,7 @@ async def test_change_that_fails_is_told_and_the_toggle_stays(
         raise ApiError("state file cannot be written: disk is full", kind=Kind.UNAVAILABLE)
 
     monkeypatch.setattr(view, "change_policy", refuse)
-    async with admin_server(view) as url, open_chromium() as page:
+    async with admin_server(view) as url:
         await page.open(f"{url}/")
         await page.wait_for(f"{ROWS} === 15")
         await page.evaluate(f"{SWITCH}.click()")
