@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -21,13 +23,19 @@ open files, start.
 def page() -> str:
     """Return the page's text."""
     rows = [HEAD]
-    for metric in vars(Metrics()).values():
-        if isinstance(metric, MetricWrapperBase):
-            labels = ", ".join(f"`{name}`" for name in metric._labelnames)
-            rows.append(
-                f"| `{_name(metric)}` | {_kind(metric)} | {labels} | {metric._documentation} |"
-            )
+    for metric in metrics(Metrics()):
+        labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+        rows.append(f"| `{_name(metric)}` | {_kind(metric)} | {labels} | {metric._documentation} |")
     return "\n".join(rows) + "\n"
+
+
+def metrics(holder: object) -> Iterator[MetricWrapperBase]:
+    """Yield the metrics of a holder, and of the parts it is made of."""
+    for value in vars(holder).values():
+        if isinstance(value, MetricWrapperBase):
+            yield value
+        elif type(value).__module__.startswith("onetrip.observe."):
+            yield from metrics(value)
 
 
 def _name(metric: MetricWrapperBase) -> str:

@@ -64,6 +64,8 @@ class Cluster:
         self.folder = folder
         self.placement = dict(placement)
         self.trips = dict(TRIPS)
+        self.more: dict[str, object] = {}
+        """Further top-level keys of every node's configuration."""
         self.tells_trips = False
         """Whether instances tell their trips in Server-Timing."""
         self.has_envoys = has_envoys
@@ -149,7 +151,7 @@ class Cluster:
         }
         if self.has_envoys:
             config["data_plane"] = "envoy"
-        self.path_of(site.name).write_text(yaml.safe_dump(config | more))
+        self.path_of(site.name).write_text(yaml.safe_dump(config | self.more | more))
 
     async def get(self, edge: str, path: str) -> tuple[int, str]:
         """Send one request to an edge and return status and where it ran."""
@@ -241,10 +243,12 @@ async def running(
     *,
     authority: Authority | None = None,
     has_envoys: bool = False,
+    more: Mapping[str, object] | None = None,
     **placement: object,
 ) -> AsyncIterator[Cluster]:
     """Run a cluster for the length of a test."""
     cluster = Cluster(folder, placement, authority, has_envoys)
+    cluster.more.update(more or {})
     await cluster.start()
     try:
         yield cluster

@@ -63,6 +63,7 @@ from onetrip.model.status import (
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.model.webhook import Delivery, WebhookState, WebhookStatus
 from onetrip.observe.metrics import Metrics
+from support.fake_releases import FakeReleases
 
 NOW = 1_750_000_000.0
 """Unix time of the fake world, s."""
@@ -151,12 +152,23 @@ class FakeView:
             version=3,
         )
         self._first = self.catalog
+        self.releases = FakeReleases(
+            self.catalog, self.topology, self.region, lambda: self.now, self._released
+        )
         first = _first_events(self.toggled_at)
         self._events = [replace(event, id=10 + len(first) - n) for n, event in enumerate(first)]
         self._news = asyncio.Event()
         self.purges: list[Purge] = []
         self.flips: list[FlipReport] = []
         self._draining: frozenset[RegionId] = frozenset()
+
+    def _released(self, catalog: Catalog) -> None:
+        old = self.catalog.projects
+        projects = {
+            name: replace(project, policy=old[name].policy) if name in old else project
+            for name, project in catalog.projects.items()
+        }
+        self.catalog = replace(catalog, projects=projects, version=self.catalog.version + 1)
 
     @property
     def snapshot(self) -> PlacementSnapshot:

@@ -36,6 +36,7 @@ class AcmeSettings:
         ca_file: who vouches for the authority's own server, or None for the public ones.
         region: whose node orders; the others take part in what it gets.
         left_out: hosts of projects that no certificate can be ordered for.
+        follows_hosts: `domains` are the hosts of the projects, whatever they become.
     """
 
     directory: str
@@ -48,6 +49,7 @@ class AcmeSettings:
     external_account: ExternalAccount | None
     region: str
     left_out: tuple[str, ...] = ()
+    follows_hosts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

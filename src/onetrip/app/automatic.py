@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,12 +50,7 @@ def build_acme(
     if file.data_dir is None:
         raise ConfigError("tls.acme: needs data_dir, or every restart would order anew")
     configured = Names([n for c in files.all for n in c.names.hosts] if files is not None else [])
-    hosts = [
-        host
-        for project in catalog.projects.values()
-        for environment in project.environments.values()
-        for host in environment.hosts
-    ]
+    hosts = _hosts(catalog)
     domains = _domains(entry, hosts, configured)
     return AcmeSettings(
         directory=entry.directory,
@@ -67,7 +63,33 @@ def build_acme(
         external_account=_external_account(entry.eab, folder),
         region=_ordering_region(entry, file, region),
         left_out=tuple(h for h in hosts if h not in domains and not configured.cover(h)),
+        follows_hosts=entry.domains is None,
     )
+
+
+def follow_hosts(
+    acme: AcmeSettings, files: CertificateSet | None, catalog: Catalog
+) -> AcmeSettings:
+    """Return settings that order certificates for the hosts of `catalog`, if they follow hosts.
+
+    The names of single deployments and branches get none: authorities limit how many certificates
+    they issue for a domain, and one for `*.<project>.<domain>` does for all.
+
+    Args:
+        files: the certificates of `tls.certificates`: no others are ordered for their names.
+    """
+    if not acme.follows_hosts:
+        return acme
+    configured = Names([n for c in files.all for n in c.names.hosts] if files is not None else [])
+    hosts = _hosts(catalog)
+    found = [h for h in hosts if _DOMAIN.fullmatch(h) and not configured.cover(h)]
+    domains = tuple(dict.fromkeys(found))[:MAX_DOMAINS]
+    left_out = tuple(h for h in hosts if h not in domains and not configured.cover(h))
+    return replace(acme, domains=domains, left_out=left_out)
+
+
+def _hosts(catalog: Catalog) -> list[str]:
+    return [host for environment in catalog.environments() for host in environment.hosts]
 
 
 def _ordering_region(entry: AcmeEntry, file: File, own: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import onetrip
 from onetrip.acme.settings import AcmeSettings, Challenge
+from onetrip.app.automatic import follow_hosts
 from onetrip.app.config import Settings
 from onetrip.app.dataplane import DataPlane
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
 from onetrip.errors import AcmeError, ConfigError
+from onetrip.model.catalog import Catalog
 from onetrip.model.status import CertificateState, CertificateStatus
 from onetrip.model.topology import RegionId
 from onetrip.net.tls import Certificate, ServerContext, load_certificate
@@ -131,8 +134,15 @@ class Certificates:
             interval = CHECK_INTERVAL if is_ours else follow
             self._tasks.every(interval, self._source.check, "acme", self._clock, self._rng)
 
-    async def apply(self, settings: Settings) -> list[str]:
-        """Take over what a reload changed; return the keys that need a restart."""
+    async def apply(self, settings: Settings, catalog: Catalog) -> list[str]:
+        """Take over what a reload or a declaration changed; return the keys that need a restart.
+
+        Args:
+            catalog: what is in force, with hosts that the configuration does not know.
+        """
+        if settings.acme is not None:
+            acme = follow_hosts(settings.acme, settings.certificates, catalog)
+            settings = replace(settings, acme=acme)
         before, after, terms = self._settings.acme, settings.acme, self._settings.tls_terms
         self._settings = settings
         if before is None or after is None or self._source is None:

@@ -22,7 +22,7 @@ from onetrip.app.automatic import build_acme
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_listener
-from onetrip.app.projects import build_catalog, check_id, optional_endpoint
+from onetrip.app.projects import build_catalog, build_terms, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
 from onetrip.app.security import (
     TlsTerms,
@@ -47,6 +47,7 @@ from onetrip.observe.spans import OtlpSettings
 from onetrip.observe.taps import SentrySettings
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
+from onetrip.release.terms import Terms
 
 MAX_FILE_SIZE = 8 * 1024 * 1024
 """Bytes of configuration read at most; 10,000 projects take about 4 MB."""
@@ -61,6 +62,7 @@ class Settings:
         data_dir: folder for SQLite, or None to keep nothing.
         source_address: local address of outgoing connections, or None.
         workers: processes that serve requests; 1 serves them in the node's own.
+        terms: what may be deployed through the API.
         https_port: requests in clear are sent to this port, or None.
         envoy: None serves requests in processes of the node's own.
     """
@@ -96,6 +98,7 @@ class Settings:
     envoy: EnvoySettings | None
     topology: Topology
     catalog: Catalog
+    terms: Terms
 
 
 def load_settings(path: Path, region: str | None = None) -> Settings:
@@ -275,6 +278,7 @@ class _Builder:
             envoy=build_envoy(file, node, self._path.parent, region),
             topology=topology,
             catalog=catalog,
+            terms=build_terms(file.deployments),
         )
 
     def _topology(self) -> Topology:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from onetrip.app.schema import AssetsEntry, CacheEntry, File
+from onetrip.app.schema import File
+from onetrip.app.schema_projects import AssetsEntry, CacheEntry
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Project
 from onetrip.model.edge import Assets, CacheControlRule, CachePolicy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from onetrip.app import memory, policies
@@ -9,10 +10,11 @@ from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
-from onetrip.control import versions
+from onetrip.control import resources, versions
 from onetrip.control.store import AsyncStore
 from onetrip.errors import ConfigError
 from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.resource import Resource
 from onetrip.model.status import Event
 from onetrip.observe.logs import Log
 from onetrip.timing import Clock
@@ -95,6 +97,20 @@ class Keeper:
         """Write an override."""
         if self._store is not None:
             await self._store.call(versions.put, policies.stored(row), self._clock.wall())
+
+    async def load_resources(self) -> list[Resource]:
+        """Return the declared things that are kept."""
+        return await self._store.call(resources.every) if self._store is not None else []
+
+    async def keep_resources(self, rows: Sequence[Resource]) -> None:
+        """Write declared things, all of them or none."""
+        if self._store is not None:
+            await self._store.call(resources.put, rows)
+
+    async def forget_resources(self, rows: Sequence[Resource]) -> None:
+        """Drop rows of what is gone."""
+        if self._store is not None:
+            await self._store.call(resources.forget, rows)
 
     async def keep_event(self, event: Event) -> None:
         """Write an event."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import msgspec
 
-from onetrip.app.schema import HedgeEntry, ProbeEntry, ProxyEntry
+from onetrip.app.schema import ProbeEntry, ProxyEntry
+from onetrip.app.schema_projects import HedgeEntry
 from onetrip.errors import ConfigError
 from onetrip.estimate.filters import FilterSettings
 from onetrip.model.catalog import Hedge, Project

@@ -27,9 +27,11 @@ from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.limits import build_filters
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.news import News
 from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
 from onetrip.app.refusals import RefusalLog
+from onetrip.app.releases import Releases
 from onetrip.app.reports import ReportMaker
 from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
@@ -50,9 +52,11 @@ from onetrip.model.measure import Drift, EstimateState, Sample, Target
 from onetrip.model.status import PolicyChange
 from onetrip.net.dial import TcpDialer
 from onetrip.net.knock import TcpKnock
+from onetrip.net.resolve import CachingResolver
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.place.placer import Move
+from onetrip.probe.base import Network
 from onetrip.probe.runner import ProbeRunner
 from onetrip.probe.specs import specs_for
 from onetrip.proxy.listener import ProxyServer
@@ -177,6 +181,18 @@ class Node:
             clock=clock,
             log=self._log,
         )
+        self._releases = Releases(
+            lambda: self.settings,
+            keeper=self._keeper,
+            network=Network(
+                dial, TcpKnock(clock, settings.source_address), CachingResolver(clock), clock
+            ),
+            tasks=self._tasks,
+            clock=clock,
+            log=self._log,
+            apply=self._resources_changed,
+            news=News(self._tell, self.plane.purge, self.metrics, self._log),
+        )
         self._overrides = Overrides(region, self._cluster, self._keeper, self._policies_changed)
         self._certificates = Certificates(
             settings,
@@ -215,6 +231,7 @@ class Node:
             certificates=self._certificates.statuses,
             upgrade=self.upgrade,
             purge=self.plane.purge,
+            releases=self._releases,
             workers=self.plane.workers,
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
@@ -228,9 +245,11 @@ class Node:
             cluster=self._cluster,
             clock=clock,
             ejections=ejections,
+            releases=self._releases,
         )
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)
+        self._releases.join(self._sync)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -273,11 +292,13 @@ class Node:
         settings = self.settings
         await self._keeper.open()
         await self._webhooks.open(settings.webhooks, self._keeper.store)
+        await self._releases.open()
         self._apply_catalog()
         await self.scorer.run_once()
         self._prober.start()
         self._drains.start(self._tasks, self._rng)
         self._every(settings.score_interval, self.scorer.run_once, "score")
+        self._releases.start(self._every)
         if self._keeper.is_open:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
         if self._sync is not None:
@@ -285,6 +306,7 @@ class Node:
         if self._inheritance.has_predecessor:
             await self._warm_up()
         await self._certificates.open()
+        await self._certificates.apply(settings, self._base)
         await self.plane.start(settings, self.listeners)
         self._use_certificates()
         self._certificates.start()
@@ -383,14 +405,13 @@ class Node:
             raise
         fixed = self._fixed(settings)
         self.settings = settings
-        self._base = settings.catalog
         self._use_certificates()
         self._cluster.update_regions(frozenset(settings.topology.regions))
         self._apply_catalog()
         if self._sync is not None:
             self._sync.follow(settings.topology)
         await self._webhooks.apply(settings.webhooks)
-        fixed += await self._certificates.apply(settings)
+        fixed += await self._certificates.apply(settings, self._base)
         note = f"; needs a restart: {', '.join(fixed)}" if fixed else ""
         text = f"{len(settings.catalog.projects)} projects applied{note}"
         self.metrics.reloads.labels("applied").inc()
@@ -487,6 +508,7 @@ class Node:
 
     def _apply_catalog(self) -> None:
         settings = self.settings
+        self._base = self._releases.catalog()
         catalog = policies.effective(self._base, self._cluster.policies(), settings.topology)
         self.plane.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
@@ -512,6 +534,11 @@ class Node:
             detail = f"placement {mode}" + (f", hint {row.hint}" if row.hint else "")
             self._log.info("app.policy_changed", project=row.project, detail=detail)
             self._tell("app.policy_changed", row.project, f"{detail}, by {row.origin}")
+
+    async def _resources_changed(self) -> None:
+        self._apply_catalog()
+        await self.scorer.run_once()
+        await self._certificates.apply(self.settings, self._base)
 
     def _policies_arrived(self, rows: list[PolicyRow]) -> None:
         self._tasks.spawn(self._overrides.take(rows), "policies")

@@ -15,10 +15,11 @@ from pathlib import Path
 from onetrip.app.backend_urls import parse_url, read_url
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
-from onetrip.app.schema import (
+from onetrip.app.schema import File
+from onetrip.app.schema_projects import (
     BackendEntry,
+    DeploymentsEntry,
     EnvironmentEntry,
-    File,
     PlacementEntry,
     ProjectEntry,
     RouteEntry,
@@ -46,6 +47,7 @@ from onetrip.model.topology import (
     is_id,
     parse_endpoint,
 )
+from onetrip.release.terms import Terms, parse_allowed
 
 
 def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
@@ -58,8 +60,10 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
         ConfigError: the first entry that cannot be used; the message starts with its key.
     """
     backends = {name: _backend(name, entry, folder) for name, entry in file.backends.items()}
+    can_deploy = bool(file.deployments.domain or file.deployments.allow)
     projects = {
-        name: _project(name, entry, topology, backends) for name, entry in file.projects.items()
+        name: _project(name, entry, topology, backends, can_deploy=can_deploy)
+        for name, entry in file.projects.items()
     }
     projects = with_timeouts(with_content(projects, file, folder), file.proxy.request_timeout)
     if file.data_plane == "envoy":  # which knows no nodes
@@ -72,6 +76,29 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
 
 def _direct(project: Project) -> Project:
     return replace(project, policy=replace(project.policy, forwarding=Forwarding.DIRECT))
+
+
+def build_terms(entry: DeploymentsEntry) -> Terms:
+    """Return what may be deployed through the API.
+
+    Raises:
+        ConfigError: the first value that cannot be used.
+    """
+    domain = entry.domain.lower().rstrip(".") if entry.domain else ""
+    if domain and (len(domain) > 120 or not _HOST.fullmatch(domain) or domain.startswith("*")):
+        raise ConfigError(
+            f"deployments.domain: {entry.domain!r} is not a host name of at most 120 characters"
+        )
+    return Terms(
+        domain=domain,
+        allow=tuple(
+            parse_allowed(text, f"deployments.allow[{n}]") for n, text in enumerate(entry.allow)
+        ),
+        keep=entry.keep,
+        production_branch=entry.production_branch,
+        check_timeout=entry.check_timeout,
+        max_assets=entry.max_assets,
+    )
 
 
 def _backend(name: str, entry: BackendEntry, folder: Path) -> Backend:
@@ -96,14 +123,21 @@ def _project(
     entry: ProjectEntry,
     topology: Topology,
     backends: Mapping[str, Backend],
+    *,
+    can_deploy: bool,
 ) -> Project:
     key = f"projects.{name}"
     check_id(name, key)
-    if not entry.environments:
+    if not entry.environments and not can_deploy:
         raise ConfigError(f"{key}.environments: at least one environment is required")
     environments = {
         label: _environment(
-            EnvironmentId(name, label), each, topology, backends, f"{key}.environments.{label}"
+            EnvironmentId(name, label),
+            each,
+            topology,
+            backends,
+            f"{key}.environments.{label}",
+            can_deploy=can_deploy,
         )
         for label, each in entry.environments.items()
     }
@@ -117,6 +151,8 @@ def _environment(
     topology: Topology,
     backends: Mapping[str, Backend],
     key: str,
+    *,
+    can_deploy: bool,
 ) -> Environment:
     check_id(id.environment, key)
     for binding, backend in entry.bindings.items():
@@ -126,7 +162,9 @@ def _environment(
             raise ConfigError(
                 f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
             )
-    instances = _instances(entry, topology, f"{key}.instances")
+    instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
+    if not entry.hosts and not can_deploy:
+        raise ConfigError(f"{key}.hosts: at least one host is required")
     check_http2(entry.protocol != "http1", f"{key}.protocol")
     return Environment(
         id=id,
@@ -145,7 +183,9 @@ def _environment(
     )
 
 
-def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
+def _instances(
+    entry: EnvironmentEntry, topology: Topology, key: str, *, can_deploy: bool
+) -> tuple[Instance, ...]:
     found: list[Instance] = []
     for name, addresses in entry.instances.items():
         if name not in topology.regions:
@@ -157,7 +197,7 @@ def _instances(entry: EnvironmentEntry, topology: Topology, key: str) -> tuple[I
             if protocol is HttpProtocol.AUTO and endpoint.tls_name is None:
                 protocol = HttpProtocol.HTTP1  # in clear nobody says what he speaks
             found.append(Instance(RegionId(name), replace(endpoint, protocol=protocol)))
-    if not found:
+    if not found and not can_deploy:
         raise ConfigError(f"{key}: at least one instance is required")
     return tuple(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onetrip.app.ejections import EjectionLog
+from onetrip.app.releases import Releases
 from onetrip.app.scoring import Scorer
 from onetrip.cluster.messages import CodeChange, Report, ServiceRow
 from onetrip.cluster.state import ClusterState
@@ -38,6 +39,7 @@ class ReportMaker:
         cluster: ClusterState,
         clock: Clock,
         ejections: EjectionLog,
+        releases: Releases,
     ) -> None:
         self._region = region
         self._boot = boot
@@ -47,6 +49,7 @@ class ReportMaker:
         self._cluster = cluster
         self._clock = clock
         self._ejections = ejections
+        self._releases = releases
         self._seq = 0
 
     def make(self) -> Report:
@@ -73,6 +76,7 @@ class ReportMaker:
             what_if=self._scorer.placer.what_if(busiest),
             latencies=self._traffic.latencies(now, busiest),
             policies=list(self._cluster.policies().values()),
+            resources=self._releases.digest,
         )
 
 

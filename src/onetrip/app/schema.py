@@ -11,16 +11,15 @@ from msgspec import Meta, field
 
 from onetrip.acme.settings import LETS_ENCRYPT
 from onetrip.app.schema_base import (
-    ControlRatio,
     Count,
     Interval,
-    Path,
     Ratio,
     Strict,
     Text,
     Timeout,
 )
 from onetrip.app.schema_outward import TelemetryEntry, WebhookEntry
+from onetrip.app.schema_projects import BackendEntry, DeploymentsEntry, ProjectEntry
 
 
 class AdminEntry(Strict):
@@ -197,111 +196,12 @@ class RegionEntry(Strict):
     node: NodeEntry | None = None
 
 
-class BackendEntry(Strict):
-    """`backends.<name>`: a database, cache or API."""
-
-    kind: Literal["postgres", "mysql", "redis", "http", "tcp"] | None = None
-    address: Text | None = None
-    url: Annotated[str, Meta(max_length=4096)] | None = None
-    """Of a database; its kind and address."""
-    url_env: Text | None = None
-    probe_path: Path = "/"
-
-
-class RouteEntry(Strict):
-    """One entry of `routes`: a declared route class."""
-
-    path: Path
-    round_trips: dict[str, Annotated[float, Meta(ge=0, le=10_000)]] | None = None
-    local: bool = False
-
-
-class CacheControlEntry(Strict):
-    """One entry of `assets.cache_control`."""
-
-    path: Annotated[str, Meta(pattern="^[!-~]+$", max_length=256)]
-    value: Annotated[str, Meta(pattern="^[!-~]([ -~]*[!-~])?$", max_length=256)]
-
-
-class AssetsEntry(Strict):
-    """`environments.<name>.assets`: files that every edge serves itself."""
-
-    directory: Annotated[str, Meta(min_length=1, max_length=4096)]
-    prefix: Path | None = None
-    index: Text | None = "index.html"
-    not_found: Text | None = None
-    spa: bool = False
-    cache_control: Annotated[list[CacheControlEntry], Meta(max_length=100)] = field(
-        default_factory=list
-    )
-
-
 class EnvoyEntry(Strict):
     """`envoy`: how the region's Envoys are driven."""
 
     listen: Text = "127.0.0.1:9402"
     admin: Text | None = None
     trust_file: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
-
-
-class EnvironmentEntry(Strict):
-    """`projects.<name>.environments.<name>`."""
-
-    hosts: Annotated[list[Text], Meta(min_length=1, max_length=1000)]
-    instances: dict[str, Annotated[list[Text], Meta(max_length=1000)]]
-    bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
-    routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
-    deployment: Text = ""
-    health_path: Path | None = None
-    path_prefix: Path = "/"
-    protocol: Literal["http1", "h2", "auto"] = "http1"
-    capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
-    request_timeout: Annotated[float, Meta(ge=0, le=86400)] | None = None
-    assets: AssetsEntry | None = None
-
-
-class PlacementEntry(Strict):
-    """`projects.<name>.placement`: the toggle and its knobs."""
-
-    mode: Literal["smart", "off"] = "off"
-    hint: Text | None = None
-    control: ControlRatio = 0.01
-    explore: Ratio = 0.01
-    explore_writes: bool = False
-    least_gain: Annotated[float, Meta(ge=0, le=60)] = 0.010
-    dwell: Annotated[float, Meta(ge=0, le=86400)] = 30.0
-    allow: list[Text] = field(default_factory=list)
-    deny: list[Text] = field(default_factory=list)
-    forwarding: Literal["node", "direct"] | None = None
-    """None is `node`, or `direct` with Envoy."""
-
-
-class CacheEntry(Strict):
-    """`projects.<name>.cache`: responses kept at the edge."""
-
-    enabled: bool = False
-    max_size: Annotated[int, Meta(ge=65536, le=1 << 40)] = 64 * 1024 * 1024
-    max_object: Annotated[int, Meta(ge=0, le=1 << 30)] = 1024 * 1024
-    heuristic: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
-    cookies: bool = False
-    wait: Annotated[float, Meta(ge=0, le=60)] = 5.0
-
-
-class HedgeEntry(Strict):
-    """`projects.<name>.hedge`: a second attempt for requests that take unusually long."""
-
-    after: Annotated[float, Meta(ge=0.001, le=60)] | Annotated[str, Meta(pattern="^p[5-9][0-9]$")]
-    """Seconds, or a quantile of the route's own latencies such as `p95`."""
-    max_ratio: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
-
-
-class ProjectEntry(Strict):
-    """`projects.<name>`."""
-
-    environments: dict[str, EnvironmentEntry]
-    placement: PlacementEntry = field(default_factory=PlacementEntry)
-    cache: CacheEntry = field(default_factory=CacheEntry)
-    hedge: HedgeEntry | None = None
 
 
 class File(Strict):
@@ -325,4 +225,5 @@ class File(Strict):
     proxy: ProxyEntry = field(default_factory=ProxyEntry)
     regions: dict[str, RegionEntry] = field(default_factory=dict)
     backends: dict[str, BackendEntry] = field(default_factory=dict)
+    deployments: DeploymentsEntry = field(default_factory=DeploymentsEntry)
     projects: dict[str, ProjectEntry] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from onetrip.app.releases import Releases
 from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Successor
@@ -58,6 +59,7 @@ class LiveView:
         workers: Callable[[], list[WorkerStatus]],
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
+        releases: Releases,
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -77,6 +79,8 @@ class LiveView:
         self._workers = workers
         self._webhooks = webhooks
         self._envoys = envoys
+        self.releases = releases
+        """See `NodeView`."""
         self._started_at = clock.wall()
 
     @property

@@ -74,7 +74,8 @@ def from_fields(plain: Mapping[str, Any], networks: Sequence[str]) -> ProxySetti
 
 def _project(project: Project, workers: int) -> Project:
     environments = {n: _environment(e, workers) for n, e in project.environments.items()}
-    return replace(project, environments=environments)
+    variants = tuple(_environment(each, workers) for each in project.variants)
+    return replace(project, environments=environments, variants=variants)
 
 
 def _environment(environment: Environment, workers: int) -> Environment:
@@ -85,6 +86,8 @@ def _environment(environment: Environment, workers: int) -> Environment:
         size = _share(cache.max_size, workers)
         cache = replace(cache, max_size=size, max_object=min(size, cache.max_object))
         environment = replace(environment, cache=cache)
+    if environment.candidate is not None:
+        environment = replace(environment, candidate=_environment(environment.candidate, workers))
     return environment
 
 

@@ -98,6 +98,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         what_if: what the toggle would do at its own edge.
         latencies: recent latencies at its own edge.
         policies: every override it knows, of whatever origin.
+        resources: digest of the declared things it knows (`release.registry`), "" without any.
     """
 
     region: RegionId
@@ -115,6 +116,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         default_factory=list
     )
     policies: Annotated[list[PolicyRow], Meta(max_length=20_000)] = field(default_factory=list)
+    resources: Annotated[str, Meta(max_length=64)] = ""
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -11,7 +11,7 @@ import math
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import aiohttp
@@ -64,6 +64,8 @@ class PeerSync:
     Attributes:
         contexts: used from the next handshake on; None at the start stays None.
         secrets: more to share, by name: makes it for the region that asks. Shared over TLS only.
+        shared: more to share with every node: returns what it calls by a name, None for nothing.
+        on_report: told of every report that a peer gave.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class PeerSync:
         self._source_address = source_address
         self.contexts = contexts
         self.secrets: dict[str, Callable[[str], bytes]] = {}
+        self.shared: Callable[[str], Awaitable[bytes | None]] | None = None
+        self.on_report: Callable[[Report], None] = lambda report: None
         self._on_refused = on_refused
         self._acceptor: Acceptor | None = None
         self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
@@ -147,6 +151,16 @@ class PeerSync:
             raise PeerError(f"peer {region} cannot be asked over TLS")
         return await self._fetch(region, self._loops[region][0], name)
 
+    async def fetch(self, region: RegionId, name: str) -> bytes:
+        """Return what the node of `region` shares with every node under `name`.
+
+        Raises:
+            PeerError: it did not answer, or shares nothing of that name.
+        """
+        if region not in self._loops:
+            raise PeerError(f"peer {region} is not known")
+        return await self._fetch(region, self._loops[region][0], name)
+
     async def stop(self) -> None:
         """Stop serving and close connections; the pull loops end with their task group."""
         await self.stop_serving()
@@ -186,6 +200,7 @@ class PeerSync:
         news = self._state.merge(report, self._clock.now())
         if news:
             self._on_policies(news)
+        self.on_report(report)
 
     async def _fetch(self, region: RegionId, endpoint: Endpoint, name: str) -> bytes:
         nonce = f"{self._region}.{int(self._clock.wall())}.{secrets.token_hex(16)}"
@@ -244,11 +259,18 @@ class PeerSync:
         region = nonce.partition(".")[0]
         if self.contexts is not None and not self._is_named(request, region):
             return web.Response(status=403)
-        if name != REPORT and (name not in self.secrets or self.contexts is None):
+        body = await self._content(name, region)
+        if body is None:
             return web.Response(status=404)
-        body = self._body() if name == REPORT else self.secrets[name](region)
         proof = sign(self._secret, f"{name}-reply", nonce.encode(), body)
         return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
+
+    async def _content(self, name: str, region: str) -> bytes | None:
+        if name == REPORT:
+            return self._body()
+        if name in self.secrets:
+            return self.secrets[name](region) if self.contexts is not None else None
+        return await self.shared(name) if self.shared is not None else None
 
     def _serve_tls(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> int:
         def context() -> ssl.SSLContext:

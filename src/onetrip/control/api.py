@@ -16,15 +16,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from onetrip.control import tokens
-from onetrip.control.dispatch import MAX_BODY, Dispatcher
+from onetrip.control.dispatch import Dispatcher
 from onetrip.control.guard import FIELDS, SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
-from onetrip.control.operations import REQUEST_ID
+from onetrip.control.operations import MAX_BODY, REQUEST_ID
 from onetrip.control.oversight import Oversight
 from onetrip.control.policies import Policies
 from onetrip.control.problems import problem_of
 from onetrip.control.rates import RateLimit
 from onetrip.control.records import Records
+from onetrip.control.releases import Releases
 from onetrip.control.store import AsyncStore
 from onetrip.control.stream import Streams
 from onetrip.control.tokens import Token
@@ -90,6 +91,7 @@ def build_admin(
             Handlers(view, wall, changing),
             Policies(view, records, changing),
             Oversight(view, records, wall, random),
+            Releases(view, changing),
             streams,
             Webhooks(view),
         )

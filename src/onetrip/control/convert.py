@@ -184,8 +184,8 @@ def project_row(
     )
 
 
-def etag_of(body: schemas.ProjectBody) -> str:
-    """Return the strong ETag of a project, quotes included."""
+def etag_of(body: msgspec.Struct) -> str:
+    """Return the strong ETag of a body, quotes included."""
     return f'"{hashlib.sha256(msgspec.json.encode(body)).hexdigest()[:32]}"'
 
 

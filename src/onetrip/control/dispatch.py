@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, web
 from onetrip.control import audit
 from onetrip.control.guard import caller, check_project, check_scope
 from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
-from onetrip.control.problems import problem
+from onetrip.control.problems import RefusedError, problem
 from onetrip.control.records import Records
 from onetrip.control.replays import HEADER, Replays, check_key
 from onetrip.control.requests import flag_of, query_of
@@ -19,11 +19,11 @@ from onetrip.control.store import StoreError
 from onetrip.errors import ApiError, Kind
 from onetrip.observe.logs import Log
 
-MAX_BODY = 64 * 1024
-"""Largest request body, bytes; a project change needs about 200."""
-
 BODY_TIMEOUT = 10.0
-"""Longest wait for a request body, s."""
+"""Longest wait for a request body of a usual size, s."""
+
+SLOWEST_UPLOAD = 1024 * 1024
+"""Bytes of a large body that have as much time again."""
 
 CallHandler = Callable[[Call], Awaitable[web.StreamResponse]]
 """Does what an operation is for."""
@@ -69,7 +69,8 @@ class Dispatcher:
         if not operation.is_change:
             return await handler(call)
         call.is_dry_run = flag_of(call.query, "dry_run")
-        call.body = await _body(request)
+        _check_type(request, operation)
+        call.body = await _body(request, operation.max_body)
         act = partial(self._change, call, handler)
         key = request.headers.get(HEADER)
         if key is None or not operation.is_replayed:
@@ -138,17 +139,32 @@ async def _expect(request: web.Request) -> web.Response | None:
     )
 
 
-async def _body(request: web.Request) -> bytes:
+def _check_type(request: web.Request, operation: Operation) -> None:
+    """Refuse a type that is fit for another operation (`guard` refuses the rest)."""
+    wanted = operation.media_in or "application/json"
+    if "Content-Type" in request.headers and request.content_type != wanted:
+        raise RefusedError(
+            415,
+            f"content type is {request.content_type[:40]!r}; it must be {wanted}",
+            kind=Kind.UNSUPPORTED,
+            field="content-type",
+        )
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
+    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
+        async with asyncio.timeout(BODY_TIMEOUT * (1 + limit // SLOWEST_UPLOAD)):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit:
+                    raise ApiError(
+                        f"body exceeds limit of {limit} bytes",
+                        kind=Kind.BODY_TOO_LARGE,
+                        limit=f"{limit} bytes",
+                    )
     except TimeoutError as error:
         raise ApiError(
             f"no body within {BODY_TIMEOUT:g} s", kind=Kind.TIMEOUT, limit=f"{BODY_TIMEOUT:g} s"
         ) from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise ApiError(
-            f"body exceeds limit of {MAX_BODY} bytes",
-            kind=Kind.BODY_TOO_LARGE,
-            limit=f"{MAX_BODY} bytes",
-        ) from error
+    return bytes(body)

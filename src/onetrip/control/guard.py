@@ -53,6 +53,10 @@ FindToken = Callable[[str], Awaitable[Token | None]]
 """Returns the token of a text, or None when it is unknown or expired."""
 
 
+TYPES = ("application/json", "application/gzip")
+"""Types of what clients send."""
+
+
 def guard(token: str | None, find: FindToken, rates: RateLimit | None = None) -> Middleware:
     """Return the middleware that lets only permitted requests through, and tells who called.
 
@@ -183,8 +187,8 @@ def check_host(headers: Mapping[str, str], listen: str) -> None:
 def check_origin(headers: Mapping[str, str], scheme: str) -> None:
     """Refuse a state change that a page of another origin asked for.
 
-    Requests without `Origin` are not from a page. A page of another origin cannot send
-    `application/json` without asking first (CORS), which we never grant.
+    Requests without `Origin` are not from a page. A page of another origin cannot send these types
+    without asking first (CORS), which we never grant.
 
     Raises:
         RefusedError: 403 for another origin, 415 for a body that is not JSON.
@@ -193,10 +197,10 @@ def check_origin(headers: Mapping[str, str], scheme: str) -> None:
     if origin is not None and origin.lower() != f"{scheme}://{headers.get('Host', '')}".lower():
         raise RefusedError(403, "Origin is not this API's own")
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and (origin is not None or "Content-Type" in headers):
+    if kind not in TYPES and (origin is not None or "Content-Type" in headers):
         raise RefusedError(
             415,
-            f"content type is {kind[:40]!r}; it must be application/json",
+            f"content type is {kind[:40]!r}; it must be {TYPES[0]}",
             kind=Kind.UNSUPPORTED,
             field="content-type",
         )

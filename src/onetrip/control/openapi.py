@@ -46,6 +46,9 @@ PARAMETERS: dict[str, tuple[str, Json]] = {
         "Check, and tell what would be; change nothing.",
         {"type": "boolean", "default": False},
     ),
+    "deployment": ("A deployment, by its id.", {"type": "string", "minLength": 1}),
+    "binding": ("A binding of an environment.", {"type": "string", "minLength": 1}),
+    "host": ("A host name.", {"type": "string", "minLength": 1}),
     "token": ("Name of a token.", {"type": "string", "minLength": 1}),
     "webhook": ("Name of a webhook.", {"type": "string", "minLength": 1}),
     "kind": (
@@ -142,6 +145,12 @@ def _operation(operation: Operation) -> Json:
             "required": is_needed or operation.method == "PATCH",
             "content": {"application/json": {"schema": _ref(operation.body)}},
         }
+    if operation.media_in:
+        schema = {"type": "string", "format": "binary"}
+        made["requestBody"] = {
+            "required": True,
+            "content": {operation.media_in: {"schema": schema}},
+        }
     return made
 
 
@@ -207,6 +216,8 @@ def _replies(operation: Operation) -> Json:
                 "ETag": {"description": "Changes with the body.", "schema": {"type": "string"}}
             }
         made[str(operation.status)] = done
+        if operation.may_exist:
+            made["200"] = {**done, "description": "It is there already, or this is a dry run."}
     if operation.reply is OpenApiBody:
         made["304"] = {"description": "The client has this document already."}
     for status in refusals_of(operation):

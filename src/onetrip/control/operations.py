@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from onetrip.control import schemas
+from onetrip.control import deployments, schemas
 from onetrip.control.about import HealthBody, OpenApiBody, ProblemKindBody
 from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBody
 from onetrip.control.certificates import CertificatesBody
@@ -29,6 +29,12 @@ from onetrip.control.whatif import WhatIfBody
 
 DEFAULT_ROWS, MAX_ROWS = 2_000, 20_000
 """Rows of a listing that can grow with the number of routes; about 1 kB each."""
+
+MAX_BODY = 64 * 1024
+"""Largest request body, bytes; a project change needs about 200."""
+
+MAX_UPLOAD = 32 * 1024 * 1024
+"""Largest bundle of files, bytes; the configuration may allow less."""
 
 DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
 
@@ -50,6 +56,7 @@ class Operation:
         rows: default and largest `limit`.
         scope: what a token must permit.
         status: of a reply with a body.
+        may_exist: what it makes may be there already; then, and of a dry run, the status is 200.
         statuses: refusals that not every operation of its kind makes.
         media_type: of the reply; without a `reply`, text.
         is_open: whether it needs no token.
@@ -57,6 +64,8 @@ class Operation:
         is_general: whether it tells nothing of any project, so that a project's token may use it.
         is_audited: whether the audit log has it.
         is_replayed: whether a change heeds Idempotency-Key.
+        max_body: largest body taken, bytes.
+        media_in: type of the body where it is no JSON.
     """
 
     method: str
@@ -69,6 +78,7 @@ class Operation:
     rows: tuple[int, int] = (DEFAULT_ROWS, MAX_ROWS)
     scope: Scope = Scope.READ
     status: int = 200
+    may_exist: bool = False
     statuses: tuple[int, ...] = ()
     media_type: str = "application/json"
     is_open: bool = False
@@ -76,6 +86,8 @@ class Operation:
     is_general: bool = False
     is_audited: bool = True
     is_replayed: bool = True
+    max_body: int = MAX_BODY
+    media_in: str = ""
 
     @property
     def is_change(self) -> bool:
@@ -133,6 +145,11 @@ OPERATIONS = (
         schemas.ProjectsBody,
     ),
     Operation(
+        "POST", "/v1/projects", "create_project", "Make a project", schemas.ProjectBody,
+        deployments.ProjectOrder, query=("dry_run",), scope=Scope.WRITE, status=201, may_exist=True,
+        statuses=(409, 503),
+    ),
+    Operation(
         "GET", "/v1/projects/{name}", "project", "Describe one project", schemas.ProjectBody,
         has_etag=True,
     ),
@@ -140,6 +157,11 @@ OPERATIONS = (
         "PATCH", "/v1/projects/{name}", "change_project", "Change a project's policy, live",
         schemas.ProjectBody, ProjectPatch, scope=Scope.WRITE, statuses=(409, 412, 503),
         query=("dry_run",), has_etag=True,
+    ),
+    Operation(
+        "DELETE", "/v1/projects/{name}", "delete_project",
+        "Delete a project that was made through the API, with all its deployments",
+        query=("dry_run",), scope=Scope.WRITE, statuses=(409, 503),
     ),
     Operation(
         "GET", "/v1/projects/{name}/versions", "versions",
@@ -172,6 +194,73 @@ OPERATIONS = (
         "Tell how the latencies of each route of a project spread, placed and control, and the "
         "saving between them", DistributionsBody,
         query=("edge", "route", "environment", "method", "limit", "cursor"),
+    ),
+    Operation(
+        "PUT", "/v1/projects/{name}/assets", "upload_assets",
+        "Take a bundle of files (a gzipped tar) for deployments to come", deployments.AssetsBody,
+        scope=Scope.WRITE, statuses=(409, 503), is_replayed=False, max_body=MAX_UPLOAD,
+        media_in="application/gzip",
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/deployments", "deployments",
+        "List the deployments of a project, newest first", deployments.DeploymentsBody,
+        query=("environment", "limit", "cursor"), rows=(DEFAULT_EVENTS, MAX_EVENTS),
+    ),
+    Operation(
+        "POST", "/v1/projects/{name}/deployments", "create_deployment",
+        "Make a deployment; the same content again is the same deployment",
+        deployments.DeploymentBody, deployments.DeploymentOrder, query=("dry_run",),
+        scope=Scope.WRITE, status=201, may_exist=True, statuses=(409, 503),
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/deployments/{deployment}", "deployment",
+        "Describe a deployment", deployments.DeploymentBody, has_etag=True,
+    ),
+    Operation(
+        "DELETE", "/v1/projects/{name}/deployments/{deployment}", "delete_deployment",
+        "Delete a deployment that serves nothing but its own host", query=("dry_run",),
+        scope=Scope.WRITE, statuses=(409, 503),
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/environments", "environments",
+        "List the environments of a project, and what serves them", deployments.EnvironmentsBody,
+    ),
+    Operation(
+        "PUT", "/v1/projects/{name}/environments/{environment}/rollout", "roll_out",
+        "Give a share of an environment's requests to a deployment, or all of them",
+        deployments.EnvironmentRelease, deployments.RolloutOrder, query=("dry_run",),
+        scope=Scope.WRITE, statuses=(409, 412, 503), has_etag=True,
+    ),
+    Operation(
+        "POST", "/v1/projects/{name}/environments/{environment}/rollback", "roll_back",
+        "Have an earlier deployment serve an environment again, at once",
+        deployments.EnvironmentRelease, deployments.ReleaseRollbackOrder, query=("dry_run",),
+        scope=Scope.WRITE, statuses=(409, 412, 503), has_etag=True,
+    ),
+    Operation(
+        "PUT", "/v1/projects/{name}/environments/{environment}/bindings/{binding}", "bind",
+        "Bind a backend to an environment", deployments.EnvironmentRelease,
+        deployments.BindingOrder, query=("dry_run",), scope=Scope.WRITE, statuses=(409, 503),
+    ),
+    Operation(
+        "DELETE", "/v1/projects/{name}/environments/{environment}/bindings/{binding}", "unbind",
+        "Take a binding away from an environment", deployments.EnvironmentRelease,
+        query=("dry_run",), scope=Scope.WRITE, statuses=(409, 503),
+    ),
+    Operation(
+        "GET", "/v1/projects/{name}/domains", "domains",
+        "List the host names that lead to a project", deployments.DomainsBody,
+    ),
+    Operation(
+        "POST", "/v1/projects/{name}/domains", "add_domain",
+        "Have a host name lead to an environment of a project", deployments.DomainsBody,
+        deployments.DomainOrder, query=("dry_run",), scope=Scope.WRITE, status=201, may_exist=True,
+        statuses=(409, 503),
+    ),
+    Operation(
+        "DELETE", "/v1/projects/{name}/domains/{host}", "remove_domain",
+        "Take a host name away from a project", query=("dry_run",), scope=Scope.WRITE,
+        statuses=(503,),
     ),
     Operation(
         "GET", "/v1/latencies", "latencies", "List the latency of each route, edge and arm",

@@ -51,5 +51,9 @@ CREATE TABLE IF NOT EXISTS webhook_messages (
     created_at REAL NOT NULL, attempts INTEGER NOT NULL, due_at REAL NOT NULL,
     is_refused INTEGER NOT NULL, PRIMARY KEY (webhook, id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS resources (
+    kind TEXT NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL,
+    origin TEXT NOT NULL, at REAL NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, project, name)
+) STRICT;
 """
 """Tables that an older onetrip does not know and leaves alone, so a node can be set back to it."""

@@ -6,7 +6,7 @@ invented figures. The API holds no state of its own, so a view is the whole of w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from onetrip.model.catalog import Catalog, Policy
@@ -14,6 +14,7 @@ from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey, RttEstimate, Target
 from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
+from onetrip.model.resource import Resource
 from onetrip.model.status import (
     CertificateStatus,
     EnvoyStatus,
@@ -27,6 +28,54 @@ from onetrip.model.status import (
 from onetrip.model.topology import RegionId, Topology
 from onetrip.model.webhook import Delivery, WebhookStatus
 from onetrip.observe.metrics import Metrics
+from onetrip.release.catalog import Known
+from onetrip.release.moment import Author
+
+
+class ReleaseView(Protocol):
+    """What was declared at run time, and how to declare more."""
+
+    @property
+    def known(self) -> Known:
+        """What is in force: plans are made against it."""
+
+    @property
+    def max_assets(self) -> int:
+        """Largest bundle of files taken, bytes."""
+
+    def author(self, name: str) -> Author:
+        """Return the author of a change that is made at this node now."""
+
+    async def commit(self, rows: Sequence[Resource]) -> None:
+        """Keep rows, then put them in force: all of them or none.
+
+        Raises:
+            ApiError: an upgrade is in progress.
+            StoreError: they cannot be kept.
+        """
+
+    async def keep_assets(self, data: bytes) -> KeptAssets:
+        """Keep a bundle of files.
+
+        Raises:
+            ApiError: it is none, or too large.
+        """
+
+
+class KeptAssets(Protocol):
+    """A bundle of files that a node has."""
+
+    @property
+    def digest(self) -> str:
+        """Its name."""
+
+    @property
+    def files(self) -> int:
+        """How many it has."""
+
+    @property
+    def size(self) -> int:
+        """Of all files, bytes."""
 
 
 class NodeView(Protocol):
@@ -55,6 +104,10 @@ class NodeView(Protocol):
     @property
     def metrics(self) -> Metrics:
         """The node's metrics; the API exports their registry."""
+
+    @property
+    def releases(self) -> ReleaseView:
+        """Deployments, domains and bindings that were declared at run time."""
 
     @property
     def anycast(self) -> frozenset[str]:

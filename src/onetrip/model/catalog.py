@@ -7,7 +7,7 @@ new deployment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -148,7 +148,7 @@ class Environment:
     Attributes:
         hosts: lower-case host names without port; `*.name` matches one more label.
         bindings: binding name to backend name.
-        deployment: label of the deployment that runs now, "" when not told.
+        deployment: name or label of the deployment that runs now, "" when not told.
         health_path: path that probes of its instances request.
         needs_healthy_answer: only a 2xx answer to it counts; else anything below 500.
     """
@@ -171,6 +171,19 @@ class Environment:
     """Files that every edge serves itself."""
     cache: CachePolicy | None = None
     """How responses are kept at the edge; None keeps none. The same for the whole project."""
+    variant: str = ""
+    """Name of the deployment, where this is not what the environment's own hosts lead to."""
+    candidate: Environment | None = None
+    """The deployment that is being rolled out, as the variant that it is."""
+    candidate_share: float = 0.0
+    """Share of the requests to the hosts that the candidate gets, 0-1."""
+
+    @property
+    def site(self) -> EnvironmentId:
+        """What its instances and files are kept under: one for each variant."""
+        if not self.variant:
+            return self.id
+        return EnvironmentId(self.id.project, f"{self.id.environment}@{self.variant}")
 
     @property
     def asks_edge(self) -> bool:
@@ -199,12 +212,28 @@ class Project:
 
     Attributes:
         hedge: None sends every request once.
+        variants: deployments with hosts of their own. They share what is learned and decided
+            with their environment.
+        is_declared: it was made through the API and is not in the configuration.
     """
 
     name: str
     policy: Policy
     environments: Mapping[str, Environment]
     hedge: Hedge | None = None
+    variants: tuple[Environment, ...] = ()
+    is_declared: bool = False
+
+    def sites(self) -> Iterator[Environment]:
+        """Yield everything that requests can be for: environments, variants, candidates.
+
+        A candidate with hosts of its own comes twice.
+        """
+        for environment in self.environments.values():
+            yield environment
+            if environment.candidate is not None:
+                yield environment.candidate
+        yield from self.variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +247,11 @@ class Catalog:
     def environments(self) -> list[Environment]:
         """Return every environment of every project, in configuration order."""
         return [e for p in self.projects.values() for e in p.environments.values()]
+
+    def sites(self) -> Iterator[Environment]:
+        """Yield everything that requests can be for; see `Project.sites`."""
+        for project in self.projects.values():
+            yield from project.sites()
 
     def policy_of(self, environment: EnvironmentId) -> Policy:
         """Return the policy of the environment's project."""

@@ -45,6 +45,8 @@ class Assets:
         not_found: file that is sent with 404 when there is none; "" asks the instance.
         is_spa: navigations to paths without a file get the index of the root.
         rules: the first one that matches decides about Cache-Control.
+        is_clean: a path without a file is answered with the file that has `.html` behind it.
+        is_alone: there is no instance to ask: what is no file does not exist.
     """
 
     directory: str
@@ -53,6 +55,8 @@ class Assets:
     not_found: str = ""
     is_spa: bool = False
     rules: tuple[CacheControlRule, ...] = field(default=())
+    is_clean: bool = False
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
 
 WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
@@ -34,6 +35,7 @@ class Metrics:
             ["route", "status_class"],
             registry=r,
         )
+        self.deployments = DeploymentMetrics(r)
         self.request_duration = Histogram(
             "onetrip_proxy_request_duration_seconds",
             "From complete request head to first response byte, at the edge.",

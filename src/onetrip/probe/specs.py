@@ -23,9 +23,9 @@ def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> lis
             _add(found, _peer_spec(region))
     for backend in catalog.backends.values():
         _add(found, _backend_spec(backend))
-    for environment in catalog.environments():
+    for environment in catalog.sites():
         for instance in environment.instances:
-            _add(found, _instance_spec(environment, instance))
+            _add(found, instance_spec(environment, instance))
     return list(found.values())
 
 
@@ -61,7 +61,8 @@ def _backend_spec(backend: Backend) -> ProbeSpec:
     )
 
 
-def _instance_spec(environment: Environment, instance: Instance) -> ProbeSpec:
+def instance_spec(environment: Environment, instance: Instance) -> ProbeSpec:
+    """Return the health check of an instance."""
     host = environment.hosts[0] if environment.hosts else str(instance.endpoint)
     return ProbeSpec(
         target=instance_target(instance),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from onetrip.proxy.downstream import ClientChannel
+    from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
     from onetrip.proxy.settings import Network
     from onetrip.wire.http1_head import RequestHead
@@ -94,6 +95,16 @@ def client_of(
     if tls is None:
         return Client(address, is_trusted)
     return Client(address, is_trusted, b"https", tls.context.certificate.names)
+
+
+def split_match(match: Match, head: RequestHead, client: Client, hop: Hop | None) -> Match:
+    """Return the version of a rolled-out deployment that a request is for.
+
+    A client is told apart by its address, behind a trusted proxy by what that tells.
+    """
+    told = find_all(head.meta.fields, b"x-forwarded-for") if client.is_trusted else []
+    asker = told[-1].rpartition(b",")[2].strip().decode("latin-1") if told else client.address
+    return match.split(asker, hop.variant if hop is not None else None)
 
 
 def is_within(address: str, networks: tuple[Network, ...]) -> bool:

@@ -101,6 +101,11 @@ def method_reply(now: float) -> Reply:
     return Reply(405, block)
 
 
+def missing_reply(now: float) -> Reply:
+    """Return the reply where nothing but files exists, and no file does."""
+    return Reply(404, b"Date: %b\r\nContent-Length: 0\r\n" % format_date(now))
+
+
 def folder_reply(target: bytes, now: float) -> Reply:
     """Return the redirect that adds the slash to a folder's path.
 

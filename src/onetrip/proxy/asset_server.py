@@ -19,6 +19,7 @@ from onetrip.proxy.asset_reply import (
     file_reply,
     folder_reply,
     method_reply,
+    missing_reply,
 )
 from onetrip.proxy.asset_store import Asset, AssetStore
 from onetrip.proxy.file_sender import FileSender, send_all
@@ -80,7 +81,7 @@ class AssetServer:
         Raises:
             OnetripError: the response was begun and cannot be finished.
         """
-        store = self._stores.get(visit.match.environment.id)
+        store = self._stores.get(visit.match.environment.site)
         path = asset_path(visit.head.target, store.assets.prefix) if store is not None else None
         if store is None or path is None:
             return False
@@ -114,11 +115,13 @@ class AssetServer:
         if head.method not in _READS:
             # Forms are often sent to the address of an index: that is for the application.
             is_file = isinstance(found, Asset) and not path.is_folder and path.parts
-            return (method_reply(now) if is_file else None), None
+            return (method_reply(now) if is_file or store.assets.is_alone else None), None
+        if found is None and store.assets.is_clean and (clean := _clean(path)) is not None:
+            found = await store.find(clean, is_fresh=is_fresh)
         if found is None:
             found, status, varies = await _stand_in(store, fields, visit.match)
         if found is None:
-            return None, None
+            return (missing_reply(now) if store.assets.is_alone else None), None
         if not isinstance(found, Asset):
             return folder_reply(head.target, now), None
         reply = file_reply(
@@ -169,6 +172,13 @@ class AssetServer:
             self._services.log.warning(
                 "proxy.assets_unreadable", directory=directory, reason=reason
             )
+
+
+def _clean(path: AssetPath) -> AssetPath | None:
+    """Return where the page of a path is that was written without `.html`."""
+    if path.is_folder or not path.parts or "." in path.parts[-1]:
+        return None
+    return AssetPath((*path.parts[:-1], f"{path.parts[-1]}.html"), is_folder=False)
 
 
 async def _stand_in(

@@ -94,7 +94,9 @@ class Balancer:
         sites: dict[EnvironmentId, _Site] = {}
         for project in catalog.projects.values():
             through_nodes = can_hop and project.policy.forwarding is Forwarding.NODE
-            for environment in project.environments.values():
+            for environment in project.sites():
+                if environment.site in sites:
+                    continue
                 site: _Site = {}
                 for instance in environment.instances:
                     if project.policy.permits(instance.region):
@@ -104,7 +106,7 @@ class Balancer:
                             at.capacity = min(environment.capacity or math.inf, self._most)
                             site[instance.region] = at
                         at.instances.append(self._pool.at(instance.endpoint))
-                sites[environment.id] = site
+                sites[environment.site] = site
         self._start_slowly(sites)
         self._sites = sites
         self._outliers.update([p for r in s.values() for p in r.instances] for s in sites.values())
@@ -130,7 +132,7 @@ class Balancer:
             UpstreamError: kind UNAVAILABLE when no permitted region is ready, REQUEST_LIMIT when
                 those that are have too many requests.
         """
-        site = self._sites.get(match.environment.id)
+        site = self._sites.get(match.environment.site)
         if site is not None:
             arm, wanted = self._wanted(match, placement, share)
             other = Arm.FAILOVER
@@ -169,7 +171,7 @@ class Balancer:
         Raises:
             UpstreamError: kind UNAVAILABLE; none is ready here.
         """
-        site = self._sites.get(match.environment.id)
+        site = self._sites.get(match.environment.site)
         at = site.get(self._region) if site is not None else None
         if at is not None:
             pool = self._picker.pick(
@@ -188,7 +190,7 @@ class Balancer:
 
     def note_refusal(self, match: Match, region: RegionId) -> None:
         """Leave a region whose node had no ready instance alone for a short time."""
-        site = self._sites.get(match.environment.id)
+        site = self._sites.get(match.environment.site)
         if site is not None and region in site:
             site[region].refused_until = self._clock.now() + self._fail_time
 

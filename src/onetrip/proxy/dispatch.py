@@ -277,7 +277,9 @@ class Dispatch:
         head, services = self._head, self._services
         mark = b""
         if choice.via_peer:
-            value = services.hops.make(services.region, choice.arm)
+            match = self._match
+            variant = match.environment.variant if match.is_trial else ""
+            value = services.hops.make(services.region, choice.arm, variant)
             mark = b"%b: %b\r\n" % (HOP_HEADER, value)
         trace, record = self.prepared.trace, self._record
         flags = trace.flags if trace else 0

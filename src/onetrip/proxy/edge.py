@@ -32,7 +32,7 @@ class Edge:
 
     def update(self, catalog: Catalog) -> None:
         """Follow another catalog; what is known of unchanged environments is kept."""
-        assets = {e.id: e.assets for e in catalog.environments() if e.assets is not None}
+        assets = {e.site: e.assets for e in catalog.sites() if e.assets is not None}
         caches = {e.id.project: e.cache for e in catalog.environments() if e.cache is not None}
         if assets and self._assets is None:
             from onetrip.proxy.asset_server import AssetServer
@@ -64,6 +64,8 @@ class Edge:
         if environment.assets is not None and self._assets is not None:
             if await self._assets.answer(visit):
                 return True
-        if environment.cache is not None and self.cache is not None:
+        # While two versions answer, neither may keep what the other would be asked for.
+        is_split = visit.match.candidate is not None or visit.match.is_trial
+        if environment.cache is not None and self.cache is not None and not is_split:
             return await self.cache.answer(visit)
         return False

@@ -17,7 +17,7 @@ from onetrip.errors import (
     OnetripError,
     UpstreamError,
 )
-from onetrip.proxy.admission import check_peer, find_hop, prepare_fields
+from onetrip.proxy.admission import check_peer, find_hop, prepare_fields, split_match
 from onetrip.proxy.channel import JOIN_SIZE
 from onetrip.proxy.dispatch import Dispatch
 from onetrip.proxy.headers import (
@@ -171,6 +171,9 @@ class Exchange:
         match = self._services.routing.match(head.method, head.authority, head.target)
         if match is None:
             raise DownstreamError("no project serves this host and path", kind=Kind.NO_ROUTE)
+        if match.candidate is not None:
+            match = split_match(match, head, self._down.client, self._hop)
+            self.record.version = "candidate" if match.is_trial else "current"
         self.record.match = match
         if match.environment.request_timeout:
             self.record.ends_at = self.record.started_at + match.environment.request_timeout

@@ -2,9 +2,10 @@
 
 `onetrip-hop: v1;edge=den;arm=placed;minute=29000000;mac=<hex>` tells the node of the chosen region
 that another node of the cluster has placed this request already: run it on your own instances and
-never forward it again. The mac is HMAC-SHA256 under the cluster secret over everything before it.
-It does not cover the request: whoever can read traffic between nodes could replay it for ten
-minutes, and would gain only what the edge grants to any client, run in a region of his choice.
+never forward it again. During a rollout `;variant=<deployment>` before the mac tells which
+deployment the edge has chosen. The mac is HMAC-SHA256 under the cluster secret over everything
+before it. It does not cover the request: whoever can read traffic between nodes could replay it for
+ten minutes, and would gain only what the edge grants to any client, run in a region of his choice.
 """
 
 from __future__ import annotations
@@ -30,17 +31,23 @@ MAX_AGE = 10
 _MAX_CACHED = 256
 _ARMS = {arm.value: arm for arm in Arm}
 _HOP = re.compile(
-    rb"(v1;edge=([a-z0-9-]{1,32});arm=([a-z]{1,16});minute=([0-9]{1,12}));mac=([0-9a-f]{64})"
+    rb"(v1;edge=([a-z0-9-]{1,32});arm=([a-z]{1,16});minute=([0-9]{1,12})"
+    rb"(?:;variant=([0-9a-f]{1,64}))?);mac=([0-9a-f]{64})"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where a forwarded request came from, and why it is here."""
+    """Where a forwarded request came from, and why it is here.
+
+    Attributes:
+        variant: the deployment that the edge has chosen, "" for what the environment runs.
+    """
 
     edge: RegionId
     arm: Arm
     minute: int
+    variant: str = ""
 
 
 def doubt_peer(hop: Hop | None, regions: frozenset[str] | None) -> tuple[str, str] | None:
@@ -85,7 +92,7 @@ class HopSigner:
     def __init__(self, secret: bytes | None, clock: Clock) -> None:
         self._secret = secret
         self._clock = clock
-        self._made: dict[tuple[RegionId, Arm], tuple[int, bytes]] = {}
+        self._made: dict[tuple[RegionId, Arm, str], tuple[int, bytes]] = {}
         self._seen: dict[bytes, Hop] = {}
 
     @property
@@ -93,15 +100,18 @@ class HopSigner:
         """Tell whether a secret exists."""
         return self._secret is not None
 
-    def make(self, edge: RegionId, arm: Arm) -> bytes:
+    def make(self, edge: RegionId, arm: Arm, variant: str = "") -> bytes:
         """Return the header value for a request that `edge` forwards in `arm`."""
         assert self._secret is not None, "no cluster secret"
         minute = self._minute()
-        made = self._made.get((edge, arm))
+        made = self._made.get((edge, arm, variant))
         if made is None or made[0] != minute:
-            text = f"v1;edge={edge};arm={arm.value};minute={minute}".encode()
+            ending = f";variant={variant}" if variant else ""
+            text = f"v1;edge={edge};arm={arm.value};minute={minute}{ending}".encode()
             made = (minute, text + b";mac=" + self._mac(self._secret, text))
-            self._made[edge, arm] = made
+            if len(self._made) >= _MAX_CACHED:
+                self._made.clear()
+            self._made[edge, arm, variant] = made
         return made[1]
 
     def verify(self, value: bytes) -> Hop | None:
@@ -112,13 +122,14 @@ class HopSigner:
         if hop is None:
             parts = _HOP.fullmatch(value)
             if parts is None or not hmac.compare_digest(
-                self._mac(self._secret, parts[1]), parts[5]
+                self._mac(self._secret, parts[1]), parts[6]
             ):
                 return None
             arm = _ARMS.get(parts[3].decode())
             if arm is None:
                 return None
-            hop = Hop(RegionId(parts[2].decode()), arm, int(parts[4]))
+            variant = (parts[5] or b"").decode()
+            hop = Hop(RegionId(parts[2].decode()), arm, int(parts[4]), variant)
             if len(self._seen) >= _MAX_CACHED:
                 self._seen.clear()
             self._seen[value] = hop

@@ -61,6 +61,8 @@ class Record:
     arm: Arm = Arm.DEFAULT
     endpoint: str = ""
     served_by: str = "instance"
+    version: str = ""
+    """During a rollout, which of the two deployments: current or candidate."""
     is_own: bool = False
     is_cold: bool = False
     from_peer: bool = False
@@ -96,6 +98,7 @@ class Ledger:
         self._clock = clock
         self._tallies: list[_Tally] = []
         self._requests: dict[tuple[str, int], _Tally] = {}
+        self._versions: dict[tuple[str, int, str], _Tally] = {}
         self._forwarded: dict[tuple[RegionId, Arm], tuple[_Tally, Any]] = {}
         self._downstreams = metrics.connections.labels("downstream")
         self._upstreams = metrics.connections.labels("upstream")
@@ -114,7 +117,9 @@ class Ledger:
         match = record.match
         self._count(record, match.label if match is not None else NO_ROUTE)
         if match is not None and record.region is not None and not record.is_upgrade:
-            if record.error is None or record.error.side is not Side.DOWNSTREAM:
+            # What a candidate does tells nothing about the code that everybody else gets.
+            is_told = record.error is None or record.error.side is not Side.DOWNSTREAM
+            if is_told and not match.is_trial:
                 self._observe(record, settled(match, record.status), now)
         if record.span_id and self.tracer is not None:
             self.tracer.end(record, now)
@@ -123,9 +128,10 @@ class Ledger:
 
     def note_refresh(self, record: Record, settled: Callable[[Match, int], RouteKey]) -> None:
         """Book an exchange that no client asked for: where it ran, and what it tells of that."""
-        if record.match is not None and record.region is not None:
+        match = record.match
+        if match is not None and record.region is not None and not match.is_trial:
             self._count_forwarded(record, record.region)
-            self._observe(record, settled(record.match, record.status), self._clock.now())
+            self._observe(record, settled(match, record.status), self._clock.now())
 
     def publish(self, downstreams: int, upstreams: int) -> None:
         """Bring the metrics up to date, with the number of open connections on each side."""
@@ -151,6 +157,8 @@ class Ledger:
             requests = self._tally(self._metrics.requests.labels(route, label))
             self._requests[key] = requests
         requests.count += 1
+        if record.version:
+            self._count_version(record, key)
         if record.region is not None:
             self._count_forwarded(record, record.region)
         self._bytes_in.count += record.bytes_in
@@ -159,6 +167,15 @@ class Ledger:
             self._metrics.upgrades.inc()
         if (error := record.error) is not None:
             self._metrics.errors.labels(error.side.value, error.kind.value).inc()
+
+    def _count_version(self, record: Record, key: tuple[str, int]) -> None:
+        place = (*key, record.version)
+        tally = self._versions.get(place)
+        if tally is None:
+            label = f"{key[1]}xx" if key[1] else NO_ROUTE
+            counter = self._metrics.deployments.requests.labels(key[0], record.version, label)
+            tally = self._versions[place] = self._tally(counter)
+        tally.count += 1
 
     def _count_forwarded(self, record: Record, region: RegionId) -> None:
         pair = self._forwarded.get((region, record.arm))
@@ -217,6 +234,7 @@ class Ledger:
             "ttfb": round(first - record.started_at, 6) if first else None,
             "project": match.environment.id.project if match else None,
             "environment": match.environment.id.environment if match else None,
+            "deployment": match.environment.deployment or None if match else None,
             "route": match.key.route if match else None,
             "edge": record.edge,
             "from_peer": record.from_peer,

@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId, RouteRule
 from onetrip.model.measure import MethodClass, RouteKey
+from onetrip.place.arms import unit_hash
 
 MAX_CLASSES = 100
 """Automatic route classes per environment; further templates share `OTHER`."""
@@ -51,6 +52,8 @@ class Match:
         label: value of the `route` label of metrics.
         is_tentative: the class of `key` is not established yet; `Routing.settle` decides.
         asks_edge: `Environment.asks_edge`, at hand for every request.
+        candidate: the same request at the deployment that is being rolled out; `split` decides.
+        is_trial: it runs at such a deployment. It tells nothing about the environment's routes.
     """
 
     environment: Environment
@@ -59,6 +62,25 @@ class Match:
     label: str = ""
     is_tentative: bool = False
     asks_edge: bool = False
+    candidate: Match | None = None
+    is_trial: bool = False
+
+    def split(self, client: str, variant: str | None) -> Match:
+        """Return this or the candidate.
+
+        Args:
+            client: address of who asks: a client stays with one version, and with the candidate
+                while its share grows.
+            variant: what the edge has chosen for a request that it forwards; None at the edge.
+        """
+        candidate = self.candidate
+        if candidate is None:
+            return self
+        other = candidate.environment.variant
+        if variant is not None:
+            return candidate if variant == other else self
+        share = self.environment.candidate_share
+        return candidate if unit_hash(f"{other}{client}".encode()) < share else self
 
 
 class Routing:
@@ -85,14 +107,17 @@ class Routing:
         """
         tables: tuple[dict[str, list[_Site]], dict[str, list[_Site]]] = ({}, {})
         owners: dict[tuple[str, str], EnvironmentId] = {}
-        for environment in catalog.environments():
-            site = _Site(environment)
+        classes: dict[EnvironmentId, set[str]] = {}
+        for environment in catalog.sites():
+            if not environment.hosts:
+                continue
+            site = _Site(environment, classes.setdefault(environment.id, set()))
             for host in environment.hosts:
-                owner = owners.setdefault((host, site.prefix), environment.id)
-                if owner != environment.id:
+                owner = owners.setdefault((host, site.prefix), environment.site)
+                if owner != environment.site:
                     raise ConfigError(
                         f"host {host!r} with path {site.prefix!r} belongs to both {owner} "
-                        f"and {environment.id}"
+                        f"and {environment.site}"
                     )
                 is_wildcard = host.startswith("*.")
                 tables[is_wildcard].setdefault(host.removeprefix("*."), []).append(site)
@@ -196,12 +221,16 @@ class Routing:
 
 
 class _Site:
-    """One environment's rules and route classes."""
+    """One environment's rules and route classes.
 
-    def __init__(self, environment: Environment) -> None:
+    Args:
+        classes: the route classes that are established, shared by the environment's variants.
+    """
+
+    def __init__(self, environment: Environment, classes: set[str]) -> None:
         self.environment = environment
         self.prefix = "/" + environment.path_prefix.strip("/")
-        self.classes: set[str] = set()
+        self.classes = classes
         rules = sorted(environment.rules, key=specificity)
         self._rules = [(compile_pattern(rule.pattern), rule) for rule in rules]
 
@@ -236,9 +265,23 @@ class _Site:
     ) -> tuple[Match, Match]:
         environment, label = self.environment, str(self.environment.id)
         asks_edge = environment.asks_edge
+        other = environment.candidate
         keys = [RouteKey(environment.id, route, m) for m in (MethodClass.READ, MethodClass.WRITE)]
         read, write = (
-            Match(environment, rule, key, label, is_tentative, asks_edge) for key in keys
+            Match(
+                environment,
+                rule,
+                key,
+                label,
+                is_tentative,
+                asks_edge,
+                candidate=Match(
+                    other, rule, key, label, is_tentative, other.asks_edge, is_trial=True
+                )
+                if other is not None
+                else None,
+            )
+            for key in keys
         )
         return read, write
 

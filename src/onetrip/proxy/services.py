@@ -91,7 +91,7 @@ class Services:
 
     def update_sweep(self, catalog: Catalog) -> None:
         """Look at deadlines often enough for the shortest one of `catalog`, too."""
-        limits = [e.request_timeout for e in catalog.environments() if e.request_timeout]
+        limits = [e.request_timeout for e in catalog.sites() if e.request_timeout]
         own = self.settings.sweep_interval
         self.sweep_interval = max(0.01, min([own, *(limit / 10 for limit in limits)]))
 
@@ -103,7 +103,7 @@ class Services:
 
     def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
         """Answer at the edge what environments of `catalog` want answered there."""
-        if self.edge is None and any(e.asks_edge for e in catalog.environments()):
+        if self.edge is None and any(e.asks_edge for e in catalog.sites()):
             from onetrip.proxy.edge import Edge  # most nodes do without
 
             self.edge = Edge(self, metrics)

@@ -46,6 +46,10 @@ LISTED = {
     "onetrip webhook deliveries": "needs a receiver; test_node_webhooks has one",
     "curl -N": "does not end; test_admin_stream reads it",
     "onetrip events --follow": "does not end; test_admin_stream reads the same",
+    "curl -X POST http://127.0.0.1:9400/v1/projects/shop/": "names instances that must answer; "
+    "test_node_deployments makes such calls",
+    "curl -X PUT": "names deployments that must exist; test_node_deployments makes such calls",
+    "tar -czf site.tgz": "packs a folder of the reader's",
     "curl -X PATCH": "its <etag> is known when it is run; test_admin_api changes policies",
 }
 """Beginnings of commands that are not run here, and why."""

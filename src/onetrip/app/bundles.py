@@ -1,0 +1,102 @@
+"""Bundles of files that were uploaded: unpacked once, and found by the hash of their bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from onetrip.control.view import KeptAssets
+from onetrip.errors import ApiError, Kind
+from onetrip.release.records import DIGEST
+
+LEAST_AGE = 3600.0
+"""Seconds that a bundle is kept without a deployment that needs it."""
+
+ARCHIVE = ".tar.gz"
+"""Ending of the file that has a bundle as it was uploaded."""
+
+
+class Bundles:
+    """The bundles of one node.
+
+    Args:
+        folder: where they are kept; None keeps none.
+        max_size: largest bundle, packed, bytes.
+        wall: Unix time, s.
+    """
+
+    def __init__(self, folder: Path | None, max_size: int, wall: Callable[[], float]) -> None:
+        self._folder = folder
+        self._wall = wall
+        self.max_size = max_size
+        self._known: dict[str, float] = {}
+
+    async def open(self) -> None:
+        """Find out what is there; what was left half unpacked goes."""
+        if self._folder is not None and self._folder.is_dir():
+            self._known = await asyncio.to_thread(_scan, self._folder)
+
+    def find(self, digest: str) -> str | None:
+        """Return the folder of a bundle's files; None when it is not here."""
+        if self._folder is None or digest not in self._known:
+            return None
+        return str(self._folder.absolute() / digest)
+
+    async def keep(self, data: bytes) -> KeptAssets:
+        """Check a bundle, unpack and keep it.
+
+        Raises:
+            ApiError: it is none, too large, or the disk refused it; nothing was kept.
+        """
+        if self._folder is None:
+            raise ApiError(
+                "files are kept on disk: set data_dir in the configuration", kind=Kind.CONFLICT
+            )
+        if len(data) > self.max_size:
+            raise ApiError(
+                f"bundle of {len(data)} bytes exceeds limit of {self.max_size}",
+                kind=Kind.BODY_TOO_LARGE,
+                limit=f"{self.max_size} bytes",
+            )
+        from onetrip.app.unpacking import unpack  # most nodes never do
+
+        try:
+            bundle = await asyncio.to_thread(unpack, self._folder, data, ARCHIVE)
+        except OSError as error:
+            raise ApiError(
+                f"the bundle cannot be kept: {error.strerror}", kind=Kind.UNAVAILABLE
+            ) from error
+        self._known[bundle.digest] = self._wall()
+        return bundle
+
+    async def packed(self, digest: str) -> bytes | None:
+        """Return a bundle as it was uploaded, for another node."""
+        if self._folder is None or digest not in self._known:
+            return None
+        return await asyncio.to_thread((self._folder / f"{digest}{ARCHIVE}").read_bytes)
+
+    async def prune(self, wanted: Collection[str], wall: float) -> None:
+        """Delete every bundle but these, and those that came lately: they may be wanted soon."""
+        folder = self._folder
+        gone = [d for d, at in self._known.items() if d not in wanted and wall - at > LEAST_AGE]
+        for digest in gone if folder is not None else ():
+            assert folder is not None
+            del self._known[digest]
+            await asyncio.to_thread(_delete, folder, digest)
+
+
+def _scan(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for entry in folder.iterdir():
+        if DIGEST.fullmatch(entry.name) and (folder / f"{entry.name}{ARCHIVE}").is_file():
+            found[entry.name] = entry.stat().st_mtime
+        elif entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+    return found
+
+
+def _delete(folder: Path, digest: str) -> None:
+    (folder / f"{digest}{ARCHIVE}").unlink(missing_ok=True)
+    shutil.rmtree(folder / digest, ignore_errors=True)

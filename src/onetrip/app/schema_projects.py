@@ -1,0 +1,122 @@
+"""The shape of what users own in the configuration file: backends, projects, what may be deployed.
+
+Times are seconds, sizes bytes, ratios 0-1. Every key is documented in docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from onetrip.app.schema_base import ControlRatio, Path, Ratio, Strict, Text
+
+
+class DeploymentsEntry(Strict):
+    """`deployments`: what may be deployed through the API (`release.terms.Terms`)."""
+
+    domain: Text | None = None
+    allow: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+    keep: Annotated[int, Meta(ge=1, le=1000)] = 50
+    production_branch: Annotated[str, Meta(min_length=1, max_length=255)] = "main"
+    check_timeout: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    max_assets: Annotated[int, Meta(ge=1024, le=32 * 1024 * 1024)] = 25 * 1024 * 1024
+
+
+class BackendEntry(Strict):
+    """`backends.<name>`: a database, cache or API."""
+
+    kind: Literal["postgres", "mysql", "redis", "http", "tcp"] | None = None
+    address: Text | None = None
+    url: Annotated[str, Meta(max_length=4096)] | None = None
+    """Of a database; its kind and address."""
+    url_env: Text | None = None
+    probe_path: Path = "/"
+
+
+class RouteEntry(Strict):
+    """One entry of `routes`: a declared route class."""
+
+    path: Path
+    round_trips: dict[str, Annotated[float, Meta(ge=0, le=10_000)]] | None = None
+    local: bool = False
+
+
+class CacheControlEntry(Strict):
+    """One entry of `assets.cache_control`."""
+
+    path: Annotated[str, Meta(pattern="^[!-~]+$", max_length=256)]
+    value: Annotated[str, Meta(pattern="^[!-~]([ -~]*[!-~])?$", max_length=256)]
+
+
+class AssetsEntry(Strict):
+    """`environments.<name>.assets`: files that every edge serves itself."""
+
+    directory: Annotated[str, Meta(min_length=1, max_length=4096)]
+    prefix: Path | None = None
+    index: Text | None = "index.html"
+    not_found: Text | None = None
+    spa: bool = False
+    cache_control: Annotated[list[CacheControlEntry], Meta(max_length=100)] = field(
+        default_factory=list
+    )
+
+
+class EnvironmentEntry(Strict):
+    """`projects.<name>.environments.<name>`."""
+
+    hosts: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+    instances: dict[str, Annotated[list[Text], Meta(max_length=1000)]] = field(default_factory=dict)
+    bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
+    routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
+    deployment: Text = ""
+    health_path: Path | None = None
+    path_prefix: Path = "/"
+    protocol: Literal["http1", "h2", "auto"] = "http1"
+    capacity: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    request_timeout: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    assets: AssetsEntry | None = None
+
+
+class PlacementEntry(Strict):
+    """`projects.<name>.placement`: the toggle and its knobs."""
+
+    mode: Literal["smart", "off"] = "off"
+    hint: Text | None = None
+    control: ControlRatio = 0.01
+    explore: Ratio = 0.01
+    explore_writes: bool = False
+    least_gain: Annotated[float, Meta(ge=0, le=60)] = 0.010
+    dwell: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    allow: list[Text] = field(default_factory=list)
+    deny: list[Text] = field(default_factory=list)
+    forwarding: Literal["node", "direct"] | None = None
+    """None is `node`, or `direct` with Envoy."""
+
+
+class CacheEntry(Strict):
+    """`projects.<name>.cache`: responses kept at the edge."""
+
+    enabled: bool = False
+    max_size: Annotated[int, Meta(ge=65536, le=1 << 40)] = 64 * 1024 * 1024
+    max_object: Annotated[int, Meta(ge=0, le=1 << 30)] = 1024 * 1024
+    heuristic: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    cookies: bool = False
+    wait: Annotated[float, Meta(ge=0, le=60)] = 5.0
+
+
+class HedgeEntry(Strict):
+    """`projects.<name>.hedge`: a second attempt for requests that take unusually long."""
+
+    after: Annotated[float, Meta(ge=0.001, le=60)] | Annotated[str, Meta(pattern="^p[5-9][0-9]$")]
+    """Seconds, or a quantile of the route's own latencies such as `p95`."""
+    max_ratio: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+
+
+class ProjectEntry(Strict):
+    """`projects.<name>`."""
+
+    environments: dict[str, EnvironmentEntry] = field(default_factory=dict)
+    placement: PlacementEntry = field(default_factory=PlacementEntry)
+    cache: CacheEntry = field(default_factory=CacheEntry)
+    hedge: HedgeEntry | None = None

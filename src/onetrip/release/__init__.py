@@ -1,0 +1,1 @@
+"""Projects, deployments, bindings and domains that are declared at run time, as pure values."""
