@@ -232,7 +232,7 @@ async def test_failed_change_says_so_and_tells_no_more(api: aiohttp.ClientSessio
         ("GET", "/v1/nope", 404, ""),
         ("GET", "/assets/../api.py", 404, ""),
         ("GET", "/assets/nope.js", 404, ""),
-        ("DELETE", "/v1/projects/shop", 405, ""),
+        ("PUT", "/v1/projects/shop", 405, ""),
     ],
 )
 async def test_refusals_are_problem_documents(
