@@ -101,6 +101,7 @@ async def test_versions_are_told_newest_first_page_by_page(
         "hint": None,
         "control": 0.05,
         "explore": None,
+        "share": None,
     }
 
 

@@ -48,6 +48,7 @@ def store(path: Path) -> Iterator[Store]:
         PolicyChange(mode=Mode.OFF),
         PolicyChange(hint=""),
         PolicyChange(hint="bom", control_ratio=0.0, explore_ratio=0.25),
+        PolicyChange(mode=Mode.SMART, share=0.1),
     ],
 )
 def test_policy_is_the_same_after_reopening(path: Path, store: Store, change: PolicyChange) -> None:

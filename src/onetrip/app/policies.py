@@ -32,6 +32,8 @@ def digest(policy: Policy) -> str:
         ",".join(sorted(policy.allow)),
         ",".join(sorted(policy.deny)),
         policy.forwarding.value,
+        # Only where it was stated: an override made before it could be still fits.
+        *([f"share {policy.share!r}"] if policy.share != 1.0 else []),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -49,6 +51,8 @@ def apply(policy: Policy, change: PolicyChange, topology: Topology) -> Policy:
         policy = replace(policy, control_ratio=_ratio("control", change.control_ratio, limit))
     if change.explore_ratio is not None:
         policy = replace(policy, explore_ratio=_ratio("explore", change.explore_ratio, 1.0))
+    if change.share is not None:
+        policy = replace(policy, share=_ratio("share", change.share, 1.0))
     if change.hint is not None:
         policy = replace(policy, hint=_hint(change.hint, policy, topology))
     return policy
@@ -95,12 +99,13 @@ def next_row(
         hint=old.hint if change.hint is None else change.hint,
         control=old.control_ratio if change.control_ratio is None else change.control_ratio,
         explore=old.explore_ratio if change.explore_ratio is None else change.explore_ratio,
+        share=old.share if change.share is None else change.share,
     )
 
 
 def change_of(row: PolicyRow) -> PolicyChange:
     """Return the change that an override makes."""
-    return PolicyChange(row.mode, row.hint, row.control, row.explore)
+    return PolicyChange(row.mode, row.hint, row.control, row.explore, row.share)
 
 
 def stored(row: PolicyRow) -> StoredPolicy:
@@ -120,6 +125,7 @@ def unstored(kept: StoredPolicy) -> PolicyRow:
         hint=change.hint,
         control=change.control_ratio,
         explore=change.explore_ratio,
+        share=change.share,
     )
 
 

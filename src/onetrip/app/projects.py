@@ -219,6 +219,7 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
     policy = Policy(
         mode=Mode(entry.mode),
         hint=known(entry.hint, "hint") if entry.hint else None,
+        share=entry.share,
         control_ratio=entry.control,
         explore_ratio=entry.explore,
         explore_writes=entry.explore_writes,

@@ -83,6 +83,7 @@ class PlacementEntry(Strict):
 
     mode: Literal["smart", "off"] = "off"
     hint: Text | None = None
+    share: Ratio = 1.0
     control: ControlRatio = 0.01
     explore: Ratio = 0.01
     explore_writes: bool = False

@@ -21,7 +21,7 @@ from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import TrafficBook
-from onetrip.model.catalog import Catalog, EnvironmentId, Forwarding, RouteRule
+from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
     Drift,
     Observation,
@@ -113,9 +113,11 @@ class Scorer:
 
     def _try_anew(self, kept: set[EnvironmentId], catalog: Catalog) -> None:
         # A new deployment may have changed any route: its savings are to be proven again, by all
-        # of the control group.
-        old = {e.id: e.deployment for e in self.catalog.environments()}
-        fresh = {e.id for e in catalog.environments() if e.id in kept and e.deployment != old[e.id]}
+        # of the control group. Another share mixes the arms otherwise than before: what each of
+        # them took until now was taken at other times of day, so it does not compare.
+        old = {e.id: _condition(e, self.catalog) for e in self.catalog.environments()}
+        new = {e.id: _condition(e, catalog) for e in catalog.environments() if e.id in kept}
+        fresh = {id for id, condition in new.items() if condition != old[id]}
         for key in list(self._traffic.routes()) if fresh else ():
             if key.environment in fresh:
                 self._traffic.begin_trial(key)
@@ -297,3 +299,8 @@ class Scorer:
 def _mean(rtts: Iterable[float]) -> float:
     known = [rtt for rtt in rtts if math.isfinite(rtt)]
     return sum(known) / len(known) if known else 0.0
+
+
+def _condition(environment: Environment, catalog: Catalog) -> tuple[str, float]:
+    """Return what must not change while the arms of its routes are compared."""
+    return environment.deployment, catalog.policy_of(environment.id).share

@@ -144,6 +144,9 @@ def project_set(
     explore: Annotated[
         float | None, typer.Option(help="Share of reads that may explore, 0-0.5.")
     ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Share of requests that placement is on for, 0-1.")
+    ] = None,
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -158,10 +161,12 @@ def project_set(
         "hint": "" if hint == "none" else hint,
         "control": control,
         "explore": explore,
+        "share": share,
     }
     change = {key: value for key, value in wanted.items() if value is not None}
     if not change:
-        raise ConfigError("nothing to set: give --placement, --hint, --control or --explore")
+        options = "--placement, --hint, --share, --control or --explore"
+        raise ConfigError(f"nothing to set: give {options}")
     client = make_client(api, token_file)
     order = {"placement": change}
     body = client.patch(("projects", name), order, ProjectBody, is_dry_run=dry_run)

@@ -140,6 +140,8 @@ def project(body: schemas.ProjectBody) -> str:
         f"least gain  {ms(policy.least_gain_ms, True)} a request, dwell {policy.dwell:g} s, "
         f"forwarding by {policy.forwarding}",
     ]
+    if policy.share < 1:
+        lines.insert(2, f"share       {percent(policy.share)} of requests take part")
     for name, ids in (("allow", policy.allow), ("deny", policy.deny)):
         if ids:
             lines.append(f"{name:<11} {plain(', '.join(ids))}")

@@ -59,8 +59,9 @@ def versions_text(body: VersionsBody) -> str:
             DASH if row.hint is None else plain(row.hint) or "none",
             DASH if row.control is None else f"{row.control:g}",
             DASH if row.explore is None else f"{row.explore:g}",
+            DASH if row.share is None else f"{row.share:g}",
         )
         for row in body.versions
     ]
-    heads = ("VERSION", "TIME", "BY", "PLACEMENT", "HINT", "CONTROL", "EXPLORE")
+    heads = ("VERSION", "TIME", "BY", "PLACEMENT", "HINT", "CONTROL", "EXPLORE", "SHARE")
     return table(heads, rows)

@@ -35,8 +35,10 @@ MAX_TRIPS = 100_000
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class PolicyRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PolicyRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A policy override of one project, made through the API of some node.
+
+    What is not set is left out, so that a node of an older version can read it.
 
     Attributes:
         version: grows with each change of the project's override; with `origin` it orders them.
@@ -51,6 +53,7 @@ class PolicyRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hint: str | None = None
     control: Annotated[float, Meta(ge=0, le=0.5)] | None = None
     explore: Annotated[float, Meta(ge=0, le=1)] | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
     @property
     def order(self) -> tuple[int, str, str, str]:

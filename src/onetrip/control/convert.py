@@ -146,6 +146,7 @@ def placement_body(policy: Policy) -> schemas.PlacementBody:
     return schemas.PlacementBody(
         mode=policy.mode.value,
         hint=policy.hint or "",
+        share=policy.share,
         control=policy.control_ratio,
         explore=policy.explore_ratio,
         least_gain_ms=round(policy.least_gain * 1e3, 3),

@@ -34,6 +34,7 @@ T = TypeVar("T", bound=Struct)
 # What the document of the API says; `change_of` checks it, in words that name the limit.
 _MODES = Meta(extra_json_schema={"enum": [mode.value for mode in Mode]})
 _RATIO = Meta(extra_json_schema={"minimum": 0, "maximum": MAX_RATIO})
+_SHARE = Meta(extra_json_schema={"minimum": 0, "maximum": 1})
 
 
 class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +47,7 @@ class PlacementPatch(Struct, frozen=True, forbid_unknown_fields=True):
     hint: str | UnsetType | None = UNSET
     control: Annotated[float, _RATIO] | UnsetType = UNSET
     explore: Annotated[float, _RATIO] | UnsetType = UNSET
+    share: Annotated[float, _SHARE] | UnsetType = UNSET
 
 
 class ProjectPatch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +100,7 @@ def change_of(patch: ProjectPatch, regions: Iterable[str]) -> PolicyChange | Non
         hint=_hint(wanted, list(regions)),
         control_ratio=_ratio("placement.control", wanted.control),
         explore_ratio=_ratio("placement.explore", wanted.explore),
+        share=_ratio("placement.share", wanted.share, 1.0),
     )
     return None if change == PolicyChange() else change
 
@@ -204,11 +207,11 @@ def _hint(wanted: PlacementPatch, regions: list[str]) -> str | None:
     return hint
 
 
-def _ratio(field: str, value: float | UnsetType) -> float | None:
+def _ratio(field: str, value: float | UnsetType, most: float = MAX_RATIO) -> float | None:
     if isinstance(value, UnsetType):
         return None
-    if not 0.0 <= value <= MAX_RATIO:
-        raise outside(field, value, f"in 0..{MAX_RATIO:g}")
+    if not 0.0 <= value <= most:
+        raise outside(field, value, f"in 0..{most:g}")
     return float(value)
 
 

@@ -26,6 +26,7 @@ class VersionRow(Struct, frozen=True):
     hint: str | None
     control: float | None
     explore: float | None
+    share: float | None = None
 
 
 class VersionsBody(Struct, frozen=True):
@@ -61,4 +62,5 @@ def version_row(version: Version) -> VersionRow:
         hint=change.hint,
         control=change.control_ratio,
         explore=change.explore_ratio,
+        share=change.share,
     )

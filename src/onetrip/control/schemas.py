@@ -1,8 +1,7 @@
 """The bodies of the admin API: what clients read. What they may send is in `control/requests`.
 
-Plain msgspec structs, one per kind of body. Times that people read are milliseconds and say so
-(`_ms`); instants are Unix seconds (`_at`); everything unknown is null, never NaN, because JSON
-has no NaN. `control/convert` fills them; those of what-if are in `control/whatif`.
+Times that people read are milliseconds and say so (`_ms`); instants are Unix seconds (`_at`);
+what is unknown is null. `control/convert` fills them; `control/whatif` has those of what-if.
 """
 
 from __future__ import annotations
@@ -103,6 +102,7 @@ class PlacementBody(Struct, frozen=True):
 
     mode: str
     hint: str
+    share: float
     control: float
     explore: float
     least_gain_ms: float

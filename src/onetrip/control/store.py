@@ -94,12 +94,12 @@ class Store:
 
     def get_policy(self, project: str) -> StoredPolicy | None:
         """Return the override of a project, or None."""
-        rows = self.read("SELECT * FROM policies WHERE project = ?", (project,))
+        rows = self.read(f"{_POLICIES} WHERE project = ?", (project,))
         return _policy_of(rows[0]) if rows else None
 
     def list_policies(self) -> list[StoredPolicy]:
         """Return every override, by project name."""
-        return [_policy_of(row) for row in self.read("SELECT * FROM policies ORDER BY project")]
+        return [_policy_of(row) for row in self.read(f"{_POLICIES} ORDER BY project")]
 
     def put_policy(self, policy: StoredPolicy) -> bool:
         """Keep an override unless a later one, by (version, origin), is kept already.
@@ -285,9 +285,17 @@ class AsyncStore:
         self._thread.shutdown(wait=False)
 
 
+_POLICIES = (
+    "SELECT policies.*, share FROM policies LEFT JOIN shares USING (project, version, origin)"
+)
+
+
 def put_row(db: sqlite3.Connection, policy: StoredPolicy) -> bool:
     """Keep an override within a transaction; see `Store.put_policy`."""
     values = (policy.project, *fields_of(policy.change), policy.base_digest)
+    if policy.change.share is not None:
+        place = (policy.project, policy.version, policy.origin, policy.change.share)
+        db.execute("INSERT OR REPLACE INTO shares VALUES (?, ?, ?, ?)", place)
     done = db.execute(
         "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (project) DO UPDATE SET mode = excluded.mode, hint = excluded.hint, "
@@ -301,18 +309,23 @@ def put_row(db: sqlite3.Connection, policy: StoredPolicy) -> bool:
 
 
 def fields_of(change: PolicyChange) -> tuple[str | None, str | None, float | None, float | None]:
-    """Return the columns of a change; `change_of` reads them."""
+    """Return the columns of a change, but for its share; `change_of` reads them all."""
     mode = change.mode.value if change.mode else None
     return mode, change.hint, change.control_ratio, change.explore_ratio
 
 
 def change_of(
-    mode: str | None, hint: str | None, control: float | None, explore: float | None
+    mode: str | None,
+    hint: str | None,
+    control: float | None,
+    explore: float | None,
+    share: float | None,
 ) -> PolicyChange:
     """Return the change of a row's columns."""
-    return PolicyChange(Mode(mode) if mode else None, hint, control, explore)
+    return PolicyChange(Mode(mode) if mode else None, hint, control, explore, share)
 
 
 def _policy_of(row: tuple[Any, ...]) -> StoredPolicy:
-    project, *fields, digest, version, origin = row
-    return StoredPolicy(project, change_of(*fields), digest, version, RegionId(origin))
+    project, mode, hint, control, explore, digest, version, origin, share = row
+    change = change_of(mode, hint, control, explore, share)
+    return StoredPolicy(project, change, digest, version, RegionId(origin))

@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS replies (
     caller TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
     status INTEGER NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (caller, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS shares (
+    project TEXT NOT NULL, version INTEGER NOT NULL, origin TEXT NOT NULL, share REAL NOT NULL,
+    PRIMARY KEY (project, version, origin)
+) STRICT;
 CREATE TABLE IF NOT EXISTS webhooks (
     name TEXT PRIMARY KEY, url TEXT NOT NULL, failing_since REAL, is_disabled INTEGER NOT NULL
 ) STRICT;

@@ -50,6 +50,11 @@ def put(store: Store, policy: StoredPolicy, at: float) -> bool:
             "(SELECT id FROM versions WHERE project = ? ORDER BY id DESC LIMIT ?)",
             (policy.project, policy.project, MAX_VERSIONS),
         )
+        db.execute(
+            "DELETE FROM shares WHERE project = ? AND (version, origin) NOT IN "
+            "(SELECT version, origin FROM versions WHERE project = ?)",
+            (policy.project, policy.project),
+        )
         return True
 
 
@@ -60,7 +65,7 @@ def page(store: Store, project: str, limit: int, before: int | None) -> list[Ver
         before: only those with a smaller id.
     """
     rows = store.read(
-        f"SELECT {_COLUMNS} FROM versions WHERE project = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        f"{_VERSIONS} WHERE project = ? AND id < ? ORDER BY id DESC LIMIT ?",
         (project, before if before is not None else 2**62, limit),
     )
     return [_version(*row) for row in rows]
@@ -69,14 +74,16 @@ def page(store: Store, project: str, limit: int, before: int | None) -> list[Ver
 def find(store: Store, project: str, version: int) -> Version | None:
     """Return a version; of two that were made at once in different regions, the one that won."""
     rows = store.read(
-        f"SELECT {_COLUMNS} FROM versions WHERE project = ? AND version = ? "
-        "ORDER BY origin DESC LIMIT 1",
+        f"{_VERSIONS} WHERE project = ? AND version = ? ORDER BY origin DESC LIMIT 1",
         (project, version),
     )
     return _version(*rows[0]) if rows else None
 
 
-_COLUMNS = "id, version, origin, at, mode, hint, control_ratio, explore_ratio"
+_VERSIONS = (
+    "SELECT id, version, origin, at, mode, hint, control_ratio, explore_ratio, share "
+    "FROM versions LEFT JOIN shares USING (project, version, origin)"
+)
 
 
 def _version(
@@ -88,5 +95,8 @@ def _version(
     hint: str | None,
     control: float | None,
     explore: float | None,
+    share: float | None,
 ) -> Version:
-    return Version(id, version, RegionId(origin), at, change_of(mode, hint, control, explore))
+    return Version(
+        id, version, RegionId(origin), at, change_of(mode, hint, control, explore, share)
+    )

@@ -72,6 +72,8 @@ class Policy:
 
     Attributes:
         hint: run every request in this region, whatever the score; None lets the score decide.
+        share: share of requests that `smart` is on for; the others stay at the default placement,
+            and count in the control group.
         control_ratio: share of requests left at the default placement to measure the real gain.
         explore_ratio: share of idempotent requests sent elsewhere while a decision needs it.
         explore_writes: exploration may take requests that write, too.
@@ -86,11 +88,17 @@ class Policy:
     control_ratio: float = 0.01
     explore_ratio: float = 0.01
     explore_writes: bool = False
+    share: float = 1.0
     least_gain: float = 0.010
     dwell: float = 30.0
     allow: frozenset[RegionId] = frozenset()
     deny: frozenset[RegionId] = frozenset()
     forwarding: Forwarding = Forwarding.NODE
+
+    @property
+    def least_control(self) -> float:
+        """Share of requests that are left at the default placement, whatever else is decided."""
+        return 1.0 - self.share
 
     def permits(self, region: RegionId) -> bool:
         """Tell whether requests may run in `region`."""

@@ -84,6 +84,7 @@ class PolicyChange:
     hint: str | None = None
     control_ratio: float | None = None
     explore_ratio: float | None = None
+    share: float | None = None
 
 
 class CertificateState(Enum):

@@ -35,6 +35,8 @@ def assign(placement: Placement, method: MethodClass, share: float) -> tuple[Arm
         return Arm.DEFAULT, placement.default
     chosen = placement.regions[0]
     if placement.status is Status.PINNED:
+        if share < placement.control_ratio:
+            return Arm.CONTROL, placement.default
         return Arm.HINT, chosen
     if placement.explore is not None and (method is MethodClass.READ or placement.explores_writes):
         # Taken from the top of the unit interval so that it never overlaps the control group.

@@ -62,9 +62,10 @@ def unseen_placement(matrix: RttMatrix, edge: RegionId, env: EnvironmentInput) -
     order = [int(c) for c in np.argsort(distance, kind="stable") if usable[c]]
     names = tuple(matrix.regions[c] for c in order)
     hint = env.policy.hint
-    if env.policy.mode is Mode.SMART and hint in names:
-        pinned = (hint, *(n for n in names if n != hint))
-        return Placement(Status.PINNED, pinned, names[0], reason=f"pinned to {hint}")
-    status = Status.OFF if env.policy.mode is Mode.OFF else Status.ANALYZING
+    is_off = env.policy.mode is Mode.OFF or env.policy.share == 0.0
+    if not is_off and hint in names:
+        pinned, control = (hint, *(n for n in names if n != hint)), env.policy.least_control
+        return Placement(Status.PINNED, pinned, names[0], control, reason=f"pinned to {hint}")
+    status = Status.OFF if is_off else Status.ANALYZING
     missing = f"needs {MIN_REQUESTS} more requests from {edge}"
     return Placement(status, names, names[0], reason="no request seen yet", missing=missing)

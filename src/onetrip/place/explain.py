@@ -73,7 +73,7 @@ def what_if(row: Row, key: RouteKey, best: int, view: RouteView, now: float) -> 
         view: as the rules saw the route in the last run.
         now: monotonic time of that run, s.
     """
-    policy = replace(view.policy, mode=Mode.SMART, hint=None)
+    policy = replace(view.policy, mode=Mode.SMART, hint=None, share=1.0)
     regions, scores, i = row.frame.regions, row.scores, row.index
     wanted = replace(view, policy=policy, saving=None, current_gain=0.0, ahead_error=0.0)
     if best >= 0:

@@ -138,13 +138,17 @@ def _fixed(view: RouteView) -> Placement | None:
     """Placements that no score can change."""
     if view.policy.mode is Mode.OFF:
         return _stay(view, Status.OFF, "placement is off")
+    if view.policy.share == 0.0:
+        return _stay(view, Status.OFF, "placement is off: its share is 0")
     if view.is_local:
         return _stay(view, Status.AT_EDGE, "the route is declared local")
     hint = view.policy.hint
     if hint is not None:
         if hint in view.ranked:
             regions = (hint, *(r for r in view.ranked if r != hint))
-            return Placement(Status.PINNED, regions, view.default, reason=f"pinned to {hint}")
+            control = view.policy.least_control if view.default in view.ranked else 0.0
+            reason = f"pinned to {hint}"
+            return Placement(Status.PINNED, regions, view.default, control, reason=reason)
         return Placement(
             Status.PINNED,
             view.ranked,
@@ -215,7 +219,7 @@ def _explore(view: RouteView) -> Placement:
     base = _stay(view, Status.ANALYZING, most, missing)
     if not may_explore(view.policy, view.is_read, view.explored, view.requests):
         return base
-    ratio = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming))
+    ratio = min(EXPLORE_SHARE, lacking / max(1.0, view.upcoming), view.policy.share)
     return replace(
         base, explore=region, explore_ratio=ratio, explores_writes=view.policy.explore_writes
     )
@@ -251,12 +255,13 @@ def _control_ratio(view: RouteView) -> float:
     """Return the share left at the default: all of the policy's while the saving is in question."""
     if view.default not in view.ranked:
         return 0.0
-    ratio, saving = view.policy.control_ratio, view.saving
+    saving, held_back = view.saving, view.policy.least_control
+    ratio = max(view.policy.control_ratio, held_back)
     if saving is None or not saving.low > view.policy.least_gain:
         return ratio
     # The saving is proven. What is left watches whether it stays, and costs a tenth as much.
     settled = saving.high - saving.low < SETTLED_WIDTH * saving.mean
-    return min(ratio, WATCHING_SHARE * ratio) if settled else ratio
+    return max(WATCHING_SHARE * view.policy.control_ratio, held_back) if settled else ratio
 
 
 def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, RouteState]:

@@ -88,7 +88,9 @@ def _wanted(placement: Placement | None, method: MethodClass) -> _Wanted:
         return [(Arm.DEFAULT, placement.default, SCALE)]
     chosen, left = placement.regions[0], SCALE
     if placement.status is Status.PINNED:
-        return [(Arm.HINT, chosen, SCALE)]
+        held_back = round(placement.control_ratio * SCALE)
+        rest = (Arm.HINT, chosen, SCALE - held_back)
+        return [rest, (Arm.CONTROL, placement.default, held_back)]
     minor: list[tuple[Arm, RegionId | None, int]] = []
     if placement.explore is not None and (method is MethodClass.READ or placement.explores_writes):
         explored = round(placement.explore_ratio * SCALE)

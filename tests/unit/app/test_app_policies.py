@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from onetrip.app import policies
@@ -98,3 +99,20 @@ def test_digest_depends_on_every_field() -> None:
         replace(CONFIGURED, deny=frozenset({BOM})),
     ]
     assert len({digest(v) for v in variants}) == len(variants)
+
+
+def test_share_is_an_override_like_the_others() -> None:
+    row = next_row(SMART, "shop", SMART.base, PolicyChange(share=0.25), BOM)
+    found = policy_after(effective(BASE, {"shop": row}, TOPOLOGY))
+    assert (found.mode, found.share, found.least_control) == (Mode.SMART, 0.25, 0.75)
+    kept = policies.unstored(policies.stored(row))
+    assert kept == row
+    with pytest.raises(ApiError, match=r"share of 1\.5 is not in"):
+        apply(CONFIGURED, PolicyChange(share=1.5), TOPOLOGY)
+
+
+def test_a_row_without_a_share_is_what_older_nodes_send_and_read() -> None:
+    assert b"share" not in msgspec.json.encode(SMART)
+    # Overrides that were made before there were shares still fit what is configured.
+    assert digest(CONFIGURED) == digest(replace(CONFIGURED, share=1.0))
+    assert digest(CONFIGURED) != digest(replace(CONFIGURED, share=0.5))

@@ -33,12 +33,12 @@ ENV = EnvironmentId("shop", "production")
 KEY = RouteKey(ENV, "/orders/{id}", MethodClass.READ)
 
 
-def catalog(deployment: str) -> Catalog:
+def catalog(deployment: str, share: float = 1.0) -> Catalog:
     instances = tuple(Instance(region, Endpoint("127.0.0.1", 80)) for region in (DEN, BOM))
     environment = Environment(
         ENV, ("shop.example",), instances, {"db": "orders"}, deployment=deployment
     )
-    project = Project("shop", Policy(mode=Mode.SMART), {"production": environment})
+    project = Project("shop", Policy(mode=Mode.SMART, share=share), {"production": environment})
     orders = Backend("orders", BackendKind.POSTGRES, Endpoint("127.0.0.1", 5432))
     return Catalog({"shop": project}, {"orders": orders})
 
@@ -86,6 +86,16 @@ def test_savings_are_proven_anew_after_a_deployment() -> None:
     assert route.trial.moments(Arm.CONTROL).count == 0
     ((row,),) = parts.traffic.services(parts.clock.now()).values()
     assert row.count == 10, "what was learned survives it"
+
+
+def test_another_share_begins_the_comparison_anew() -> None:
+    parts = Parts()
+    parts.serve(10)
+    route = parts.traffic.get(KEY)
+    assert route is not None
+    for share, count in ((1.0, 10), (0.1, 0)):
+        parts.scorer.update(parts.topology, catalog("v1", share))
+        assert route.trial.moments(Arm.CONTROL).count == count
 
 
 async def test_new_code_noticed_by_a_peer_is_learned_anew_here() -> None:

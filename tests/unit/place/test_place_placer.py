@@ -292,6 +292,55 @@ def test_control_group_shrinks_once_the_saving_is_proven() -> None:
     assert place(placer, replace(item, saving=unknown), policy, now=1003.0).control_ratio == 0.01
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.995])
+def test_share_leaves_the_other_requests_at_the_default_as_control(share: float) -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    policy = environment(replace(SMART, share=share))
+    found = place(placer, item, policy)
+    assert (found.status, found.regions[0]) == (Status.PLACED, BOM)
+    assert found.control_ratio == pytest.approx(max(0.01, 1 - share))
+    step = 1 / 1000
+    arms = [assign(found, MethodClass.READ, n * step) for n in range(1000)]
+    placed = sum(arm is Arm.PLACED for arm, _ in arms)
+    assert placed == pytest.approx(1000 * min(0.99, share), abs=1)
+    assert set(arms) == {(Arm.PLACED, BOM), (Arm.CONTROL, DEN)}
+    # A proven saving shrinks the control group, and never below those who are held back.
+    proven = replace(item, saving=Saving(2.2, 2.0, 2.4, 0.95, 900, 12))
+    found = place(placer, proven, policy, now=1002.0)
+    assert found.control_ratio == pytest.approx(max(0.001, 1 - share))
+
+
+def test_share_of_nothing_is_off_and_of_everything_changes_nothing() -> None:
+    item = route(served(DEN, 11), served(FRA, 11))
+    off = place(Placer(DEN), item, environment(replace(SMART, share=0.0)))
+    assert (off.status, off.regions[0], off.explore) == (Status.OFF, DEN, None)
+    whole = place(Placer(DEN), item, environment(replace(SMART, share=1.0)))
+    assert whole == place(Placer(DEN), item, environment())
+
+
+def test_share_of_a_pinned_project_is_pinned() -> None:
+    policy = environment(replace(SMART, hint=FRA, share=0.2))
+    found = place(Placer(DEN), route(served(DEN, 1)), policy)
+    assert (found.status, found.regions[0]) == (Status.PINNED, FRA)
+    assert assign(found, MethodClass.WRITE, 0.79) == (Arm.CONTROL, DEN)
+    assert assign(found, MethodClass.WRITE, 0.81) == (Arm.HINT, FRA)
+
+
+def test_exploration_stays_within_the_share() -> None:
+    item = replace(route(served(DEN, 11)), upcoming=1.0)
+    found = place(Placer(DEN), item, environment(replace(SMART, share=0.05)))
+    assert found.explore is not None
+    assert found.explore_ratio == pytest.approx(0.05)
+    assert assign(found, MethodClass.READ, 0.94) == (Arm.DEFAULT, DEN)
+
+
+def test_what_if_is_about_everybody() -> None:
+    placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
+    place(placer, item, environment(replace(SMART, mode=Mode.OFF, share=0.1)))
+    (told,) = placer.what_if([ORDERS])
+    assert told.placement.status is Status.PLACED
+
+
 def test_placed_route_whose_default_is_unknown_measures_it_anew() -> None:
     placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
     place(placer, item, environment())
