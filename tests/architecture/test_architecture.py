@@ -151,7 +151,12 @@ def test_optional_and_heavy_packages_stay_where_they_belong() -> None:
         "typer": ("onetrip/cli/",),
         "prometheus_client": ("onetrip/observe/", "onetrip/control/"),
         "pg8000": ("onetrip_lab/",),
-        "yaml": ("onetrip/app/config", "onetrip/cli/simulate", "onetrip_lab/"),
+        "yaml": (
+            "onetrip/app/config",
+            "onetrip/cli/simulate",
+            "onetrip/cli/importing",
+            "onetrip_lab/",
+        ),
         "uvloop": (
             "onetrip/app/process",
             "onetrip/app/worker",
