@@ -60,6 +60,26 @@ def nginx(
     _finish(draft, file, regions, output, strict=strict, force=force, as_json=as_json)
 
 
+@imports.command("caddy")
+def caddy(
+    file: File,
+    output: Output = None,
+    region: Region = None,
+    mapped: Map = None,
+    host: Host = None,
+    strict: Strict = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Read a Caddyfile (by `caddy adapt` where that is on PATH), or Caddy's JSON."""
+    from onetrip.cli.imports.caddy import import_caddy
+    from onetrip.cli.imports.draft import RegionMap
+
+    regions = RegionMap.parse(region, mapped or ())
+    draft = import_caddy(file, host or ())
+    _finish(draft, file, regions, output, strict=strict, force=force, as_json=as_json)
+
+
 def _finish(
     draft: Draft,
     file: Path,

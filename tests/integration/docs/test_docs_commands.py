@@ -39,6 +39,7 @@ LISTED = {
     "onetrip run": "does not end; test_node_upgrade and others run it",
     "onetrip envoy bootstrap": "needs data_plane: envoy; test_app_envoy prints one",
     "envoy -c": "does not end; test_node_envoy runs it",
+    "onetrip import": "reads another proxy's files; test_import_end_to_end runs it",
     "onetrip upgrade": "a node in this process has no successor; test_node_upgrade runs it",
     "onetrip relay": "does not end; test_relay_real_servers runs it",
     "onetrip simulate": "takes minutes with these options; test_cli_simulate runs it",
