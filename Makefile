@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-compiled lint bench bars conformance docs clean
+.PHONY: demo test test-compiled lint bench bars conformance docs screenshots clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -47,6 +47,10 @@ docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/grafana.py > grafana/onetrip.json
 	$(BIN)/python scripts/openapi.py
 	$(BIN)/python scripts/events_page.py > docs/events.md
+
+# The README's pictures of the dashboard, from a demo that runs for them; needs Chromium.
+screenshots: $(VENV)/.ready-test
+	$(BIN)/python scripts/screenshots.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "onetrip needs Python 3.11 or newer with venv (Debian: apt install python3-venv)" >&2; exit 1; }

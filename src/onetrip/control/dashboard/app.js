@@ -1,7 +1,9 @@
 // The page: keeps the state, asks the node for what changed, and draws it.
 
-import { CallError, changePlacement, dropToken, get, hasToken, keepToken, openStream, projectPath } from "./client.js";
+import { CallError, change, changePlacement, dropToken, get, hasToken, keepToken, openStream, projectPath } from "./client.js";
 import { byArm, flowsOf, keyOf, mergeEvents, mostTelling } from "./decisions.js";
+import { ask } from "./confirm.js";
+import { confirmation, drawDeployments } from "./deployments.js";
 import { announce, byId } from "./dom.js";
 import { drawEvents, tellEvents } from "./events.js";
 import { drawExplain } from "./explain.js";
@@ -24,14 +26,14 @@ const HIDDEN = 30_000; // ms after which a page that nobody looks at lets go of 
 const MAX_EVENTS = 300;
 const CLUSTER = ["status", "regions", "rtts", "projects"];
 const PROJECT = ["decisions", "distribution"];
-const ALL = [...CLUSTER, ...PROJECT, "history", "events"];
+const ALL = [...CLUSTER, ...PROJECT, "history", "events", "deployments"];
 
 const state = {
   status: null, regions: [], rtts: [], projects: [], events: [], decisions: [], distribution: null,
   latencies: new Map(), history: new Map(), whatIf: null, busy: new Set(),
   project: null, selected: null, focusRegion: null, isAllEdges: false,
   edgeFilter: "", statusFilter: "", routeFilter: "", sort: { column: "", isDescending: false },
-  eventFilter: "", pausedAt: null, isStreaming: false, clockAhead: 0,
+  deployments: [], environments: [], deploymentFilter: "", eventFilter: "", pausedAt: null, isStreaming: false, clockAhead: 0,
   now: () => Date.now() / 1000 + state.clockAhead,
 };
 
@@ -42,10 +44,10 @@ let looks = 0;
 const act = {
   choose(name) {
     if (state.project === name) return;
-    Object.assign(state, { project: name, selected: null, decisions: [], distribution: null, whatIf: null });
+    Object.assign(state, { project: name, selected: null, decisions: [], distribution: null, whatIf: null, deployments: [], environments: [] });
     state.latencies = new Map();
     state.history = new Map();
-    loader.want(...PROJECT, "history");
+    loader.want(...PROJECT, "history", "deployments");
   },
   select(key) {
     state.selected = key;
@@ -62,6 +64,16 @@ const act = {
     state.isAllEdges = isAll;
     draw();
     loader.want("distribution");
+  },
+  release(order, key) {
+    const { project } = state;
+    const asked = confirmation(order);
+    ask(asked, async (share) => {
+      const [method, path, body] = asked.call(share);
+      await change(method, projectPath(project, path), body);
+      announce(`${order.environment.name} was changed`);
+      loader.want(...ALL);
+    }, key);
   },
   async change(project, placement) {
     if (state.busy.has(project.name)) return;
@@ -122,7 +134,7 @@ function takeStatus(status) {
 function takeEvent(event) {
   state.events = mergeEvents(state.events, [event], MAX_EVENTS);
   if (state.pausedAt === null) tellEvents([event]);
-  loader.want("projects", ...PROJECT);
+  loader.want("projects", "deployments", ...PROJECT);
   draw();
 }
 
@@ -150,17 +162,19 @@ async function load(parts) {
 async function loadProject(name, parts) {
   const isOff = state.projects.find((p) => p.name === name)?.placement.mode === "off";
   const wants = parts.has("decisions");
-  const [explain, latencies, history, whatIf] = await Promise.all([
+  const [explain, latencies, history, whatIf, releases] = await Promise.all([
     wants && get(projectPath(name, "/explain")),
     wants && get(`/v1/latencies?project=${encodeURIComponent(name)}`),
     parts.has("history") && get(projectPath(name, "/history")),
     wants && isOff && get(projectPath(name, "/whatif")),
+    parts.has("deployments") && Promise.all(["/environments", "/deployments?limit=200"].map((rest) => get(projectPath(name, rest)))),
   ]);
   if (state.project !== name) return; // another project was chosen meanwhile
   if (wants) {
     Object.assign(state, { decisions: explain.decisions, whatIf: whatIf || null, latencies: byArm(latencies.latencies) });
     if (!state.decisions.some((d) => keyOf(d) === state.selected)) state.selected = mostTelling(state.decisions);
   }
+  if (releases) Object.assign(state, { environments: releases[0].environments, deployments: releases[1].deployments });
   if (history) state.history = new Map(history.series.map((s) => [keyOf(s), s.points]));
   if (parts.has("distribution")) await loadDistribution(name);
 }
@@ -189,6 +203,7 @@ function draw() {
   drawExplain(state);
   drawHistogram(state, act);
   drawHistory(state);
+  drawDeployments(state, act);
   drawMatrix(state);
   drawEvents(state);
 }
@@ -219,12 +234,16 @@ function askToken() {
   byId("token-input").focus();
 }
 
+/** Whether a deployment is on its way: its checks end without an event at this node. */
+const isReleasing = () => state.deployments.some((d) => d.status === "checking") || state.environments.some((e) => e.candidate);
+
 /** Look at the figures again; and at everything else, too, while no stream tells of it. */
 function look() {
   if (document.hidden || byId("token-dialog").open) return;
   looks += 1;
   const isSlow = looks % SLOW_EVERY === 0;
   loader.want("rtts", "regions", ...PROJECT);
+  if (isSlow || isReleasing()) loader.want("deployments");
   if (isSlow) loader.want("projects", "history");
   if (!state.isStreaming) loader.want("status", "projects", "events");
 }
@@ -245,6 +264,7 @@ watch("edge-filter", "change", "edgeFilter");
 watch("status-filter", "change", "statusFilter");
 watch("route-filter", "input", "routeFilter");
 watch("event-filter", "input", "eventFilter");
+watch("deployment-filter", "input", "deploymentFilter");
 byId("events-pause").addEventListener("click", () => {
   state.pausedAt = state.pausedAt === null ? state.events[0]?.id ?? 0 : null;
   draw();
