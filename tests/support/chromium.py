@@ -34,6 +34,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-extensions",
     "--disable-dev-shm-usage",
+    "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
 

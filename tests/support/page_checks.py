@@ -13,7 +13,18 @@ from support.chromium import Page
 CHECKS = Path(__file__).with_suffix(".js")
 
 NAMED = frozenset(
-    {"button", "link", "textbox", "searchbox", "combobox", "switch", "dialog", "region", "image"}
+    {
+        "button",
+        "link",
+        "textbox",
+        "searchbox",
+        "combobox",
+        "switch",
+        "dialog",
+        "region",
+        "group",
+        "image",
+    }
 )
 """Roles that mean nothing without a name."""
 

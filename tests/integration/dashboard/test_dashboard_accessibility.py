@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from pathlib import Path
+
 import pytest
 
 from support.admin_server import admin_server
@@ -18,6 +22,7 @@ ROWS = "document.querySelectorAll('#route-table tbody tr').length"
 DRAWN = "document.querySelectorAll('#histogram .share, #history path').length > 2"
 NOT_DECIDED = "document.querySelector('[data-key=\"production|read|/search|den\"]').click()"
 SWITCH_OFF = "document.querySelector('[data-key=\"switch shop\"]').click()"
+AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 SHOWN_OFF = "!document.getElementById('whatif-card').hidden"
 
 
@@ -42,6 +47,24 @@ async def test_everything_can_be_read_named_and_hit(page: Page, scheme: str) -> 
             found = await check(page, "structure")
             assert found == {"twice": [], "jumps": [], "dangling": [], "tables": 0, "wide": 0}
         assert page.errors == []
+
+
+@pytest.mark.skipif("ONETRIP_AXE" not in os.environ, reason="axe-core is not installed")
+async def test_axe_finds_nothing(page: Page) -> None:
+    axe = await asyncio.to_thread(Path(os.environ["ONETRIP_AXE"]).read_text, encoding="utf-8")
+    async with admin_server(FakeView()) as url:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15 && {DRAWN}")
+        await page.evaluate(
+            "document.querySelectorAll('details').forEach((d) => { d.open = true })"
+        )
+        for step, shown in (("0", "true"), (SWITCH_OFF, SHOWN_OFF)):
+            await page.evaluate(step)
+            await page.wait_for(f"Boolean({shown})")
+            found = await page.evaluate(f"{axe}\n;axe.run(document, {{runOnly: {AXE_RULES}}})")
+            assert len(found["passes"]) > 30
+            faults = [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]]
+            assert faults == []
 
 
 async def test_contrast_check_sees_a_fault(page: Page) -> None:

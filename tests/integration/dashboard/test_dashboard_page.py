@@ -106,7 +106,7 @@ async def test_draining_regions_and_anycast_backends_are_marked(page: Page) -> N
         await page.wait_for(f"{ROWS} === 15")
         assert "draining: den" in await text_of(page, "#cluster")
         label = "document.querySelector('#map .region.draining').getAttribute('aria-label')"
-        assert await page.evaluate(label) == "Denver, alive, draining"
+        assert await page.evaluate(label) == "Denver ⇢ draining, alive"
         heads = "[...document.querySelectorAll('#matrix th small')]"
         heads += ".map((e) => e.parentElement.textContent)"
         assert await page.evaluate(heads) == ["⛁ sessionsanycast", "dendraining"]

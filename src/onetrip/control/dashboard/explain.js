@@ -59,5 +59,5 @@ function evidence(d) {
   return d.trips.requests ? `${from}: ${count(d.trips.requests)} requests in ${d.trips.regions} ${d.trips.regions === 1 ? "region" : "regions"}` : from;
 }
 
-const regions = (d) => h("details", { class: "rest", open: comparison(d) === null },
+const regions = (d) => h("details", { class: "rest", open: d.candidates.length <= 3 || comparison(d) === null },
   h("summary", { "data-key": "regions" }, `Every region, by score (${d.candidates.length})`), candidateBars(d));

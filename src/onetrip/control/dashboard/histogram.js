@@ -132,7 +132,7 @@ const legend = (row) => h("ul", { class: "legend" },
 function asTable(row) {
   const rows = drawn(row).flatMap((arm) => arm.buckets.map((b) => ({ arm, b })));
   return h("details", { class: "rest" }, h("summary", { "data-key": "histogram table" }, "As a table"),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The histogram as a table" }, h("table", { class: "terms" },
+    h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "The histogram as a table" }, h("table", { class: "terms" },
       h("thead", {}, h("tr", {}, ["arm", "above, ms", "to, ms", "requests"].map((name, i) => h("th", { scope: "col", class: i ? "num" : "" }, name)))),
       h("tbody", {}, rows.map(({ arm, b }) => h("tr", {}, h("td", {}, arm.arm), h("td", { class: "num" }, ms(b.above_ms)),
         h("td", { class: "num" }, b.le_ms === null ? "no bound" : ms(b.le_ms)), h("td", { class: "num" }, count(b.requests))))))));

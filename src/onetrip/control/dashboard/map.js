@@ -184,10 +184,11 @@ function marker(region, points, box, unit, total, data, onFocus) {
   const state = region.is_alive === null ? "none" : region.is_alive ? "alive" : "silent";
   const isLeft = isLeftOf(box, x);
   const choose = () => onFocus(region.id);
-  const told = state === "none" ? "no node" : region.is_draining ? `${state}, draining` : state;
-  const label = `${region.title}, ${told}`;
-  const backends = region.backends.join(", ");
+  const isNoted = total <= FULL;
   const note = noteOf(region);
+  // What is seen comes first in the name, so that a person who speaks to the page can say it.
+  const seen = isNoted ? [region.title, note].filter(Boolean).join(" ") : region.id;
+  const told = [state === "none" ? "no node" : state, isNoted ? "" : note].filter(Boolean).join(", ");
   const at = { x: isLeft ? x - 12 * unit : x + 12 * unit, "text-anchor": isLeft ? "end" : "start", "stroke-width": 4 * unit };
   return s(
     "g",
@@ -196,7 +197,7 @@ function marker(region, points, box, unit, total, data, onFocus) {
       tabindex: 0,
       role: "button",
       "aria-pressed": String(data.focus === region.id),
-      "aria-label": backends ? `${label}, nearest to ${backends}` : label,
+      "aria-label": `${seen}, ${told}`,
       "data-key": `region ${region.id}`,
       onclick: choose,
       onkeydown: (event) => {
@@ -207,10 +208,10 @@ function marker(region, points, box, unit, total, data, onFocus) {
     },
     s("circle", { cx: x, cy: y, r: 14 * unit, class: "halo" }),
     s("circle", { cx: x, cy: y, r: 5.5 * unit, class: "point", "stroke-width": 2 * unit }),
-    total <= FULL
+    isNoted
       ? s("text", { ...at, y: y + 4 * unit, class: "region-label", "font-size": 14 * unit }, region.title)
       : s("text", { ...at, y: y + 4 * unit, class: "region-label", "font-size": 12 * unit }, region.id),
-    note && total <= FULL
+    note && isNoted
       ? s("text", { ...at, y: y + 20 * unit, class: "region-note", "font-size": 11.5 * unit }, note)
       : null,
   );
