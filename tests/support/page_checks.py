@@ -22,7 +22,6 @@ NAMED = frozenset(
         "switch",
         "dialog",
         "region",
-        "group",
         "image",
     }
 )
