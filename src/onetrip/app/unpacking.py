@@ -82,10 +82,10 @@ def _write_all(data: bytes, folder: Path) -> tuple[int, int]:
         if size > MAX_UNPACKED:
             raise _refuse(f"files of {size} bytes exceed limit of {MAX_UNPACKED}")
         place = folder.joinpath(*parts)
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        except (FileExistsError, IsADirectoryError) as error:
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise _refuse(f"{'/'.join(parts)} is in the bundle twice") from error
         with os.fdopen(fd, "wb") as target:
             shutil.copyfileobj(source, target, _PIECE)

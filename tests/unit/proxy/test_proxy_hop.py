@@ -23,6 +23,16 @@ def test_peer_with_the_same_secret_reads_it(clock):
     assert (hop.edge, hop.arm) == (DEN, Arm.EXPLORE)
 
 
+def test_deployment_of_a_rollout_travels_with_it(clock):
+    signer = HopSigner(b"secret", clock)
+    value = signer.make(DEN, Arm.PLACED, "3f9c1a77d0")
+    hop = HopSigner(b"secret", clock).verify(value)
+    assert (hop.edge, hop.arm, hop.variant) == (DEN, Arm.PLACED, "3f9c1a77d0")
+    assert HopSigner(b"secret", clock).verify(signer.make(DEN, Arm.PLACED)).variant == ""
+    for changed in (value.replace(b"3f9c", b"3f9d"), value.replace(b";variant=3f9c1a77d0", b"")):
+        assert signer.verify(changed) is None
+
+
 def test_other_secret_or_none_reads_nothing(clock):
     value = HopSigner(b"secret", clock).make(DEN, Arm.PLACED)
     assert HopSigner(b"other", clock).verify(value) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from onetrip.errors import ConfigError
@@ -225,3 +227,42 @@ class TestClasses:
 )
 def test_normal_form(path, clean):
     assert normalise(path) == clean
+
+
+class TestRollout:
+    """Two deployments of one environment: who gets which."""
+
+    @staticmethod
+    def match(share: float):
+        candidate = replace(environment("shop"), variant="new", hosts=())
+        current = replace(
+            environment("shop", "shop.test"), candidate=candidate, candidate_share=share
+        )
+        found = routing(current).match(b"GET", b"shop.test", b"/orders")
+        assert found is not None
+        return found
+
+    def versions(self, share: float, clients: int = 2000) -> list[bool]:
+        match = self.match(share)
+        return [match.split(f"10.0.{n // 250}.{n % 250}", None).is_trial for n in range(clients)]
+
+    @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+    def test_share_of_the_clients_gets_the_candidate(self, share):
+        found = sum(self.versions(share)) / 2000
+        assert abs(found - share) < 5 * (share * (1 - share) / 2000) ** 0.5
+
+    def test_growing_share_takes_nobody_away(self):
+        before, after = self.versions(0.2), self.versions(0.6)
+        assert all(late for early, late in zip(before, after, strict=True) if early)
+
+    def test_candidate_is_the_same_route_elsewhere(self):
+        match = self.match(1.0).split("10.0.0.1", None)
+        assert (match.is_trial, match.environment.variant) == (True, "new")
+        assert match.key == self.match(1.0).key
+        assert match.environment.site != self.match(1.0).environment.site
+
+    @pytest.mark.parametrize(
+        ("variant", "is_trial"), [("new", True), ("", False), ("other", False)]
+    )
+    def test_node_that_is_forwarded_to_does_as_the_edge_has_chosen(self, variant, is_trial):
+        assert self.match(0.5).split("10.0.0.1", variant).is_trial is is_trial
