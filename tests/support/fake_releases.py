@@ -17,6 +17,7 @@ from onetrip.release.registry import Registry
 from onetrip.release.releasing import roll_out
 from onetrip.release.status import check_name, checking_regions
 from onetrip.release.terms import Terms, parse_allowed
+from support.releases import NOW
 
 TERMS = Terms(domain="apps.example.com", allow=(parse_allowed("10.0.0.0/8", "allow"),), keep=5)
 
@@ -44,13 +45,11 @@ class FakeReleases:
         base: Catalog,
         topology: Topology,
         region: RegionId,
-        wall: Callable[[], float],
         apply: Callable[[Catalog], None],
     ) -> None:
         self._base = base
         self._topology = topology
         self._region = region
-        self._wall = wall
         self._apply = apply
         self._bundles: set[str] = set()
         self.registry = Registry()
@@ -65,7 +64,7 @@ class FakeReleases:
 
     def author(self, name: str) -> Author:
         """Return the author of a change."""
-        return Author(self._region, self._wall(), name)
+        return Author(self._region, NOW, name)
 
     async def commit(self, rows: Sequence[Resource]) -> None:
         """Put rows in force, find their deployments ready, and promote them."""

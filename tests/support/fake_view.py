@@ -152,9 +152,7 @@ class FakeView:
             version=3,
         )
         self._first = self.catalog
-        self.releases = FakeReleases(
-            self.catalog, self.topology, self.region, lambda: self.now, self._released
-        )
+        self.releases = FakeReleases(self.catalog, self.topology, self.region, self._released)
         first = _first_events(self.toggled_at)
         self._events = [replace(event, id=10 + len(first) - n) for n, event in enumerate(first)]
         self._news = asyncio.Event()

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from onetrip.control.about import ProblemBody
+from onetrip.control.api_versions import HEADER, LATEST
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, Side
 
 DEFAULT_API = "http://127.0.0.1:9400"
@@ -173,7 +174,7 @@ class Client:
         return response.status, reply
 
     def _headers(self, body: bytes | None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "Connection": "close"}
+        headers = {"Accept": "application/json", "Connection": "close", HEADER: LATEST}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if self._token is not None:

@@ -111,9 +111,13 @@ def project_list(
 ) -> None:
     """List the projects."""
     from onetrip.cli import render
-    from onetrip.control.schemas import ProjectsBody
+    from onetrip.control.projects import ProjectsBody
 
-    body = make_client(api, token_file).get(("projects",), ProjectsBody, {})
+    client, place = make_client(api, token_file), ("projects",)
+    body = client.get(place, ProjectsBody, {})
+    while body.next is not None:
+        page = client.get(place, ProjectsBody, {"cursor": body.next})
+        body = ProjectsBody([*body.projects, *page.projects], page.total, page.next)
     show(body, render.projects, as_json)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from onetrip.control import schemas
 from onetrip.control.processes import EnvoyRow, WorkerRow
+from onetrip.control.projects import ProjectsBody
 
 DASH = "-"
 """Shown for what is not known."""
@@ -109,7 +110,7 @@ def rtts(body: schemas.RttsBody) -> str:
     return "\n".join([matrix, *notes])
 
 
-def projects(body: schemas.ProjectsBody) -> str:
+def projects(body: ProjectsBody) -> str:
     """Return the list of projects."""
     return table(
         ("PROJECT", "PLACEMENT", "HINT", ">CONTROL", ">EXPLORE", ">PLACED", ">ROUTES", "SAVING"),

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from onetrip.control import tokens
+from onetrip.control.api_versions import HEADER, LATEST, VERSION, version_of
 from onetrip.control.dispatch import Dispatcher
 from onetrip.control.guard import FIELDS, SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
@@ -107,7 +108,9 @@ def _problems(log: Log, random: Callable[[int], bytes]) -> Middleware:
     async def translate(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get(ID_HEADER, "")
         REQUEST_ID.set(given if _ID.fullmatch(given) else random(8).hex())
+        VERSION.set(LATEST)
         try:
+            VERSION.set(version_of(request.headers.get(HEADER)))
             return await handler(request)
         except (OnetripError, web.HTTPException) as error:
             reply = problem_of(error)
@@ -135,6 +138,8 @@ def _problems(log: Log, random: Callable[[int], bytes]) -> Middleware:
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY_HEADERS)
     response.headers.update(FIELDS.get())
+    if request.path.startswith("/v1/"):
+        response.headers[HEADER] = VERSION.get()
     if known := REQUEST_ID.get():
         response.headers[ID_HEADER] = known
     response.headers["Cache-Control"] = "no-cache" if is_open(request.path) else "no-store"

@@ -16,7 +16,7 @@ from onetrip.control.requests import outside
 from onetrip.errors import ApiError
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import MethodClass, RouteKey
-from onetrip.model.topology import RegionId
+from onetrip.model.topology import RegionId, is_id
 
 MAX_SIZE = 8_000
 """Characters; a request's target may have 8190."""
@@ -37,6 +37,18 @@ def number_of(query: Mapping[str, str]) -> int | None:
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
         raise _refusal(text)
     return int(text)
+
+
+def project_of(query: Mapping[str, str]) -> str | None:
+    """Return the project that the `cursor` parameter follows, or None for the first page.
+
+    Raises:
+        ApiError: it is not the `next` of an earlier reply.
+    """
+    text = query.get("cursor")
+    if text is not None and not is_id(text):
+        raise _refusal(text)
+    return text
 
 
 def after_route(place: RoutePlace) -> str:

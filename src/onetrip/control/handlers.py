@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
+from onetrip.control.api_versions import PAGED_PROJECTS, behaves
 from onetrip.control.distributions import (
     DistributionsBody,
     RouteSpread,
@@ -26,6 +27,7 @@ from onetrip.control.distributions import (
 from onetrip.control.operations import DEFAULT_ROWS, MAX_EVENTS, Call
 from onetrip.control.problems import problem_kind
 from onetrip.control.processes import UpgradeBody
+from onetrip.control.projects import ProjectsBody
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
 from onetrip.control.summary import status_body
@@ -103,13 +105,21 @@ class Handlers:
     async def projects(self, call: Call) -> web.Response:
         """List the projects, with what became of their routes."""
         catalog, own = self._view.catalog, dict[str, list[Decision]]()
+        limit, last = requests.limit_of(call.query, *call.operation.rows), None
+        if behaves(PAGED_PROJECTS):
+            last = cursors.project_of(call.query)
+        else:
+            limit = len(catalog.projects)
+        names = list(catalog.projects)
+        start = names.index(last) + 1 if last is not None and last in catalog.projects else 0
+        page = names[start : start + limit]
         for decision in self._view.decisions(None):
             own.setdefault(decision.key.environment.project, []).append(decision)
         rows = [
-            convert.project_row(project, catalog, own.get(name, ()))
-            for name, project in catalog.projects.items()
+            convert.project_row(catalog.projects[name], catalog, own.get(name, ())) for name in page
         ]
-        return reply(schemas.ProjectsBody(rows))
+        next = page[-1] if start + limit < len(names) else None
+        return reply(ProjectsBody(rows, len(names), next))
 
     async def explain(self, call: Call) -> web.Response:
         """List the explain records of a project, filtered by edge, route and environment."""

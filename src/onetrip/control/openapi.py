@@ -19,6 +19,8 @@ from msgspec import Struct
 
 import onetrip
 from onetrip.control.about import OpenApiBody, ProblemBody
+from onetrip.control.api_versions import CHANGES, LATEST, VERSIONS
+from onetrip.control.api_versions import HEADER as VERSION_HEADER
 from onetrip.control.operations import OPERATIONS, Operation
 from onetrip.control.problems import KINDS, MEDIA_TYPE
 from onetrip.control.replays import HEADER
@@ -73,6 +75,14 @@ _LAST: Json = {
     "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
 }
 
+_VERSION: Json = {
+    "name": VERSION_HEADER,
+    "in": "header",
+    "description": "The version of the API that the client was made for: "
+    + " ".join(f"{each.date} {each.name}: {each.does}." for each in CHANGES),
+    "schema": {"type": "string", "enum": list(VERSIONS), "default": LATEST},
+}
+
 _ENTRY = re.compile(r"(?P<names>\w+(?:, \w+)*): (?P<text>.*)", re.DOTALL)
 
 
@@ -116,7 +126,7 @@ def document() -> Json:
 def refusals_of(operation: Operation) -> list[int]:
     """Return every status code above 399 that an operation can answer with."""
     found = {403, 500, *operation.statuses}
-    if operation.query is not None:
+    if operation.query is not None or operation.path.startswith("/v1/"):
         found.add(400)
     if not operation.is_open:
         found |= {401, 429}
@@ -174,6 +184,8 @@ def _parameters(operation: Operation) -> list[Json]:
             )
     if operation.is_change and operation.is_replayed:
         found.append(_KEY)
+    if operation.path.startswith("/v1/"):
+        found.append(_VERSION)
     if operation.media_type == "text/event-stream":
         found.append(_LAST)
     return found

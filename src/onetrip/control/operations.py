@@ -19,6 +19,7 @@ from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBo
 from onetrip.control.certificates import CertificatesBody
 from onetrip.control.distributions import DistributionsBody
 from onetrip.control.processes import UpgradeBody
+from onetrip.control.projects import ProjectsBody
 from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
 from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
@@ -142,7 +143,7 @@ OPERATIONS = (
     Operation("GET", "/v1/rtts", "rtts", "List every RTT estimate", schemas.RttsBody),
     Operation(
         "GET", "/v1/projects", "projects", "List the projects, with what became of their routes",
-        schemas.ProjectsBody,
+        ProjectsBody, query=("limit", "cursor"),
     ),
     Operation(
         "POST", "/v1/projects", "create_project", "Make a project", schemas.ProjectBody,

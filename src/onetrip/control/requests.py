@@ -25,6 +25,7 @@ MAX_RATIO = 0.5
 (`place/arms`), so above one half each they could overlap."""
 
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 
 
@@ -224,6 +225,9 @@ def _refuse(message: str, raw: Any) -> ApiError:
         name = unknown["name"][:MAX_SHOWN]
         field = f"{path}.{name}" if path else name
         return ApiError(f"{field} is no field of this body", field=field)
+    if missing := _MISSING.match(what):
+        field = f"{path}.{missing['name']}" if path else missing["name"]
+        return ApiError(f"{field} is missing", field=field, limit="required")
     value, limit = _shown(_lookup(raw, path)), what.replace("`", "")
     return ApiError(f"{path or 'body'} is {value}: {limit}", field=path, value=value, limit=limit)
 

@@ -166,12 +166,6 @@ class ProjectRow(Struct, frozen=True):
     requests: int
 
 
-class ProjectsBody(Struct, frozen=True):
-    """`GET /v1/projects`."""
-
-    projects: list[ProjectRow]
-
-
 class TermRow(Struct, frozen=True):
     """One backend's part of a score: `round_trips` × `rtt_ms` = `product_ms`."""
 

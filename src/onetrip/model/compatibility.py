@@ -7,9 +7,12 @@ are dates, and what changed since is listed here once.
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass
 
 from onetrip.errors import ApiError
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 FIRST_DATE = "2026-11-01"
 """Earliest compatibility date: there was nothing to deploy before."""
@@ -55,7 +58,7 @@ def check_date(text: str, today: datetime.date, field: str = "compatibility_date
     limit = f"a date in {FIRST_DATE}..{today.isoformat()}"
     try:
         # `fromisoformat` takes other spellings of a date, too.
-        date = datetime.date.fromisoformat(text) if len(text) == 10 else None
+        date = datetime.date.fromisoformat(text) if _DATE.fullmatch(text) else None
     except ValueError:
         date = None
     # A day ahead is today somewhere.

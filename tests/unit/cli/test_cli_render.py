@@ -9,6 +9,7 @@ import pytest
 
 from onetrip.cli import render
 from onetrip.control import convert, schemas
+from onetrip.control.projects import ProjectsBody
 from onetrip.model.measure import EstimateState
 from onetrip.model.status import PeerStatus
 from onetrip.model.topology import RegionId
@@ -149,7 +150,7 @@ def test_projects_show_toggle_pin_and_saving() -> None:
         convert.project_row(p, view.catalog, view.decisions(p.name))
         for p in view.catalog.projects.values()
     ]
-    lines = render.projects(schemas.ProjectsBody(rows)).split("\n")
+    lines = render.projects(ProjectsBody(rows, len(rows), None)).split("\n")
     assert lines[1].split()[:3] == ["shop", "smart", "-"]
     assert lines[1].endswith("1665.4 ms a request, measured")
     assert lines[2].split()[:3] == ["blog", "off", "-"]

@@ -142,7 +142,7 @@ def test_drain_says_which_way(wanted: bool) -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (b"{}", ""),
+        (b"{}", "draining"),
         (b'{"draining": 1}', "draining"),
         (b'{"draining": "yes"}', "draining"),
         (b'{"draining": true, "region": "bom"}', "region"),
