@@ -15,6 +15,7 @@ from pathlib import Path
 from onetrip.app.backend_urls import parse_url, read_url
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
+from onetrip.app.replicas import build_bindings, build_replicas
 from onetrip.app.schema import File
 from onetrip.app.schema_projects import (
     BackendEntry,
@@ -104,6 +105,10 @@ def build_terms(entry: DeploymentsEntry) -> Terms:
 def _backend(name: str, entry: BackendEntry, folder: Path) -> Backend:
     key = f"backends.{name}"
     check_id(name, key)
+    return replace(_primary(name, entry, folder, key), replicas=build_replicas(name, entry, key))
+
+
+def _primary(name: str, entry: BackendEntry, folder: Path, key: str) -> Backend:
     url = read_url(entry.url, entry.url_env, key)
     if url is None:
         if entry.kind is None or entry.address is None:
@@ -155,13 +160,7 @@ def _environment(
     can_deploy: bool,
 ) -> Environment:
     check_id(id.environment, key)
-    for binding, backend in entry.bindings.items():
-        check_id(binding, f"{key}.bindings.{binding}")
-        if backend not in backends:
-            known = ", ".join(backends) or "none"
-            raise ConfigError(
-                f"{key}.bindings.{binding}: backend {backend!r} is not one of {known}"
-            )
+    bindings, reads_nearest = build_bindings(entry.bindings, backends, f"{key}.bindings")
     instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
     if not entry.hosts and not can_deploy:
         raise ConfigError(f"{key}.hosts: at least one host is required")
@@ -170,9 +169,9 @@ def _environment(
         id=id,
         hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
         instances=instances,
-        bindings=dict(entry.bindings),
+        bindings=bindings,
         rules=tuple(
-            _rule(rule, entry.bindings, f"{key}.routes[{n}]") for n, rule in enumerate(entry.routes)
+            _rule(rule, bindings, f"{key}.routes[{n}]") for n, rule in enumerate(entry.routes)
         ),
         deployment=entry.deployment,
         health_path=entry.health_path or "/",
@@ -180,6 +179,7 @@ def _environment(
         path_prefix=entry.path_prefix,
         capacity=entry.capacity,
         request_timeout=entry.request_timeout,
+        reads_nearest=reads_nearest,
     )
 
 

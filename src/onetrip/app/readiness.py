@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from onetrip.estimate.nearest import nearest_column
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId, Topology
@@ -50,6 +51,7 @@ class Readiness:
                 policy=catalog.policy_of(env.id),
                 backends=backends[env.id],
                 instances=self.instances(env),
+                nearest={name: nearest_column(name) for name in env.reads_nearest},
             )
             for env in catalog.environments()
         ]

@@ -23,6 +23,12 @@ class DeploymentsEntry(Strict):
     max_assets: Annotated[int, Meta(ge=1024, le=32 * 1024 * 1024)] = 25 * 1024 * 1024
 
 
+class ReplicaEntry(Strict):
+    """`backends.<name>.replicas.<name>`: a copy of a backend that answers reads."""
+
+    address: Text
+
+
 class BackendEntry(Strict):
     """`backends.<name>`: a database, cache or API."""
 
@@ -32,6 +38,14 @@ class BackendEntry(Strict):
     """Of a database; its kind and address."""
     url_env: Text | None = None
     probe_path: Path = "/"
+    replicas: Annotated[dict[str, ReplicaEntry], Meta(max_length=32)] = field(default_factory=dict)
+
+
+class BindingEntry(Strict):
+    """`bindings.<name>` where more is to be said than the backend's name."""
+
+    backend: Text
+    reads: Literal["primary", "nearest"] = "primary"
 
 
 class RouteEntry(Strict):
@@ -67,7 +81,9 @@ class EnvironmentEntry(Strict):
 
     hosts: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
     instances: dict[str, Annotated[list[Text], Meta(max_length=1000)]] = field(default_factory=dict)
-    bindings: Annotated[dict[str, Text], Meta(max_length=8)] = field(default_factory=dict)
+    bindings: Annotated[dict[str, Text | BindingEntry], Meta(max_length=8)] = field(
+        default_factory=dict
+    )
     routes: Annotated[list[RouteEntry], Meta(max_length=1000)] = field(default_factory=list)
     deployment: Text = ""
     health_path: Path | None = None

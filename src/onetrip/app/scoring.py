@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from onetrip.app.export import Exporter
@@ -19,13 +19,16 @@ from onetrip.estimate.anycast import find_anycast
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
+from onetrip.estimate.nearest import add_nearest, nearest_rtt
 from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
 from onetrip.model.measure import (
     Drift,
+    MethodClass,
     Observation,
     RouteKey,
+    RttEstimate,
     Target,
     TargetKind,
     TripEvidence,
@@ -78,11 +81,13 @@ class Scorer:
         self._on_drift = on_drift
         self._inputs = InputMaker()
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
+        self._nearest: frozenset[tuple[EnvironmentId, str]] = frozenset()
         self._names: dict[EnvironmentId, dict[str, str]] = {}
         self._timings = TimingBook()
         self.flips = FlipsBook()
         """What the database relays of this region counted."""
-        self._matrix: RttMatrix | None = None
+        self.matrix: RttMatrix | None = None
+        """RTTs of the last run."""
         self._now = clock.now()
         self.placer = Placer(region)
         self.lock = asyncio.Lock()
@@ -104,6 +109,9 @@ class Scorer:
         self._backends = {
             e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
         }
+        self._nearest = frozenset(
+            (e.id, b) for e in catalog.environments() for b in e.reads_nearest
+        )
         self.flips.update(self._backends)
         # Server-Timing may name a binding or its backend.
         self._names = {
@@ -132,7 +140,7 @@ class Scorer:
         if seen.service is None and seen.latency is not None and self._is_direct(seen):
             seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
         row = self.rows.get(seen.region, {})
-        rtts = {name: rtt_of(row, Target(TargetKind.BACKEND, name)) for name in backends}
+        rtts = {name: self._backend_rtt(row, name, seen.key) for name in backends}
         self._traffic.observe(seen, rtts)
         if seen.service is not None and seen.sent_at and seen.region == self._region:
             sent_at = seen.sent_at + self._clock.wall() - self._clock.now()
@@ -142,6 +150,11 @@ class Scorer:
             names = self._names[seen.key.environment]
             told = {names[t.name]: t for t in seen.timings if t.name in names}
             self._timings.observe(seen.key, seen.region, seen.at, told, rtts)
+
+    def _backend_rtt(self, row: Mapping[Target, RttEstimate], name: str, key: RouteKey) -> float:
+        if key.method is MethodClass.READ and (key.environment, name) in self._nearest:
+            return nearest_rtt(row, self.catalog.backends[name].endpoints)
+        return rtt_of(row, Target(TargetKind.BACKEND, name))
 
     def _is_direct(self, seen: Observation) -> bool:
         # Nobody else times a request that went to an instance without passing its node.
@@ -180,9 +193,11 @@ class Scorer:
         elapsed, self._now = max(1e-3, now - self._now), now
         self.flips.settle(wall)
         self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
-        regions, backends = tuple(self.topology.regions), tuple(self.catalog.backends)
-        matrix = self._matrix = build_matrix(self.rows, regions, backends, self._matrix)
+        regions, backends = tuple(self.topology.regions), self.catalog.backends
+        endpoints = tuple(name for b in backends.values() for name in b.endpoints)
+        matrix = self.matrix = build_matrix(self.rows, regions, endpoints, self.matrix)
         self._note_anycast(matrix)
+        matrix = add_nearest(matrix, {b.name: b.endpoints for b in backends.values() if b.replicas})
         draining = self._cluster.draining() | self.draining
         ready = Readiness(self._region, self.topology, self.rows, draining)
         environments = ready.environments(self.catalog, self._backends)

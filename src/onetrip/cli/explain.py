@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onetrip.cli.render import DASH, left_out, ms, percent, plain, table
-from onetrip.control.schemas import CandidateRow, DecisionBody, ExplainBody, LatencyRow, TripsRow
+from onetrip.control.schemas import (
+    CandidateRow,
+    DecisionBody,
+    ExplainBody,
+    LatencyRow,
+    TermRow,
+    TripsRow,
+)
 
 LEAST_SHOWN = 0.05
 """Round trips below this print as 0.0, and are left out."""
@@ -102,6 +109,7 @@ def _candidates(body: DecisionBody) -> list[str]:
 def _candidate(row: CandidateRow) -> tuple[str, ...]:
     terms = (
         f"{_count(term.round_trips)} x {ms(term.rtt_ms):>6} = {ms(term.product_ms):>8}"
+        f"{_replica(term)}"
         for term in row.backends
     )
     verdict = "default" if row.is_default else "" if row.is_chosen else row.verdict
@@ -114,6 +122,11 @@ def _candidate(row: CandidateRow) -> tuple[str, ...]:
         ms(row.score_ms, True),
         verdict,
     )
+
+
+def _replica(term: TermRow) -> str:
+    """Name the replica that the RTT is to; the primary goes without saying."""
+    return f" ({plain(term.endpoint)})" if term.endpoint not in ("", term.backend) else ""
 
 
 def _facts(body: DecisionBody, latencies: list[LatencyRow]) -> list[str]:

@@ -323,8 +323,13 @@ def _candidate_row(
         edge_rtt_ms=milliseconds(candidate.edge_rtt),
         compute_ms=milliseconds(candidate.compute),
         backends=[
-            schemas.TermRow(name, finite(count), milliseconds(rtt), milliseconds(product))
-            for name, count, rtt, product in candidate.backend_trips
+            schemas.TermRow(name, finite(count), milliseconds(rtt), milliseconds(product), endpoint)
+            for (name, count, rtt, product), endpoint in zip(
+                candidate.backend_trips,
+                # A peer of an older version tells none.
+                candidate.endpoints or [term[0] for term in candidate.backend_trips],
+                strict=False,
+            )
         ],
         score_ms=milliseconds(candidate.score),
         verdict=candidate.verdict,

@@ -167,12 +167,13 @@ class ProjectRow(Struct, frozen=True):
 
 
 class TermRow(Struct, frozen=True):
-    """One backend's part of a score: `round_trips` × `rtt_ms` = `product_ms`."""
+    """One backend's part of a score: `round_trips` × `rtt_ms` to `endpoint` = `product_ms`."""
 
     backend: str
     round_trips: float | None
     rtt_ms: float | None
     product_ms: float | None
+    endpoint: str = ""
 
 
 class CandidateRow(Struct, frozen=True):

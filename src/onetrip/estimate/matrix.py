@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +52,8 @@ class RttMatrix:
         backend_is_stale: shape (R, D).
         backend_is_failing: shape (R, D).
         coordinates: of the fit behind the predictions, or None when none was needed.
+        served_by: for each column that stands for the nearest endpoint of a backend, the endpoint
+            of each region (`estimate/nearest`); shape (R,).
     """
 
     regions: tuple[RegionId, ...]
@@ -65,6 +67,7 @@ class RttMatrix:
     backend_is_stale: Bools
     backend_is_failing: Bools
     coordinates: Coordinates | None = None
+    served_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def between(self, source: RegionId, target: RegionId) -> float:
         """Return the RTT of one pair, s; NaN when unknown.

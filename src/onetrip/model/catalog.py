@@ -106,6 +106,18 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """A copy of a backend that answers reads.
+
+    Attributes:
+        name: unique in the cluster, `<backend>/<replica>`; what its RTTs are filed under.
+    """
+
+    name: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """A data service that the application calls.
 
@@ -114,6 +126,7 @@ class Backend:
         probe_path: path requested by an HTTP probe.
         tls: what a PostgreSQL probe wants of TLS; the others go by the endpoint.
         ca_file: PEM file of the authorities it trusts, "" for the system's.
+        replicas: copies that answer reads; `endpoint` is the primary, which takes writes, too.
     """
 
     name: str
@@ -122,6 +135,12 @@ class Backend:
     probe_path: str = "/"
     tls: DatabaseTls = DatabaseTls.PREFER
     ca_file: str = ""
+    replicas: tuple[Replica, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Names under which the RTTs of its endpoints are filed, the primary's first."""
+        return (self.name, *(replica.name for replica in self.replicas))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +198,8 @@ class Environment:
     """Files that every edge serves itself."""
     cache: CachePolicy | None = None
     """How responses are kept at the edge; None keeps none. The same for the whole project."""
+    reads_nearest: frozenset[str] = frozenset()
+    """Backends whose nearest endpoint the application reads from; else from their primary."""
     variant: str = ""
     """Name of the deployment, where this is not what the environment's own hosts lead to."""
     candidate: Environment | None = None

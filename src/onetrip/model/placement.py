@@ -87,6 +87,8 @@ class Candidate:
         backend_trips: per backend: (name, round trips, RTT(region, backend), product).
         score: edge_rtt + compute + the products.
         verdict: "chosen", "current", or why it was not chosen.
+        endpoints: per backend: which of its endpoints the RTT is to, the primary by the
+            backend's name.
     """
 
     region: RegionId
@@ -95,6 +97,7 @@ class Candidate:
     backend_trips: tuple[tuple[str, float, float, float], ...]
     score: float
     verdict: str
+    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

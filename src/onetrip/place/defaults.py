@@ -7,12 +7,13 @@ there, too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from onetrip.estimate.matrix import RttMatrix
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
+from onetrip.model.measure import MethodClass
 from onetrip.model.placement import Placement, Status
 from onetrip.model.topology import RegionId
 from onetrip.place.hysteresis import MIN_REQUESTS
@@ -31,6 +32,14 @@ class EnvironmentInput:
     policy: Policy
     backends: tuple[str, ...]
     instances: Mapping[RegionId, bool]
+    nearest: Mapping[str, str] = field(default_factory=dict)
+    """Backends read from their nearest endpoint: name to the column with the RTTs to that."""
+
+    def columns(self, method: MethodClass) -> tuple[str, ...]:
+        """Return the matrix's columns with the RTTs of its backends that such requests see."""
+        if method is MethodClass.WRITE or not self.nearest:
+            return self.backends
+        return tuple(self.nearest.get(name, name) for name in self.backends)
 
 
 def usable_regions(matrix: RttMatrix, env: EnvironmentInput) -> np.ndarray:

@@ -119,6 +119,7 @@ def _candidate(
         backend_trips=tuple(terms),
         score=float(row.scores.total[row.index, column]),
         verdict=_verdict(row, column, policy, placement, instances),
+        endpoints=tuple(frame.endpoint(row.index, slot, column) for slot in range(len(backends))),
     )
 
 

@@ -8,7 +8,7 @@ backend) is a column of zeros that pads environments with fewer backends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Frame:
         bound: shape (K,), s.
         default: index of the default region, shape (K,), -1 without one.
         usable: permitted and ready, shape (K, R).
+        served_by: see `RttMatrix`.
     """
 
     regions: tuple[RegionId, ...]
@@ -72,6 +73,13 @@ class Frame:
     bound: np.ndarray
     default: np.ndarray
     usable: np.ndarray
+    served_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def endpoint(self, key: int, slot: int, region: int) -> str:
+        """Return which endpoint the RTT from a region to a backend of a key is that of."""
+        name = self.backends[self.backend_index[key, slot]]
+        served_by = self.served_by.get(name)
+        return name if served_by is None else served_by[region]
 
 
 def build_frame(
@@ -81,6 +89,7 @@ def build_frame(
     costs: Sequence[Costs],
     default: np.ndarray,
     usable: np.ndarray,
+    columns: Sequence[Sequence[str]] | None = None,
 ) -> Frame:
     """Assemble a frame.
 
@@ -89,9 +98,11 @@ def build_frame(
         costs: one a key.
         default: shape (K,).
         usable: shape (K, R).
+        columns: names of the matrix's columns that hold the RTTs to each key's backends; None
+            takes the backends' own.
     """
     position = {name: column for column, name in enumerate(matrix.backends)}
-    index, trips, covariance = _pack(costs, position)
+    index, trips, covariance = _pack(costs, position, columns or [c.backends for c in costs])
     row = matrix.regions.index(edge)
     edge_rtt = matrix.rtt[row].copy()
     edge_rtt[row] = 0.0
@@ -114,19 +125,20 @@ def build_frame(
         bound=np.array([c.bound for c in costs], dtype=float),
         default=default,
         usable=usable,
+        served_by=matrix.served_by,
     )
 
 
 def _pack(
-    costs: Sequence[Costs], position: Mapping[str, int]
+    costs: Sequence[Costs], position: Mapping[str, int], columns: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     depth = max((len(c.backends) for c in costs), default=0)
     index = np.full((len(costs), depth), len(position), dtype=np.intp)
     trips = np.zeros((len(costs), depth))
     covariance = np.zeros((len(costs), depth, depth))
-    for row, cost in enumerate(costs):
+    for row, (cost, names) in enumerate(zip(costs, columns, strict=True)):
         size = len(cost.backends)
-        index[row, :size] = [position[name] for name in cost.backends]
+        index[row, :size] = [position[name] for name in names]
         trips[row, :size] = cost.trips
         covariance[row, :size, :size] = cost.covariance
     return index, trips, covariance

@@ -208,6 +208,7 @@ class Placer:
             [c.costs for c in costs],
             np.array([default[e.id] for e in order], dtype=np.intp),
             np.array([usable[e.id] for e in order], dtype=bool).reshape(size),
+            [e.columns(r.key.method) for r, e in zip(routes, order, strict=True)],
         )
         if self._run is not None:
             self._shifts.note(self._run.frame, frame, now)
@@ -282,7 +283,7 @@ class Placer:
             upcoming=route.upcoming,
             age=route.age,
             is_read=route.key.method is MethodClass.READ,
-            is_settling=self._is_settling(picks, i, env, current, best, now),
+            is_settling=self._is_settling(picks, i, route.key, env, current, best, now),
             unknown=picks.unknown(i),
         )
 
@@ -290,13 +291,14 @@ class Placer:
         self,
         picks: Picks,
         i: int,
+        key: RouteKey,
         env: EnvironmentInput,
         current: int | None,
         best: int,
         now: float,
     ) -> bool:
         trips = picks.frame.trips[i, : len(env.backends)]
-        unsettled = self._shifts.unsettled(env.backends, trips, now)
+        unsettled = self._shifts.unsettled(env.columns(key.method), trips, now)
         if unsettled == 0.0:
             return False
         gain = picks.scores.gain[i]

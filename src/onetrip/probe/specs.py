@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from onetrip.model.catalog import Backend, BackendKind, Catalog, Environment, Instance
 from onetrip.model.measure import Target, TargetKind
-from onetrip.model.topology import Region, RegionId, Topology
+from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.probe.base import ProbeSpec
 
 PING_PATH = "/.well-known/onetrip/ping"
@@ -22,7 +22,9 @@ def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> lis
         if region.id != own_region and region.proxy is not None:
             _add(found, _peer_spec(region))
     for backend in catalog.backends.values():
-        _add(found, _backend_spec(backend))
+        _add(found, _backend_spec(backend, backend.name, backend.endpoint))
+        for replica in backend.replicas:
+            _add(found, _backend_spec(backend, replica.name, replica.endpoint))
     for environment in catalog.sites():
         for instance in environment.instances:
             _add(found, instance_spec(environment, instance))
@@ -49,13 +51,13 @@ def _peer_spec(region: Region) -> ProbeSpec:
     )
 
 
-def _backend_spec(backend: Backend) -> ProbeSpec:
+def _backend_spec(backend: Backend, name: str, endpoint: Endpoint) -> ProbeSpec:
     return ProbeSpec(
-        target=Target(TargetKind.BACKEND, backend.name),
+        target=Target(TargetKind.BACKEND, name),
         kind=backend.kind,
-        endpoint=backend.endpoint,
+        endpoint=endpoint,
         path=backend.probe_path,
-        host_header=backend.endpoint.tls_name or str(backend.endpoint),
+        host_header=endpoint.tls_name or str(endpoint),
         tls=backend.tls,
         ca_file=backend.ca_file,
     )

@@ -21,8 +21,18 @@ from onetrip.model.catalog import (
     Mode,
     Policy,
     Project,
+    Replica,
 )
-from onetrip.model.measure import Arm, MethodClass, Observation, RouteKey
+from onetrip.model.measure import (
+    Arm,
+    MethodClass,
+    Observation,
+    RouteKey,
+    Sample,
+    SampleKind,
+    Target,
+    TargetKind,
+)
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
@@ -51,9 +61,10 @@ class Parts:
         self.traffic = TrafficBook(DEN)
         self.cluster = ClusterState(DEN, frozenset({DEN, BOM}), 60.0)
         self.topology = Topology({DEN: Region(DEN, "Denver"), BOM: Region(BOM, "Mumbai")})
+        self.rtts = RttBook()
         self.scorer = Scorer(
             DEN,
-            rtts=RttBook(),
+            rtts=self.rtts,
             traffic=self.traffic,
             cluster=self.cluster,
             clock=self.clock,
@@ -115,3 +126,31 @@ async def test_new_code_noticed_by_a_peer_is_learned_anew_here() -> None:
     await parts.scorer.run_once()
     ((row,),) = parts.traffic.services(parts.clock.now()).values()
     assert row.count == pytest.approx(3)
+
+
+async def test_reads_are_filed_with_the_rtt_to_the_nearest_endpoint() -> None:
+    parts = Parts()
+    found = catalog("v1")
+    replica = Replica("orders/den", Endpoint("127.0.0.1", 5433))
+    orders = replace(found.backends["orders"], replicas=(replica,))
+    project = found.projects["shop"]
+    near = replace(project.environments["production"], reads_nearest=frozenset({"orders"}))
+    project = replace(project, environments={"production": near})
+    parts.scorer.update(parts.topology, Catalog({"shop": project}, {"orders": orders}))
+    for name, rtt in (("orders", 0.2), ("orders/den", 0.001)):
+        target = Target(TargetKind.BACKEND, name)
+        parts.rtts.record(Sample(target, rtt, SampleKind.CONNECT, parts.clock.now()))
+    await parts.scorer.run_once()
+    for method in MethodClass:
+        key = KEY._replace(method=method)
+        parts.scorer.observe(
+            Observation(key, DEN, DEN, Arm.DEFAULT, 0.1, 0.1, False, False, parts.clock.now())
+        )
+    services = parts.traffic.services(parts.clock.now())
+    rtts = {key.method: row.rtts for key, (row,) in services.items()}
+    assert rtts[MethodClass.READ] == pytest.approx({"orders": 0.001})
+    assert rtts[MethodClass.WRITE] == pytest.approx({"orders": 0.2})
+    await parts.scorer.run_once()
+    decisions = {d.key.method: d for d in parts.scorer.placer.decisions()}
+    endpoints = {m: d.candidates[0].endpoints for m, d in decisions.items()}
+    assert endpoints == {MethodClass.READ: ("orders/den",), MethodClass.WRITE: ("orders",)}

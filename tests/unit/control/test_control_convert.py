@@ -30,7 +30,7 @@ def test_decision_holds_every_term_in_milliseconds() -> None:
         3.1,
         237.6,
     )
-    assert best.backends == [schemas.TermRow("orders-db", 11.0, 0.5, 5.5)]
+    assert best.backends == [schemas.TermRow("orders-db", 11.0, 0.5, 5.5, "orders-db")]
     assert best.is_chosen
     assert not best.is_default
     assert [c.region for c in body.candidates if c.is_default] == ["den"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onetrip.estimate.nearest import add_nearest, nearest_column
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import Arm, MethodClass, RouteKey, ServiceSummary
 from onetrip.model.placement import Saving, Status
@@ -477,3 +478,42 @@ def test_unseen_route_of_a_known_environment_runs_at_the_edge() -> None:
     found = placer.snapshot.find(RouteKey(ENV, "/new", MethodClass.READ))
     assert found is not None
     assert found.regions[0] == DEN
+
+
+def test_a_replica_keeps_reads_at_the_edge_while_writes_move_to_the_primary() -> None:
+    placer = Placer(DEN)
+    matrix = add_nearest(
+        matrix_of(REGIONS, RTT, {"db": BOM, "db/den": DEN}), {"db": ("db", "db/den")}
+    )
+    env = replace(environment(), nearest={"db": nearest_column("db")})
+    writes = ORDERS._replace(method=MethodClass.WRITE)
+    routes = [route(declared={"db": 11.0}, key=key) for key in (ORDERS, writes)]
+    placer.decide(matrix, [env], routes, 1000.0, 1000.0)
+    found = placer.snapshot.routes
+    assert (found[ORDERS].status, found[ORDERS].regions[0]) == (Status.AT_EDGE, DEN)
+    assert (found[writes].status, found[writes].regions[0]) == (Status.PLACED, BOM)
+    terms = {d.key: {c.region: c for c in d.candidates} for d in placer.decisions()}
+    assert terms[ORDERS][DEN].endpoints == ("db/den",)
+    assert terms[ORDERS][BOM].endpoints == terms[writes][DEN].endpoints == ("db",)
+    assert terms[ORDERS][DEN].backend_trips[0][2] == 0.0005
+    assert terms[writes][DEN].backend_trips[0][2] == pytest.approx(RTT[1, 0], rel=0.5)
+
+
+def test_reads_move_when_the_replica_they_used_starts_to_fail() -> None:
+    placer = Placer(DEN)
+    both = matrix_of(REGIONS, RTT, {"db": BOM, "db/den": DEN})
+    env = replace(environment(), nearest={"db": nearest_column("db")})
+    item = route(declared={"db": 11.0})
+    groups = {"db": ("db", "db/den")}
+    placer.decide(add_nearest(both, groups), [env], [item], 1000.0, 1000.0)
+    assert placer.snapshot.routes[ORDERS].regions[0] == DEN
+    failing = both.backend_is_failing.copy()
+    failing[:, 1] = True
+    placer.decide(
+        add_nearest(replace(both, backend_is_failing=failing), groups), [env], [item], 1e4, 1e4
+    )
+    for now in (1.01e4, 1.02e4):
+        placer.decide(
+            add_nearest(replace(both, backend_is_failing=failing), groups), [env], [item], now, now
+        )
+    assert placer.snapshot.routes[ORDERS].regions[0] == BOM

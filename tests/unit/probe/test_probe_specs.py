@@ -11,6 +11,7 @@ from onetrip.model.catalog import (
     Instance,
     Policy,
     Project,
+    Replica,
 )
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
@@ -64,6 +65,17 @@ def test_backends_are_probed_by_their_kind() -> None:
     rates = specs[Target(TargetKind.BACKEND, "rates")]
     assert (rates.kind, rates.path, rates.host_header) == (BackendKind.HTTP, "/up", "rates.example")
     assert not rates.is_health_check
+
+
+def test_each_replica_is_probed_like_its_primary_under_its_own_name() -> None:
+    replica = Replica("orders/den", Endpoint("db.den", 5433))
+    orders = Backend("orders", BackendKind.POSTGRES, Endpoint("db.bom", 5432), replicas=(replica,))
+    specs = by_target(specs_for(TOPOLOGY, Catalog({}, {"orders": orders}), DEN))
+    primary = specs[Target(TargetKind.BACKEND, "orders")]
+    spec = specs[Target(TargetKind.BACKEND, "orders/den")]
+    assert (primary.endpoint.host, spec.endpoint) == ("db.bom", replica.endpoint)
+    assert (spec.kind, spec.tls) == (primary.kind, primary.tls)
+    assert spec.host_header == "db.den:5433"
 
 
 def test_instances_of_every_region_get_a_health_check() -> None:

@@ -1,0 +1,80 @@
+"""Which endpoint of a backend with replicas a read uses: the nearest one that answers.
+
+An application that reads from the nearest endpoint sees, in each region, the least RTT over the
+primary and the replicas. The matrix gets a column of those for each such backend; scores then read
+that column for routes that only read, and the primary's for all others. Service times are filed
+with the same RTT (`nearest_rtt`), so that the round trips learned from them are those that the
+scores multiply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onetrip.estimate.matrix import RttMatrix
+from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
+
+
+def nearest_column(backend: str) -> str:
+    """Return the name of the column that `add_nearest` makes for a backend."""
+    return f"{backend} (nearest)"
+
+
+def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMatrix:
+    """Return the matrix with a column for each group: the RTTs to its nearest endpoint.
+
+    Endpoints that fail are used only where every known one does. `served_by` tells which endpoint
+    each region has; the first one where no RTT is known.
+
+    Args:
+        groups: endpoints of a backend by its name, each a column of the matrix.
+    """
+    if not groups:
+        return matrix
+    rows = np.arange(len(matrix.regions))
+    added: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    served_by: dict[str, tuple[str, ...]] = {}
+    for backend, endpoints in groups.items():
+        columns = [matrix.backends.index(name) for name in endpoints]
+        rtt = matrix.backend_rtt[:, columns]
+        order = np.where(np.isnan(rtt), np.inf, rtt)
+        order = order + np.where(matrix.backend_is_failing[:, columns], _LAST, 0.0)
+        picks = np.argmin(order, axis=1)
+        chosen = np.array(columns)[picks]
+        added.append(
+            (
+                matrix.backend_rtt[rows, chosen],
+                matrix.backend_is_stale[rows, chosen],
+                matrix.backend_is_failing[rows, chosen],
+            )
+        )
+        served_by[nearest_column(backend)] = tuple(endpoints[int(p)] for p in picks)
+    rtts, stale, failing = (np.column_stack(each) for each in zip(*added, strict=True))
+    return replace(
+        matrix,
+        backends=(*matrix.backends, *served_by),
+        backend_rtt=np.hstack([matrix.backend_rtt, rtts]),
+        backend_is_stale=np.hstack([matrix.backend_is_stale, stale]),
+        backend_is_failing=np.hstack([matrix.backend_is_failing, failing]),
+        served_by=served_by,
+    )
+
+
+def nearest_rtt(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> float:
+    """Return the RTT from one region to the nearest endpoint, s; NaN when none is known.
+
+    Args:
+        row: what the region's node measured.
+    """
+    found = [row.get(Target(TargetKind.BACKEND, name)) for name in endpoints]
+    known = [e for e in found if e is not None and math.isfinite(e.rtt)]
+    up = [e for e in known if e.state is not EstimateState.FAILING]
+    return min((e.rtt for e in up or known), default=math.nan)
+
+
+_LAST = 1e6
+"""Added to the RTT of an endpoint that fails, s: more than any RTT."""
