@@ -36,6 +36,7 @@ bench: $(VENV)/.ready-test
 
 # The placement bars over every matrix and trace: about half an hour on two cores.
 bars: $(VENV)/.ready-test
+	$(BIN)/python scripts/replica_bars.py
 	$(BIN)/python scripts/bars.py $(ARGS)
 
 # Suites that are not on the machine are skipped; CONTRIBUTING.md says how they are found.

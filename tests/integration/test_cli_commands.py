@@ -105,6 +105,7 @@ def test_whatif_tells_what_the_toggle_would_do(api: str) -> None:
         ("project show shop", "placement"),
         ("explain shop", "decisions"),
         ("whatif shop", "totals"),
+        ("advise replicas", "backends"),
         ("latencies", "latencies"),
         ("events", "events"),
         ("certificates", "certificates"),

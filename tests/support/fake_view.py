@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from onetrip.errors import ApiError, ConfigError, Kind
+from onetrip.model.advice import Advice, BackendAdvice, PrimaryPlan, ReplicaPlan
 from onetrip.model.catalog import (
     Backend,
     BackendKind,
@@ -294,6 +295,16 @@ class FakeView:
     def what_if(self, project: str) -> list[WhatIf]:
         """Return what the toggle would do, told from the decisions' own candidates."""
         return [_what_if(decision) for decision in self.decisions(project)]
+
+    async def advise_replicas(self, project: str | None) -> list[BackendAdvice]:
+        """Return advice for the orders database, and what the others lack."""
+        fra, den, bom = (RegionId(name) for name in ("fra", "den", "bom"))
+        plans = (ReplicaPlan((den,), 0.1, 0.05, 0.229), ReplicaPlan((den, fra), 0.08, 0.07, 0.229))
+        advice = Advice(0.15, 0.13, 0.1, plans, PrimaryPlan(fra, 0.12, 0.03))
+        return [
+            BackendAdvice("orders-db", bom, (("orders-db/fra", fra),), 1284, advice),
+            BackendAdvice("cache", None, (), 0, None, "needs an RTT to it"),
+        ]
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """Return latencies before and after, for each decision."""

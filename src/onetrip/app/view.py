@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from onetrip.app.releases import Releases
@@ -11,6 +12,7 @@ from onetrip.app.succession import Successor
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.advice import BackendAdvice
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey, RttEstimate, Target
@@ -135,6 +137,21 @@ class LiveView:
         """See `NodeView`."""
         found = [*self._scorer.placer.what_if(self._own(project)), *self._cluster.what_if()]
         return [row for row in found if row.key.environment.project == project]
+
+    async def advise_replicas(self, project: str | None) -> list[BackendAdvice]:
+        """See `NodeView`."""
+        from onetrip.place.demands import advise_backends  # memory, for who never asks
+
+        matrix, catalog = self._scorer.matrix, self._scorer.catalog
+        if matrix is None:
+            return []
+        names = [project] if project is not None else list(catalog.projects)
+        what_if = [row for name in names for row in self.what_if(name)]
+        decisions = [row for name in names for row in self.decisions(name)]
+        anycast = self._scorer.anycast
+        return await asyncio.to_thread(
+            advise_backends, matrix, catalog, decisions, what_if, project, anycast
+        )
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """See `NodeView`."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli import access, envoy, events, importing, operate, versions, webhooks
+from onetrip.cli import access, advise, envoy, events, importing, operate, versions, webhooks
 from onetrip.cli.client import DEFAULT_API, UnreachableError
 from onetrip.cli.options import Api, AsJson, DryRun, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
@@ -36,6 +36,7 @@ app.add_typer(project, name="project")
 app.add_typer(access.token, name="token")
 app.add_typer(webhooks.webhook, name="webhook")
 app.add_typer(envoy.envoy, name="envoy")
+app.add_typer(advise.advise, name="advise")
 app.add_typer(importing.imports, name="import")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]

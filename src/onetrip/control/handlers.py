@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from onetrip.control import certificates, convert, cursors, document, relays, requests, schemas
 from onetrip.control.about import HealthBody
+from onetrip.control.advice import advice_body
 from onetrip.control.api_versions import PAGED_PROJECTS, behaves
 from onetrip.control.distributions import (
     DistributionsBody,
@@ -158,6 +159,13 @@ class Handlers:
         page, total, next = self._page(call, spreads(latencies, decisions))
         rows = [distribution_row(each) for each in page]
         return reply(DistributionsBody(project.name, total, rows, next))
+
+    async def advise_replicas(self, call: Call) -> web.Response:
+        """Tell where the next replicas, or the primary, of each backend should be."""
+        project = call.query.get("project")
+        if project is not None:
+            requests.project_of(self._view.catalog, project, "project")
+        return reply(advice_body(await self._view.advise_replicas(project)))
 
     async def latencies(self, call: Call) -> web.Response:
         """List the latency of each route, edge and arm."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from onetrip.control import deployments, schemas
 from onetrip.control.about import HealthBody, OpenApiBody, ProblemKindBody
 from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBody
+from onetrip.control.advice import ReplicaAdviceBody
 from onetrip.control.certificates import CertificatesBody
 from onetrip.control.distributions import DistributionsBody
 from onetrip.control.processes import UpgradeBody
@@ -262,6 +263,11 @@ OPERATIONS = (
         "DELETE", "/v1/projects/{name}/domains/{host}", "remove_domain",
         "Take a host name away from a project", query=("dry_run",), scope=Scope.WRITE,
         statuses=(503,),
+    ),
+    Operation(
+        "GET", "/v1/advice/replicas", "advise_replicas",
+        "Tell where the next replicas, or the primary, of each backend should be",
+        ReplicaAdviceBody, query=("project",), statuses=(404,),
     ),
     Operation(
         "GET", "/v1/latencies", "latencies", "List the latency of each route, edge and arm",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from onetrip.model.advice import BackendAdvice
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.edge import Purge
 from onetrip.model.measure import RouteKey, RttEstimate, Target
@@ -127,6 +128,9 @@ class NodeView(Protocol):
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """Return the latency of each route, edge and arm, of one project or of all."""
+
+    async def advise_replicas(self, project: str | None) -> list[BackendAdvice]:
+        """Return where the data of each backend should be, for one project's traffic or all."""
 
     def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
         """Return the latency history of each route and edge of a project, oldest first."""
