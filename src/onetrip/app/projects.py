@@ -16,6 +16,7 @@ from onetrip.app.backend_urls import parse_url, read_url
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
 from onetrip.app.replicas import build_bindings, build_replicas
+from onetrip.app.residency import Residency, check_residency, is_restricted
 from onetrip.app.schema import File
 from onetrip.app.schema_projects import (
     BackendEntry,
@@ -68,6 +69,8 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     }
     projects = with_timeouts(with_content(projects, file, folder), file.proxy.request_timeout)
     if file.data_plane == "envoy":  # which knows no nodes
+        for name in (n for n, p in projects.items() if is_restricted(p)):
+            raise ConfigError(f"projects.{name}: regions of routes or bindings need no Envoy")
         projects = {name: _direct(project) for name, project in projects.items()}
     catalog = Catalog(projects, backends)
     _check_hosts(catalog)
@@ -147,7 +150,9 @@ def _project(
         for label, each in entry.environments.items()
     }
     policy = policy_from(entry.placement, topology.regions, f"{key}.placement")
-    return Project(name, policy, environments, build_hedge(entry.hedge))
+    project = Project(name, policy, environments, build_hedge(entry.hedge))
+    check_residency(project, topology.regions, key)
+    return project
 
 
 def _environment(
@@ -160,6 +165,7 @@ def _environment(
     can_deploy: bool,
 ) -> Environment:
     check_id(id.environment, key)
+    residency = Residency(entry, topology.regions, key)
     bindings, reads_nearest = build_bindings(entry.bindings, backends, f"{key}.bindings")
     instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
     if not entry.hosts and not can_deploy:
@@ -171,7 +177,8 @@ def _environment(
         instances=instances,
         bindings=bindings,
         rules=tuple(
-            _rule(rule, bindings, f"{key}.routes[{n}]") for n, rule in enumerate(entry.routes)
+            _rule(rule, bindings, residency, f"{key}.routes[{n}]")
+            for n, rule in enumerate(entry.routes)
         ),
         deployment=entry.deployment,
         health_path=entry.health_path or "/",
@@ -179,6 +186,7 @@ def _environment(
         path_prefix=entry.path_prefix,
         capacity=entry.capacity,
         request_timeout=entry.request_timeout,
+        deny=residency.everywhere,
         reads_nearest=reads_nearest,
     )
 
@@ -274,7 +282,9 @@ def _host(text: str, key: str) -> str:
     return host
 
 
-def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule:
+def _rule(
+    entry: RouteEntry, bindings: Mapping[str, str], residency: Residency, key: str
+) -> RouteRule:
     segments = entry.path.split("/")[1:]
     for number, segment in enumerate(segments):
         if "*" in segment and segment not in ("*", "**"):
@@ -289,6 +299,7 @@ def _rule(entry: RouteEntry, bindings: Mapping[str, str], key: str) -> RouteRule
         pattern=entry.path,
         round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
         is_local=entry.local,
+        deny=residency.of(entry, key),
     )
 
 

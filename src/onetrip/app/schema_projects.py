@@ -46,6 +46,8 @@ class BindingEntry(Strict):
 
     backend: Text
     reads: Literal["primary", "nearest"] = "primary"
+    allow: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+    deny: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
 
 
 class RouteEntry(Strict):
@@ -54,6 +56,8 @@ class RouteEntry(Strict):
     path: Path
     round_trips: dict[str, Annotated[float, Meta(ge=0, le=10_000)]] | None = None
     local: bool = False
+    allow: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
+    deny: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
 
 
 class CacheControlEntry(Strict):

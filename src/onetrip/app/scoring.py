@@ -234,6 +234,7 @@ class Scorer:
                     evidence=evidence.get(key, ()),
                     is_local=rule is not None and rule.is_local,
                     declared=self._declared(key, rule),
+                    deny=self._environment(key).denied(rule),
                     now=now,
                     elapsed=elapsed,
                 )
@@ -266,12 +267,14 @@ class Scorer:
             found.setdefault(key, []).extend(rows)
         return found
 
+    def _environment(self, key: RouteKey) -> Environment:
+        project, environment = key.environment
+        return self.catalog.projects[project].environments[environment]
+
     def _declared(self, key: RouteKey, rule: RouteRule | None) -> dict[str, float] | None:
         if rule is None or rule.round_trips is None:
             return None
-        env = self.catalog.projects[key.environment.project].environments[
-            key.environment.environment
-        ]
+        env = self._environment(key)
         found: dict[str, float] = {}
         for binding, trips in rule.round_trips.items():
             backend = env.bindings[binding]

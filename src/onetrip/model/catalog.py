@@ -161,11 +161,13 @@ class RouteRule:
         round_trips: declared sequential round trips to a backend, by binding name; an absent
             binding counts as 0. None means: learn them.
         is_local: never leave the edge (static assets, health checks).
+        deny: regions its requests must never run in, those of the bindings it uses among them.
     """
 
     pattern: str
     round_trips: Mapping[str, float] | None = None
     is_local: bool = False
+    deny: frozenset[RegionId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ class Environment:
     """Files that every edge serves itself."""
     cache: CachePolicy | None = None
     """How responses are kept at the edge; None keeps none. The same for the whole project."""
+    deny: frozenset[RegionId] = frozenset()
+    """Regions that requests of no declared route must never run in, on account of its bindings."""
     reads_nearest: frozenset[str] = frozenset()
     """Backends whose nearest endpoint the application reads from; else from their primary."""
     variant: str = ""
@@ -213,6 +217,10 @@ class Environment:
         if not self.variant:
             return self.id
         return EnvironmentId(self.id.project, f"{self.id.environment}@{self.variant}")
+
+    def denied(self, rule: RouteRule | None) -> frozenset[RegionId]:
+        """Return the regions that requests of a route must never run in, beside the policy's."""
+        return self.deny if rule is None else rule.deny
 
     @property
     def asks_edge(self) -> bool:

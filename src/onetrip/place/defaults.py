@@ -7,7 +7,7 @@ there, too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,17 @@ class EnvironmentInput:
     instances: Mapping[RegionId, bool]
     nearest: Mapping[str, str] = field(default_factory=dict)
     """Backends read from their nearest endpoint: name to the column with the RTTs to that."""
+
+    @property
+    def place(self) -> tuple[EnvironmentId, frozenset[RegionId]]:
+        """What its usable regions depend on, beside the matrix."""
+        return self.id, self.policy.deny
+
+    def without(self, denied: frozenset[RegionId]) -> EnvironmentInput:
+        """Return it for a route that must never run in some regions."""
+        if not denied:
+            return self
+        return replace(self, policy=replace(self.policy, deny=self.policy.deny | denied))
 
     def columns(self, method: MethodClass) -> tuple[str, ...]:
         """Return the matrix's columns with the RTTs of its backends that such requests see."""

@@ -8,6 +8,7 @@ from onetrip.estimate.sequential import compare
 from onetrip.estimate.traffic import RouteTraffic
 from onetrip.model.measure import Arm, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Saving
+from onetrip.model.topology import RegionId
 from onetrip.place.placer import RouteInput
 
 RATE_SMOOTHING = 0.2
@@ -29,6 +30,7 @@ class InputMaker:
         evidence: Iterable[TripEvidence] = (),
         is_local: bool = False,
         declared: Mapping[str, float] | None = None,
+        deny: frozenset[RegionId] = frozenset(),
         now: float,
         elapsed: float,
     ) -> RouteInput:
@@ -39,6 +41,7 @@ class InputMaker:
             services: measured service times of all regions.
             evidence: round trips told by other sources.
             declared: round trips by backend name, or None to learn them.
+            deny: regions it must never run in, beside the policy's.
             elapsed: s since the last run, > 0.
         """
         return RouteInput(
@@ -52,6 +55,7 @@ class InputMaker:
             upcoming=self._rate(key, route.requests, elapsed) * elapsed,
             age=now - route.first_at,
             evidence=tuple(evidence),
+            deny=deny,
         )
 
     def keep(self, keys: Iterable[RouteKey]) -> None:

@@ -43,8 +43,7 @@ class RouteInput:
     Attributes:
         declared: round trips by backend name, or None to learn them.
         services: measured service times of all regions.
-        requests, explored: at this edge, ever.
-        upcoming: requests expected before the next run.
+        requests, explored: at this edge, ever; upcoming: expected before the next run.
         age: s since it was first seen.
     """
 
@@ -57,8 +56,8 @@ class RouteInput:
     explored: int
     upcoming: float
     age: float
-    evidence: tuple[TripEvidence, ...] = ()
-    """Round trips told by other sources than service times."""
+    evidence: tuple[TripEvidence, ...] = ()  # round trips told by other sources than service times
+    deny: frozenset[RegionId] = frozenset()  # regions it must never run in, beside the policy's
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +192,13 @@ class Placer:
         now: float,
         wall: float,
     ) -> list[RouteView]:
-        usable = {e.id: usable_regions(matrix, e) for e in environments.values()}
-        default = {name: default_region(matrix, self._edge, mask) for name, mask in usable.items()}
-        order = [environments[r.key.environment] for r in routes]
+        order = [environments[r.key.environment].without(r.deny) for r in routes]
+        usable = {p: usable_regions(matrix, e) for p, e in {e.place: e for e in order}.items()}
+        default = {
+            place: default_region(matrix, self._edge, mask) for place, mask in usable.items()
+        }
         costs = [
-            self._cost(route, env.backends, _index_name(matrix.regions, default[env.id]))
+            self._cost(route, env.backends, _index_name(matrix.regions, default[env.place]))
             for route, env in zip(routes, order, strict=True)
         ]
         size = (len(routes), len(matrix.regions))
@@ -206,8 +207,8 @@ class Placer:
             self._edge,
             [r.key for r in routes],
             [c.costs for c in costs],
-            np.array([default[e.id] for e in order], dtype=np.intp),
-            np.array([usable[e.id] for e in order], dtype=bool).reshape(size),
+            np.array([default[e.place] for e in order], dtype=np.intp),
+            np.array([usable[e.place] for e in order], dtype=bool).reshape(size),
             [e.columns(r.key.method) for r, e in zip(routes, order, strict=True)],
         )
         if self._run is not None:
@@ -315,7 +316,7 @@ class Placer:
 
     def _explain(self, run: _Run, key: RouteKey) -> Decision:
         i = run.index[key]
-        env = run.environments[key.environment]
+        env = run.environments[key.environment].without(run.routes[i].deny)
         placement = self.snapshot.routes[key]
         row = Row(run.frame, run.scores, i)
         estimate = replace(run.costs[i].estimate, missing=placement.missing)

@@ -1,7 +1,8 @@
 """Where a request runs: the arm, the region, and the endpoint to send it to.
 
 The placement snapshot says which regions are wanted; readiness says which can serve. The choice
-never leaves the regions that the project's policy permits, whatever an older placement says.
+never leaves the regions that the project's policy, the route and its bindings permit, whatever an
+older placement says.
 A region whose instances are all ejected or at their capacity is passed over for the next-best one;
 when no region is left, an ejected instance is better than none.
 """
@@ -132,7 +133,7 @@ class Balancer:
             UpstreamError: kind UNAVAILABLE when no permitted region is ready, REQUEST_LIMIT when
                 those that are have too many requests.
         """
-        site = self._sites.get(match.environment.site)
+        site = self._site(match)
         if site is not None:
             arm, wanted = self._wanted(match, placement, share)
             other = Arm.FAILOVER
@@ -171,7 +172,7 @@ class Balancer:
         Raises:
             UpstreamError: kind UNAVAILABLE; none is ready here.
         """
-        site = self._sites.get(match.environment.site)
+        site = self._site(match)
         at = site.get(self._region) if site is not None else None
         if at is not None:
             pool = self._picker.pick(
@@ -187,6 +188,14 @@ class Balancer:
             f"no instance of {match.environment.id} is ready in {self._region}",
             kind=Kind.UNAVAILABLE,
         )
+
+    def _site(self, match: Match) -> _Site | None:
+        """Return where a request may run: what `choose` can return is in here, or nothing is."""
+        site = self._sites.get(match.environment.site)
+        denied = match.environment.denied(match.rule)
+        if denied and site is not None:
+            return {region: at for region, at in site.items() if region not in denied}
+        return site
 
     def note_refusal(self, match: Match, region: RegionId) -> None:
         """Leave a region whose node had no ready instance alone for a short time."""

@@ -517,3 +517,34 @@ def test_reads_move_when_the_replica_they_used_starts_to_fail() -> None:
             add_nearest(replace(both, backend_is_failing=failing), groups), [env], [item], now, now
         )
     assert placer.snapshot.routes[ORDERS].regions[0] == BOM
+
+
+def test_a_route_never_leaves_its_own_regions_and_says_why() -> None:
+    placer = Placer(DEN)
+    free = ORDERS._replace(route="/free")
+    routes = [
+        route(served(DEN, 11), served(FRA, 11), deny=frozenset({BOM})),
+        route(served(DEN, 11), served(FRA, 11), key=free),
+    ]
+    placer.decide(world(), [environment()], routes, 1000.0, 1000.0)
+    found = placer.snapshot.routes
+    assert set(found[ORDERS].regions) == {DEN, FRA}
+    assert found[free].regions[0] == BOM, "the other routes of its environment are free"
+    (decision,) = placer.decisions([ORDERS])
+    verdicts = {c.region: c.verdict for c in decision.candidates}
+    assert verdicts[BOM] == "not permitted by allow/deny"
+
+
+def test_a_pinned_route_is_not_pinned_where_it_must_not_run() -> None:
+    policy = replace(SMART, hint=BOM)
+    found = place(Placer(DEN), route(served(DEN, 11), deny=frozenset({BOM})), environment(policy))
+    assert BOM not in found.regions
+    assert found.default == DEN
+
+
+def test_a_route_whose_edge_is_denied_starts_in_the_nearest_region_that_is_not() -> None:
+    found = place(Placer(DEN), route(served(FRA, 11), deny=frozenset({DEN})), environment())
+    assert DEN not in found.regions
+    assert found.default == FRA
+    alone = route(served(FRA, 11), deny=frozenset({DEN, BOM, FRA}))
+    assert place(Placer(DEN), alone, environment()).status is Status.UNREACHABLE
