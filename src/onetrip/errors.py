@@ -51,6 +51,8 @@ class Kind(Enum):
     """The peer ends its connection, and has not acted on the message."""
     UNAVAILABLE = "unavailable"
     """No instance is ready."""
+    RESIDENCY = "residency"
+    """Nobody is ready but regions that the request must not run in."""
     UNHEALTHY = "unhealthy"
     """It answers, and says itself that it cannot serve (5xx to a health probe)."""
     OVERLOADED = "overloaded"

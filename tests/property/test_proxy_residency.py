@@ -41,7 +41,7 @@ def attempts(rig: BalanceRig, match: Match, placement: Placement | None, share: 
         try:
             choice: Choice = rig.balancer.choose(match, placement, share, tried)
         except UpstreamError as error:
-            if error.kind in (Kind.UNAVAILABLE, Kind.REQUEST_LIMIT):
+            if error.kind in (Kind.UNAVAILABLE, Kind.RESIDENCY, Kind.REQUEST_LIMIT):
                 return
             raise
         yield choice
@@ -99,6 +99,20 @@ def test_every_attempt_stays_where_project_route_and_bindings_permit(
         with pytest.raises(UpstreamError) as caught:
             rig.balancer.choose_own(match, Arm.FAILOVER, [])
         assert caught.value.kind is Kind.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("denied", "kind"),
+    [(REGIONS, Kind.RESIDENCY), (REGIONS[:2], Kind.RESIDENCY), ((), Kind.UNAVAILABLE)],
+)
+def test_refusal_says_whether_residency_is_why(denied: tuple[RegionId, ...], kind: Kind) -> None:
+    rig = BalanceRig(SPOTS)
+    for region in REGIONS if not denied else REGIONS[2:]:
+        rig.down.update(rig.pool.at(endpoint).target for endpoint in SPOTS[region])
+    match = rig.match(RouteRule("/a", deny=frozenset(denied)))
+    with pytest.raises(UpstreamError) as caught:
+        rig.balancer.choose(match, None, 0.5, [])
+    assert caught.value.kind is kind
 
 
 def test_the_rig_does_eject() -> None:

@@ -130,8 +130,9 @@ class Balancer:
             tried: endpoints that failed for this request already.
 
         Raises:
-            UpstreamError: kind UNAVAILABLE when no permitted region is ready, REQUEST_LIMIT when
-                those that are have too many requests.
+            UpstreamError: kind UNAVAILABLE when no region is ready, RESIDENCY when none that the
+                route and its bindings permit is, REQUEST_LIMIT when those that are have too many
+                requests.
         """
         site = self._site(match)
         if site is not None:
@@ -162,9 +163,8 @@ class Balancer:
                         kind=Kind.REQUEST_LIMIT,
                     )
                 )
-        raise UpstreamError(
-            f"no permitted region of {match.environment.id} is ready", kind=Kind.UNAVAILABLE
-        )
+        kind = Kind.RESIDENCY if self._is_bounded(match, tried) else Kind.UNAVAILABLE
+        raise UpstreamError(f"no permitted region of {match.environment.id} is ready", kind=kind)
 
     def choose_own(self, match: Match, arm: Arm, tried: Collection[EndpointPool]) -> Choice:
         """Return an instance of this region for a request that a peer forwarded.
@@ -196,6 +196,14 @@ class Balancer:
         if denied and site is not None:
             return {region: at for region, at in site.items() if region not in denied}
         return site
+
+    def _is_bounded(self, match: Match, tried: Collection[EndpointPool]) -> bool:
+        """Tell whether a region could serve that the request must not run in."""
+        denied, site = match.environment.denied(match.rule), self._sites.get(match.environment.site)
+        return site is not None and any(
+            region in denied and self._reachable(at, region, tried) is not None
+            for region, at in site.items()
+        )
 
     def note_refusal(self, match: Match, region: RegionId) -> None:
         """Leave a region whose node had no ready instance alone for a short time."""

@@ -207,6 +207,7 @@ def is_failure(error: OnetripError) -> bool:
         Kind.RESET,
         Kind.TIMEOUT,
         Kind.UNAVAILABLE,
+        Kind.RESIDENCY,
         Kind.OVERLOADED,
         Kind.MALFORMED,
     )

@@ -227,7 +227,8 @@ class Dispatch:
                 placement = services.snapshot.find(match.key)
                 choice = services.balancer.choose(match, placement, self._share, self._tried)
         except UpstreamError as error:
-            raise self._failure or error from self._failure
+            is_bounded = error.kind is Kind.RESIDENCY  # which says more than the first failure
+            raise (error if is_bounded else self._failure or error) from self._failure
         if self._failure is not None:
             if not services.budget.take():
                 raise self._failure

@@ -99,4 +99,5 @@ async def test_a_request_never_runs_where_its_binding_forbids_not_even_in_failov
         await cluster.stop_node("bom")
         replies = await asyncio.gather(*(cluster.get("den", "/orders") for _ in range(8)))
         assert all(status >= 500 for status, _ in replies)
+        assert (await cluster.get("den", "/orders"))[0] == 503
         assert (await cluster.get("den", "/about"))[0] == 200
