@@ -151,6 +151,7 @@ def test_optional_and_heavy_packages_stay_where_they_belong() -> None:
         "typer": ("onetrip/cli/",),
         "prometheus_client": ("onetrip/observe/", "onetrip/control/"),
         "pg8000": ("onetrip_lab/",),
+        "openfeature": ("onetrip_openfeature/",),
         "yaml": (
             "onetrip/app/config",
             "onetrip/cli/simulate",

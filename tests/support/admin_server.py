@@ -33,7 +33,7 @@ async def admin_server(
 
 @contextmanager
 def admin_thread(
-    view: FakeView, token: str | None = None, path: Path | None = None
+    view: FakeView, token: str | None = None, path: Path | None = None, port: int = 0
 ) -> Iterator[str]:
     """Serve a view from another thread, for callers that block; give the base URL.
 
@@ -46,7 +46,7 @@ def admin_thread(
 
     async def serve() -> None:
         store = await AsyncStore.open(path) if path is not None else None
-        async with admin_server(view, token, store=store) as url:
+        async with admin_server(view, token, port, store) as url:
             found.append(url)
             ready.set()
             await done.wait()

@@ -579,6 +579,7 @@ def _changed(policy: Policy, change: PolicyChange) -> Policy:
         explore_ratio=policy.explore_ratio
         if change.explore_ratio is None
         else change.explore_ratio,
+        share=policy.share if change.share is None else change.share,
     )
 
 
