@@ -268,3 +268,13 @@ def test_ejection_that_is_off_enforces_nothing() -> None:
     plan = plan_for(1, {HERE: [2]}, terms=Terms(Address("127.0.0.1", 1), none))
     (body,) = bodies(state_of(plan), Type.CLUSTER).values()
     assert "outlier_detection" not in body
+
+
+def test_share_of_a_pinned_project_is_a_weight_as_well() -> None:
+    snapshot = replace(pinned(THERE), control_ratio=0.75)
+    plan = plan_for(8080, BOTH, snapshot)
+    route = named(plan, "shop/production (rest) read")
+    split = route["route"]["weighted_clusters"]
+    weights = {c["name"].partition("@")[2]: c["weight"] for c in split["clusters"]}
+    assert weights == {"there,here": 250_000, "here,there": 750_000}
+    assert route["name"].endswith(" there=hint,here=control")
