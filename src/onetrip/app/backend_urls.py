@@ -49,15 +49,17 @@ class BackendAddress:
     ca_file: str = ""
 
 
-def read_url(url: str | None, env: str | None, key: str) -> str | None:
-    """Return a URL of the configuration or of a variable; None when neither is set.
+def read_url(url: str | None, env: str | None, key: str) -> str:
+    """Return a URL of the configuration or of a variable.
 
     Raises:
-        ConfigError: both are set, or the variable is not.
+        ConfigError: both or none of them are set, or the variable is not.
     """
     if url is not None and env is not None:
         raise ConfigError(f"{key}.url: set either this or {key}.url_env, not both")
     if env is None:
+        if url is None:
+            raise ConfigError(f"{key}: url or url_env is required")
         return url
     text = os.environ.get(env, "").strip()
     if not text:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from onetrip.app.backend_urls import parse_url, read_url
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
 from onetrip.app.replicas import build_bindings, build_replicas
@@ -112,15 +111,16 @@ def _backend(name: str, entry: BackendEntry, folder: Path) -> Backend:
 
 
 def _primary(name: str, entry: BackendEntry, folder: Path, key: str) -> Backend:
-    url = read_url(entry.url, entry.url_env, key)
-    if url is None:
+    if entry.url is None and entry.url_env is None:
         if entry.kind is None or entry.address is None:
             raise ConfigError(f"{key}: kind and address are required, or url or url_env")
         endpoint = _endpoint(f"{key}.address", entry.address)
         return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
     if entry.address is not None:
         raise ConfigError(f"{key}.address: the URL says it already")
-    place = parse_url(url, f"{key}.url", folder)
+    from onetrip.app.backend_urls import parse_url, read_url  # many nodes do without
+
+    place = parse_url(read_url(entry.url, entry.url_env, key), f"{key}.url", folder)
     if entry.kind is not None and entry.kind != place.kind.value:
         raise ConfigError(f"{key}.kind: the URL is one of {place.kind.value}")
     return Backend(name, place.kind, place.endpoint, tls=place.tls, ca_file=place.ca_file)

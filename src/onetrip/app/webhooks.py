@@ -21,7 +21,6 @@ from onetrip.model.webhook import Delivery, Webhook, WebhookStatus
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
-from onetrip.webhooks.signing import parse_keys
 
 if TYPE_CHECKING:
     from onetrip.webhooks.courier import Courier
@@ -36,6 +35,10 @@ def build_webhooks(entries: Sequence[WebhookEntry], folder: Path) -> tuple[Webho
     Raises:
         ConfigError: an entry that cannot be used.
     """
+    if not entries:
+        return ()
+    from onetrip.webhooks.signing import parse_keys  # most nodes do without
+
     found: dict[str, Webhook] = {}
     for number, entry in enumerate(entries):
         key = f"webhooks[{number}]"
