@@ -100,6 +100,7 @@ def _check_node(file: File) -> None:
     """Refuse what concerns all requests."""
     proxy, acme = file.proxy, file.tls.acme
     wanted = {
+        "deployments": bool(file.deployments.domain or file.deployments.allow),
         "workers": file.workers not in (1, "auto"),
         "telemetry.otlp": file.telemetry.otlp is not None,
         "cluster.forward_listen": file.cluster.forward_listen is not None,

@@ -56,6 +56,7 @@ def test_node_that_serves_by_itself_forwards_through_nodes(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("deployments", {"allow": ["10.0.0.0/8"]}),
         ("workers", 2),
         ("proxy__body_limit", 1000),
         ("proxy__trusted_proxies", ["10.0.0.0/8"]),
