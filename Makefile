@@ -48,6 +48,7 @@ docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/grafana.py > grafana/onetrip.json
 	$(BIN)/python scripts/openapi.py
 	$(BIN)/python scripts/events_page.py > docs/events.md
+	$(BIN)/python scripts/cli_page.py > docs/cli.md
 
 # The README's pictures of the dashboard, from a demo that runs for them; needs Chromium.
 screenshots: $(VENV)/.ready-test

@@ -55,3 +55,8 @@ class Deadline:
     def remaining(self, clock: Clock) -> float:
         """Return the time left, s; never negative."""
         return max(0.0, self.at - clock.now())
+
+
+def pause(duration: float) -> None:
+    """Block this thread for `duration`, s; for commands, never in an event loop."""
+    time.sleep(duration)

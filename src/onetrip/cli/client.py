@@ -105,10 +105,27 @@ class Client:
         data = msgspec.json.encode(body or {})
         return self._call("POST", path, want, query=_dry_run(is_dry_run), body=data)
 
-    def delete(self, path: tuple[str, ...]) -> None:
+    def put(
+        self,
+        path: tuple[str, ...],
+        want: type[T],
+        body: Mapping[str, Any],
+        *,
+        is_dry_run: bool = False,
+    ) -> T:
+        """Declare `/v1/<path>`; raises as `get`."""
+        data = msgspec.json.encode(body)
+        return self._call("PUT", path, want, query=_dry_run(is_dry_run), body=data)
+
+    def upload(self, path: tuple[str, ...], want: type[T], data: bytes) -> T:
+        """Send a gzipped tar to `/v1/<path>`; raises as `get`."""
+        return self._call("PUT", path, want, body=data, media_type="application/gzip")
+
+    def delete(self, path: tuple[str, ...], *, is_dry_run: bool = False) -> None:
         """Delete `/v1/<path>`; raises as `get`."""
-        status, reply = self._exchange("DELETE", self._address(path), None)
-        if status != 204:
+        address = self._address(path) + ("?dry_run=true" if is_dry_run else "")
+        status, reply = self._exchange("DELETE", address, None)
+        if status not in (200, 204):
             raise self._refusal(status, reply)
 
     def lines(self, path: tuple[str, ...]) -> Iterator[str]:
@@ -144,11 +161,12 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        media_type: str = "application/json",
     ) -> T:
         address = self._address(path)
         if query:
             address += "?" + urlencode(query)
-        status, reply = self._exchange(method, address, body)
+        status, reply = self._exchange(method, address, body, media_type)
         if status not in (200, 201):
             raise self._refusal(status, reply)
         try:
@@ -158,11 +176,14 @@ class Client:
                 f"{self.api} does not answer as onetrip does: {error}"
             ) from error
 
-    def _exchange(self, method: str, address: str, body: bytes | None) -> tuple[int, bytes]:
+    def _exchange(
+        self, method: str, address: str, body: bytes | None, media_type: str = "application/json"
+    ) -> tuple[int, bytes]:
         make = HTTPSConnection if self._https else HTTPConnection
         connection = make(self._host, self._port, timeout=self._timeout)
         try:
-            connection.request(method, address, body, self._headers(body))
+            headers = self._headers(None if body is None else media_type)
+            connection.request(method, address, body, headers)
             response = connection.getresponse()
             reply = response.read(MAX_REPLY + 1)
         except (OSError, HTTPException, ValueError) as error:
@@ -173,10 +194,10 @@ class Client:
             raise UnreachableError(f"reply of {self.api} exceeds limit of {MAX_REPLY} bytes")
         return response.status, reply
 
-    def _headers(self, body: bytes | None) -> dict[str, str]:
+    def _headers(self, media_type: str | None) -> dict[str, str]:
         headers = {"Accept": "application/json", "Connection": "close", HEADER: LATEST}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+        if media_type is not None:
+            headers["Content-Type"] = media_type
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers

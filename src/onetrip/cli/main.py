@@ -1,12 +1,13 @@
 """The `onetrip` command.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 admin API unreachable.
-Every failure is one line on standard error. Imports of anything heavy happen inside the command
-that needs it, so that `--help` is quick.
+Every failure is one line on standard error, with `--json` an object. Imports of anything heavy
+happen inside the command that needs it, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from enum import StrEnum
@@ -16,11 +17,24 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 import onetrip
-from onetrip.cli import access, advise, envoy, events, importing, operate, versions, webhooks
+from onetrip.cli import (
+    access,
+    advise,
+    deploying,
+    envoy,
+    events,
+    importing,
+    operate,
+    owning,
+    reading,
+    top,
+    versions,
+    webhooks,
+)
 from onetrip.cli.client import DEFAULT_API, UnreachableError
 from onetrip.cli.options import Api, AsJson, DryRun, ProjectName, TokenFile, make_client, show
 from onetrip.cli.relay import relay
-from onetrip.errors import ConfigError, OnetripError
+from onetrip.errors import ConfigError, Kind, OnetripError
 
 T = TypeVar("T")
 
@@ -38,6 +52,8 @@ app.add_typer(webhooks.webhook, name="webhook")
 app.add_typer(envoy.envoy, name="envoy")
 app.add_typer(advise.advise, name="advise")
 app.add_typer(importing.imports, name="import")
+app.add_typer(deploying.deployments, name="deployments")
+app.add_typer(owning.domain, name="domain")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Configuration file (YAML).")]
 RegionName = Annotated[str | None, typer.Option("--region", help="Region this node is in.")]
@@ -179,74 +195,16 @@ def project_set(
     show(body, render.project, as_json)
 
 
-@app.command()
-def explain(
-    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")],
-    edge: Annotated[str | None, typer.Option(help="Only as seen from this region.")] = None,
-    route: Annotated[str | None, typer.Option(help="Only this route, as it is listed.")] = None,
-    environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
-    api: Api = DEFAULT_API,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Explain where each route of a project runs, and why, term by term."""
-    from onetrip.cli import explain as text
-    from onetrip.control.schemas import ExplainBody, LatenciesBody
-
-    client = make_client(api, token_file)
-    query = {"edge": edge, "route": route, "environment": environment}
-    body = client.get(("projects", name, "explain"), ExplainBody, query)
-    if as_json:
-        show(body, str, as_json)
-        return
-    measured = client.get(("latencies",), LatenciesBody, {"project": name})
-    show(body, lambda found: text.explain(found, measured.latencies), as_json)
-
-
-@app.command("whatif")
-def what_if(
-    name: Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")],
-    edge: Annotated[str | None, typer.Option(help="Only as seen from this region.")] = None,
-    api: Api = DEFAULT_API,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Tell what smart placement would save, per route and city, before turning it on."""
-    from onetrip.cli import whatif as text
-    from onetrip.control.whatif import WhatIfBody
-
-    client = make_client(api, token_file)
-    body = client.get(("projects", name, "whatif"), WhatIfBody, {"edge": edge})
-    show(body, text.what_if, as_json)
-
-
-@app.command()
-def latencies(
-    name: Annotated[str | None, typer.Argument(metavar="PROJECT", help="Only this one.")] = None,
-    api: Api = DEFAULT_API,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show measured latencies by route, edge and arm."""
-    from onetrip.cli import render
-    from onetrip.control.schemas import LatenciesBody
-
-    body = make_client(api, token_file).get(("latencies",), LatenciesBody, {"project": name})
-    show(body, render.latencies, as_json)
-
-
-@app.command("certificates")
-def certs(api: Api = DEFAULT_API, token_file: TokenFile = None, as_json: AsJson = False) -> None:
-    """List the certificates that clients get: issuer, end, next renewal, last error."""
-    from onetrip.cli import certificates as text
-    from onetrip.control.certificates import CertificatesBody
-
-    body = make_client(api, token_file).get(("certificates",), CertificatesBody, {})
-    show(body, text.certificates, as_json)
-
-
 app.command()(events.events)
+app.command("whatif")(reading.what_if)
+app.command("certificates")(reading.certs)
 for command in (
+    reading.explain,
+    reading.latencies,
+    deploying.deploy,
+    owning.bind,
+    owning.unbind,
+    top.top,
     relay,
     operate.relays,
     access.audit,
@@ -255,6 +213,9 @@ for command in (
     operate.upgrade,
 ):
     app.command()(command)
+project.command()(owning.create)
+project.command()(owning.delete)
+project.command()(owning.environments)
 project.command()(operate.purge)
 project.command()(versions.versions)
 project.command()(versions.rollback)
@@ -291,22 +252,34 @@ def main() -> NoReturn:
     try:
         app(prog_name="onetrip")
     except UnreachableError as error:
-        _fail(str(error), 3)
+        _fail(error, 3)
     except ConfigError as error:
-        _fail(str(error), 2)
+        _fail(error, 2)
     except BrokenPipeError:
         # The reader has gone (`onetrip events | head`); nothing is left to tell it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (OnetripError, OSError) as error:
-        _fail(str(error), 1)
+        _fail(error, 1)
     sys.exit(0)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(error: Exception, code: int) -> NoReturn:
+    """Tell on standard error what went wrong: in one line, or with --json as an object."""
     from onetrip.cli.render import plain
 
-    print(f"onetrip: {plain(' '.join(message.split()))}", file=sys.stderr)
+    message = plain(" ".join(str(error).split()))
+    if "--json" in sys.argv:
+        kind = error.kind.value if isinstance(error, OnetripError) else Kind.INTERNAL.value
+        told = {
+            "error": message,
+            "kind": kind,
+            "field": getattr(error, "field", ""),
+            "exit_code": code,
+        }
+        print(json.dumps(told), file=sys.stderr)
+    else:
+        print(f"onetrip: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from onetrip.cli.client import TIMEOUT, Client
+from onetrip.cli.completing import complete_project
 from onetrip.cli.secret import read_token
 
 T = TypeVar("T")
@@ -18,7 +19,9 @@ Api = Annotated[str, typer.Option("--api", envvar="ONETRIP_API", help="Admin API
 TokenFile = Annotated[
     Path | None, typer.Option("--token-file", help="File with the token (else ONETRIP_TOKEN).")
 ]
-ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Project.")]
+ProjectName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Project.", autocompletion=complete_project)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and tell, but change nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]
 

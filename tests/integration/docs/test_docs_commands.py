@@ -50,6 +50,9 @@ LISTED = {
     "curl -X POST http://127.0.0.1:9400/v1/projects/shop/": "names instances that must answer; "
     "test_node_deployments makes such calls",
     "curl -X PUT": "names deployments that must exist; test_node_deployments makes such calls",
+    "onetrip deploy": "names instances that must answer, and deployments that must exist; "
+    "test_cli_deployments runs them",
+    "onetrip bind": "names a backend of the reader's; test_cli_deployments runs it",
     "tar -czf site.tgz": "packs a folder of the reader's",
     "curl -X PATCH": "its <etag> is known when it is run; test_admin_api changes policies",
 }
