@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from support.admin_server import admin_server
 from support.chromium import Page, find_chromium
-from support.fake_view import FakeView
+from support.fake_view import PLACES, FakeView
 
 pytestmark = [
     pytest.mark.needs_server("chromium"),
@@ -16,6 +17,11 @@ pytestmark = [
 ]
 
 ROWS = "document.querySelectorAll('#route-table tbody tr').length"
+TYPE = """(id, value) => {
+  const field = document.getElementById(id);
+  field.value = value;
+  field.dispatchEvent(new Event('input'));
+}"""
 ASKED = "performance.getEntriesByType('resource').map((e) => new URL(e.name).pathname)"
 
 
@@ -100,11 +106,10 @@ async def test_table_is_sorted_and_filtered(page: Page) -> None:
         assert re.search(r"± \d+, 95 %", row)
         assert "p95" in row
 
-        type_in = "(id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event('input')); }"  # noqa: E501
-        await page.evaluate(f"({type_in})('route-filter', 'FRA placed')")
+        await page.evaluate(f"({TYPE})('route-filter', 'FRA placed')")
         assert await page.evaluate(ROWS) == 2
         assert await page.evaluate(text("#routes-count")) == "2 of 15 rows"
-        await page.evaluate(f"({type_in})('route-filter', 'nowhere')")
+        await page.evaluate(f"({TYPE})('route-filter', 'nowhere')")
         assert "No route matches" in await page.evaluate(text("#route-table"))
         assert page.errors == []
 
@@ -169,3 +174,27 @@ async def test_nothing_comes_from_elsewhere_and_nothing_is_inline(page: Page) ->
         await page.evaluate(f"document.body.append({script})")
         assert await page.evaluate("window.hit === undefined")
         assert any("Content Security Policy" in error for error in page.errors)
+
+
+async def test_many_regions_and_projects_are_bounded(page: Page) -> None:
+    places = {f"r{n:02}": (f"City {n}", (60.0 - 2 * n, 9.0 * n - 170)) for n in range(36)}
+    places = {"den": PLACES["den"], "bom": PLACES["bom"], "fra": PLACES["fra"], **places}
+    rtts = {(a, b): 0.1 for a in places for b in places if a < b}
+    view = FakeView(places=places, rtts=rtts)
+    shop = view.catalog.projects["shop"]
+    many = {f"p{n:04}": replace(shop, name=f"p{n:04}") for n in range(300)}
+    view.catalog = replace(view.catalog, projects={**view.catalog.projects, **many})
+    async with admin_server(view) as url:
+        await page.open(f"{url}/")
+        await page.wait_for("document.querySelectorAll('.project').length === 20")
+        assert "283 more projects" in await page.evaluate(text("#projects"))
+        await page.evaluate(f"({TYPE})('project-filter', 'P0290')")
+        assert await page.evaluate("document.querySelectorAll('.project').length") == 1
+        await page.wait_for("document.querySelectorAll('.matrix tbody tr').length === 16")
+        assert "16 of 39 regions" in await page.evaluate(text("#matrix"))
+        await page.evaluate(
+            "document.querySelector('[data-key=\"region r30\"]')"
+            ".dispatchEvent(new Event('click', {bubbles: true}))"
+        )
+        await page.wait_for("document.querySelector('.matrix tr.focus').innerText.includes('r30')")
+        assert page.errors == []

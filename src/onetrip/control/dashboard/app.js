@@ -24,6 +24,7 @@ const FIGURES = 4000; // ms between two looks at figures that no event tells of,
 const SLOW_EVERY = 5; // of those, for what changes slowly and is large
 const HIDDEN = 30_000; // ms after which a page that nobody looks at lets go of the stream
 const MAX_EVENTS = 300;
+const MANY = 200; // projects; the list of more is asked for seldom, whatever happens
 const CLUSTER = ["status", "regions", "rtts", "projects"];
 const PROJECT = ["decisions", "distribution"];
 const ALL = [...CLUSTER, ...PROJECT, "history", "events", "deployments"];
@@ -33,7 +34,7 @@ const state = {
   latencies: new Map(), history: new Map(), whatIf: null, busy: new Set(),
   project: null, selected: null, focusRegion: null, isAllEdges: false,
   edgeFilter: "", statusFilter: "", routeFilter: "", sort: { column: "", isDescending: false },
-  deployments: [], environments: [], deploymentFilter: "", eventFilter: "", pausedAt: null, isStreaming: false, clockAhead: 0,
+  deployments: [], environments: [], projectFilter: "", deploymentFilter: "", eventFilter: "", pausedAt: null, isStreaming: false, isLost: false, clockAhead: 0,
   now: () => Date.now() / 1000 + state.clockAhead,
 };
 
@@ -103,6 +104,7 @@ function tell(text, kind = "action") {
 }
 
 const loader = new Loader(load, (error) => {
+  state.isLost = error !== null;
   if (error) return lost(error);
   if (byId("alert").dataset.kind === "lost") tell("");
   document.body.classList.remove("stale");
@@ -128,15 +130,17 @@ const follower = new Follower({
 
 function takeStatus(status) {
   setStatus(status);
-  loader.want(...CLUSTER, ...PROJECT);
+  loader.want("regions", "rtts", ...listing(), ...PROJECT);
 }
 
 function takeEvent(event) {
   state.events = mergeEvents(state.events, [event], MAX_EVENTS);
   if (state.pausedAt === null) tellEvents([event]);
-  loader.want("projects", "deployments", ...PROJECT);
+  loader.want(...listing(), "deployments", ...PROJECT);
   draw();
 }
+
+const listing = () => (state.projects.length > MANY ? [] : ["projects"]);
 
 function setStatus(status) {
   state.status = status;
@@ -237,15 +241,21 @@ function askToken() {
 /** Whether a deployment is on its way: its checks end without an event at this node. */
 const isReleasing = () => state.deployments.some((d) => d.status === "checking") || state.environments.some((e) => e.candidate);
 
+/** Whether a listing of so many rows is to be read again at this look: long ones less often. */
+const isDue = (rows) => looks % Math.min(15, Math.ceil(Math.max(rows, 1) / 1000)) === 0;
+
 /** Look at the figures again; and at everything else, too, while no stream tells of it. */
 function look() {
   if (document.hidden || byId("token-dialog").open) return;
   looks += 1;
   const isSlow = looks % SLOW_EVERY === 0;
-  loader.want("rtts", "regions", ...PROJECT);
+  loader.want("regions");
+  if (isDue(state.rtts.length)) loader.want("rtts");
+  if (isDue(state.decisions.length)) loader.want(...PROJECT);
   if (isSlow || isReleasing()) loader.want("deployments");
   if (isSlow) loader.want("projects", "history");
-  if (!state.isStreaming) loader.want("status", "projects", "events");
+  if (state.isLost) loader.want(...ALL); // a project may be gone, with all that was asked of it
+  if (!state.isStreaming) loader.want("status", ...listing(), "events");
 }
 
 function watch(id, name, field) {
@@ -263,6 +273,7 @@ byId("token-dialog").addEventListener("cancel", (event) => event.preventDefault(
 watch("edge-filter", "change", "edgeFilter");
 watch("status-filter", "change", "statusFilter");
 watch("route-filter", "input", "routeFilter");
+watch("project-filter", "input", "projectFilter");
 watch("event-filter", "input", "eventFilter");
 watch("deployment-filter", "input", "deploymentFilter");
 byId("events-pause").addEventListener("click", () => {

@@ -3,14 +3,20 @@
 import { h, ms, refill } from "./dom.js";
 import { rttClass } from "./map.js";
 
+const MAX_REGIONS = 16; // each way; the one in focus is among them
+const MAX_BACKENDS = 16;
+
 /** The RTT matrix: regions by regions, then backends. */
 export function drawMatrix(state) {
-  const regions = state.regions.map((r) => r.id);
-  const backends = [...new Set(state.rtts.filter((r) => r.kind === "backend").map((r) => r.target))];
+  const all = state.regions.map((r) => r.id);
+  const regions = all.filter((id, i) => i < MAX_REGIONS || id === state.focusRegion);
+  const backends = [...new Set(state.rtts.filter((r) => r.kind === "backend").map((r) => r.target))].slice(0, MAX_BACKENDS);
   const anycast = new Set(state.rtts.filter((r) => r.is_anycast).map((r) => r.target));
   const draining = new Set(state.regions.filter((r) => r.is_draining).map((r) => r.id));
-  const cells = new Map(state.rtts.map((r) => [`${r.source}|${r.kind}|${r.target}`, r]));
-  refill("matrix", [regions, backends, [...draining], state.rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
+  const shown = new Set([...regions, ...backends]);
+  const rtts = state.rtts.filter((r) => shown.has(r.source) && shown.has(r.target));
+  const cells = new Map(rtts.map((r) => [`${r.source}|${r.kind}|${r.target}`, r]));
+  refill("matrix", [regions, all.length, backends, [...draining], rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
     h("table", { class: "matrix" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "sr" }, "from")),
         regions.map((id) => h("th", { scope: "col" }, id)),
@@ -22,6 +28,7 @@ export function drawMatrix(state) {
     h("ul", { class: "legend" },
       h("li", {}, h("span", { class: "swatch rtt-near" }), "below 30"), h("li", {}, h("span", { class: "swatch rtt-mid" }), "30 to 150"),
       h("li", {}, h("span", { class: "swatch rtt-far" }), "above 150"), h("li", {}, "◷ stale"), h("li", {}, "✕ failing"),
+      all.length > regions.length ? h("li", {}, `${regions.length} of ${all.length} regions; choose one on the map to have its row here`) : "",
       anycast.size ? h("li", {}, "anycast: answered in more than one place") : ""),
   ]);
 }

@@ -1,14 +1,28 @@
 // The projects, each with its toggle and its pin.
 
 import { chip } from "./chips.js";
-import { count, h, ms, refill } from "./dom.js";
+import { byId, count, h, ms, refill } from "./dom.js";
+import { matches } from "./decisions.js";
+
+const MAX_SHOWN = 20;
+const FEW = 6; // up to so many need no filter
 
 /** The projects, each with its toggle and its pin. */
 export function drawProjects(state, act) {
-  const data = [state.projects, state.project, state.regions.map((r) => r.id), [...state.busy]];
-  refill("projects", data, () =>
-    state.projects.length ? state.projects.map((p) => projectItem(p, state, act)) : h("li", { class: "empty" }, "No project is configured."));
+  const wanted = state.projectFilter ? state.projects.filter((p) => matches(textOf(p), state.projectFilter)) : state.projects;
+  const shown = wanted.slice(0, MAX_SHOWN);
+  const chosen = state.projects.find((p) => p.name === state.project);
+  if (chosen && wanted.includes(chosen) && !shown.includes(chosen)) shown.unshift(chosen);
+  byId("project-find").hidden = state.projects.length <= FEW;
+  const data = [shown, wanted.length, state.projects.length, state.project, state.regions.map((r) => r.id), [...state.busy]];
+  refill("projects", data, () => {
+    if (!shown.length) return h("li", { class: "empty" }, state.projects.length ? "No project matches the filter." : "There is no project yet.");
+    const left = wanted.length - shown.length;
+    return [shown.map((p) => projectItem(p, state, act)), left > 0 ? h("li", { class: "note" }, `${count(left)} more projects; filter to see them`) : ""];
+  });
 }
+
+const textOf = (project) => [project.name, project.placement.mode, ...project.environments.flatMap((e) => e.hosts)].join(" ");
 
 function projectItem(project, state, act) {
   const isSmart = project.placement.mode === "smart";
