@@ -33,6 +33,7 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python tests/benchmark/bench_relay.py
 	$(BIN)/python tests/benchmark/bench_idle.py
 	$(BIN)/python tests/benchmark/bench_workers.py
+	$(BIN)/python tests/benchmark/bench_envoy.py
 
 # The placement bars over every matrix and trace: about half an hour on two cores.
 bars: $(VENV)/.ready-test

@@ -40,6 +40,7 @@ MODULES = (
     "envoy.service.accesslog.v3.als_pb2",
     "envoy.service.discovery.v3.discovery_pb2",
     "envoy.service.runtime.v3.rtds_pb2",
+    "envoy.type.matcher.v3.http_inputs_pb2",
 )
 
 

@@ -72,6 +72,7 @@ class EnvoyPlane:
         self._reader = EntryReader(settings.region, clock)
         self._ledger = Ledger(metrics, None, hooks.on_observation, clock)
         self._sampler = Sampler(clock.now())
+        metrics.xds_log_ratio.set(self._sampler.ratio)
         self._routing = Routing.build(Catalog())
         self._catalog = Catalog()
         self._snapshot = PlacementSnapshot(settings.region)
@@ -92,7 +93,7 @@ class EnvoyPlane:
         self.ports.tls = settings.tls_listen.port if settings.tls_listen is not None else 0
         self._tasks.spawn(self._offer_forever(), "offer")
         self._tasks.every(PUBLISH_INTERVAL, self._publish, "publish", self._clock, self._rng)
-        self._tasks.every(WINDOW, self._adjust, "sample", self._clock, self._rng)
+        self._tasks.every(WINDOW * 1.25, self._adjust, "sample", self._clock, self._rng)
 
     def publish(self, snapshot: PlacementSnapshot) -> None:
         """See `DataPlane`."""

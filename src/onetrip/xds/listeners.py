@@ -47,10 +47,12 @@ _TLS = _TYPE + "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _INSPECTOR = _TYPE + "extensions.filters.listener.tls_inspector.v3.TlsInspector"
 
 _FORGED = (
-    r"(?i)onetrip[-_].*|forwarded|x[-_]forwarded([-_].*)?|x[-_]real[-_]ip"
-    r"|x[-_]request[-_]id|x[-_]envoy[-_].*"
+    *("forwarded", "x-forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"),
+    *("x-forwarded-prefix", "x-forwarded-server", "x-real-ip"),
+    *("onetrip-hop", "onetrip-placement", "onetrip-refused"),
 )
-"""Request headers that only we, or a proxy before us, may write; CGI folds `_` into `-`."""
+"""Request headers that only we may write. Envoy itself replaces X-Forwarded-Proto, X-Request-Id and
+its own; names are looked up one by one, which is quicker than an expression for each header."""
 
 _NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """Clients whose `x-envoy-` headers are obeyed; the default would be every private address."""
@@ -117,9 +119,8 @@ def secrets(plan: Plan) -> dict[str, Body]:
 
 def runtime(plan: Plan) -> dict[str, Body]:
     """Return the values that may change without a new listener."""
-    ratio = {"numerator": round(plan.log_ratio * LOG_SCALE), "denominator": "MILLION"}
     layer = {
-        LOG_RATIO_KEY: ratio,
+        LOG_RATIO_KEY: round(plan.log_ratio * LOG_SCALE),
         "re2.max_program_size.error_level": MOST_REGEX,
         "re2.max_program_size.warn_level": MOST_REGEX,
     }
@@ -187,6 +188,8 @@ def _filter(plan: Plan, routes: str) -> Body:
             "idle_timeout": seconds(settings.idle_timeout),
             "max_headers_count": settings.fields_limit,
             "max_requests_per_connection": settings.max_requests,
+            # CGI makes one variable of `X_Real_Ip` and `X-Real-Ip`: none may imitate the other.
+            "headers_with_underscores_action": "DROP_HEADER",
         },
         "http2_protocol_options": {"max_concurrent_streams": settings.upstream_streams},
         "max_request_headers_kb": min(MOST_HEAD, max(1, settings.head_limit // 1024)),
@@ -213,14 +216,14 @@ def _paths() -> Body:
 
 def _client_facts() -> Body:
     """Return how the application learns about its client: from nobody but this hop."""
-    mutation = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _FORGED}}}}
+    mutations = [{"remove": name} for name in _FORGED]
     return {
         "use_remote_address": True,
         "internal_address_config": {"cidr_ranges": [_NOBODY]},
         "early_header_mutation_extensions": [
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",
-                "typed_config": {"@type": _MUTATION, "mutations": [mutation]},
+                "typed_config": {"@type": _MUTATION, "mutations": mutations},
             }
         ],
     }

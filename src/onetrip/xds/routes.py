@@ -9,7 +9,8 @@ of one stays in its arm.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from onetrip.errors import Kind
@@ -32,14 +33,8 @@ _REST = "(rest)"
 """Stands for whatever no route of its own is known for."""
 
 _READS = "GET|HEAD|OPTIONS"
-_METHODS: dict[MethodClass, Body] = {
-    MethodClass.READ: {"name": ":method", "string_match": {"safe_regex": {"regex": _READS}}},
-    MethodClass.WRITE: {
-        "name": ":method",
-        "string_match": {"safe_regex": {"regex": _READS}},
-        "invert_match": True,
-    },
-}
+_INPUT = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+_LIST = "type.googleapis.com/envoy.config.route.v3.RouteList"
 _UPGRADE: Body = {"name": "upgrade", "present_match": True}
 _UNSENT = "connect-failure,refused-stream,reset-before-request"
 """What may be tried again whatever was asked: the instance cannot have acted."""
@@ -91,7 +86,6 @@ class RouteTable:
             "ignore_port_in_host_matching": True,
             "max_direct_response_body_size_bytes": 4096,
             "response_headers_to_add": [_PLACEMENT],
-            "response_headers_to_remove": ["onetrip-refused"],
         }
 
     def redirect(self, port: int) -> Body:
@@ -118,29 +112,34 @@ class RouteTable:
         ]
 
     def _host(self, sites: Sequence[Environment], domains: list[str], is_wildcard: bool) -> Body:
-        routes = self._answers()
+        first = self._answers()
         if is_wildcard:
-            routes += [_beyond(domain) for domain in domains]
-        for environment in sites:
-            routes += self._environment(environment)
-        return {"name": domains[0], "domains": sorted(domains), "routes": routes}
+            first += [_beyond(domain) for domain in domains]
+        routes = {
+            method: [*first, *chain.from_iterable(self._environment(e, method) for e in sites)]
+            for method in MethodClass
+        }
+        return {"name": domains[0], "domains": sorted(domains), "matcher": _by_method(routes)}
 
-    def _environment(self, environment: Environment) -> list[Body]:
+    def _environment(self, environment: Environment, method: MethodClass) -> list[Body]:
         found: list[Body] = []
         at = _within(environment)
-        found += self._routes(environment, _UPGRADES, at | {"headers": [_UPGRADE]}, None)
-        declared = {rule.pattern: rule for rule in environment.rules}
+        if method is MethodClass.READ:  # a handshake is a GET
+            shares = self._splits(environment, _UPGRADES, None)[method]
+            upgrades = at | {"headers": [_UPGRADE]}
+            found.append(self._route(environment, _UPGRADES, upgrades, shares))
         for rule in sorted(environment.rules, key=specificity):
-            match = _regex(pattern_regex(rule.pattern), environment)
-            found += self._routes(environment, rule.pattern, match, rule)
+            match = _pattern(rule.pattern, environment)
+            found.append(self._usual(environment, method, rule.pattern, match, rule))
+        declared = {rule.pattern for rule in environment.rules}
         learned = {k.route for k in self._learned.get(environment.id, ())} - {OTHER, *declared}
         rest = OTHER if len(learned) >= MAX_CLASSES else _REST
         usual = self._splits(environment, rest, None)
         for route in sorted(learned):
             if self._splits(environment, route, None) != usual:
                 match = _regex(class_regex(route), environment)
-                found += self._routes(environment, route, match, None)
-        return found + self._routes(environment, rest, at, None)
+                found.append(self._usual(environment, method, route, match, None))
+        return [*found, self._usual(environment, method, rest, at, None)]
 
     def _splits(
         self, environment: Environment, route: str, rule: RouteRule | None
@@ -157,25 +156,21 @@ class RouteTable:
             for method in MethodClass
         }
 
-    def _routes(
-        self, environment: Environment, route: str, match: Body, rule: RouteRule | None
-    ) -> list[Body]:
-        found: list[Body] = []
-        for method, shares in self._splits(environment, route, rule).items():
-            if route == _UPGRADES:
-                if method is MethodClass.READ:  # a handshake is a GET
-                    found.append(self._route(environment, route, match, shares))
-                continue
-            headers = [*match.get("headers", []), _METHODS[method]]
-            body = self._route(
-                environment, f"{route} {method.value}", match | {"headers": headers}, shares
-            )
-            if (action := body.get("route")) is not None:
-                action["timeout"] = seconds(environment.request_timeout or 0.0)
-                action["idle_timeout"] = seconds(self._plan.terms.proxy.read_timeout)
-                action["retry_policy"] = _retries(self._plan, method)
-            found.append(body)
-        return found
+    def _usual(
+        self,
+        environment: Environment,
+        method: MethodClass,
+        route: str,
+        match: Body,
+        rule: RouteRule | None,
+    ) -> Body:
+        shares = self._splits(environment, route, rule)[method]
+        body = self._route(environment, f"{route} {method.value}", match, shares)
+        if (action := body.get("route")) is not None:
+            action["timeout"] = seconds(environment.request_timeout or 0.0)
+            action["idle_timeout"] = seconds(self._plan.terms.proxy.read_timeout)
+            action["retry_policy"] = _retries(self._plan, method)
+        return body
 
     def _route(
         self, environment: Environment, label: str, match: Body, shares: list[Share]
@@ -230,10 +225,42 @@ def _retries(plan: Plan, method: MethodClass) -> Body:
     }
 
 
+def _by_method(routes: Mapping[MethodClass, list[Body]]) -> Body:
+    """Return a matcher that looks at the method once, instead of once for each route."""
+    is_read = {
+        "input": {
+            "name": "envoy.matching.inputs.request_headers",
+            "typed_config": {"@type": _INPUT, "header_name": ":method"},
+        },
+        "value_match": {"safe_regex": {"google_re2": {}, "regex": _READS}},
+    }
+    reads, writes = (
+        {
+            "action": {
+                "name": "envoy.config.route.v3.RouteList",
+                "typed_config": {"@type": _LIST, "routes": routes[method]},
+            }
+        }
+        for method in (MethodClass.READ, MethodClass.WRITE)
+    )
+    entry = {"predicate": {"single_predicate": is_read}, "on_match": reads}
+    return {"matcher_list": {"matchers": [entry]}, "on_no_match": writes}
+
+
 def _within(environment: Environment) -> Body:
     """Return the match of every path below an environment's prefix."""
     prefix = "/" + environment.path_prefix.strip("/")
     return {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
+
+
+def _pattern(pattern: str, environment: Environment) -> Body:
+    """Return the match of a declared pattern, without a regular expression where none is needed."""
+    head, stars, _ = pattern.partition("/**")
+    if "*" in head or environment.path_prefix.strip("/"):
+        return _regex(pattern_regex(pattern), environment)
+    if not stars:
+        return {"path": pattern}
+    return {"path_separated_prefix": head} if head else {"prefix": "/"}
 
 
 def _regex(regex: str, environment: Environment) -> Body:

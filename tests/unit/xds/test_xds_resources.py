@@ -37,10 +37,17 @@ def bodies(state: State, kind: Type) -> dict[str, Any]:
     return {name: resource.body for name, resource in state[kind].items()}
 
 
+def hosts(plan: Plan) -> list[dict[str, Any]]:
+    return list(bodies(state_of(plan), Type.ROUTE)[ROUTES]["virtual_hosts"])
+
+
 def routes(plan: Plan, host: str = "shop.test") -> list[dict[str, Any]]:
-    configuration = bodies(state_of(plan), Type.ROUTE)[ROUTES]
-    hosts = configuration["virtual_hosts"]
-    return next(h["routes"] for h in hosts if host in h["domains"])
+    found = next(h for h in hosts(plan) if host in h["domains"])
+    if "routes" in found:
+        return list(found["routes"])
+    (reads,) = found["matcher"]["matcher_list"]["matchers"]
+    lists = (reads["on_match"], found["matcher"]["on_no_match"])
+    return [r for each in lists for r in each["action"]["typed_config"]["routes"]]
 
 
 def named(plan: Plan, start: str) -> dict[str, Any]:
@@ -183,10 +190,8 @@ def test_learned_routes_that_run_like_the_rest_need_no_route() -> None:
     names = [r["name"] for r in routes(plan_for(8080, BOTH, snapshot=snapshot))]
     assert not any("/same" in name for name in names)
     assert "shop/production /other/{id} write there=hint" in names
-    assert names[-2:] == [
-        "shop/production (rest) read here=hint",
-        "shop/production (rest) write here=hint",
-    ]
+    assert names[-1] == "shop/production (rest) write here=hint"
+    assert "shop/production (rest) read here=hint" in names
 
 
 def test_what_is_left_belongs_to_other_once_there_are_too_many_classes() -> None:
@@ -210,7 +215,7 @@ def test_longer_prefix_of_a_shared_host_comes_first_and_stays_inside() -> None:
     )
     projects = {**plan.catalog.projects, "api": Project("api", Policy(), {"production": api})}
     found = routes(replace(plan, catalog=Catalog(projects)))
-    owners = [r["name"].partition("/")[0] for r in found]
+    owners = [r["name"].partition("/")[0] for r in found if "read" in r["name"]]
     assert owners == sorted(owners)  # "api" before "shop"
     rule = next(r for r in found if r["name"].startswith("api/production /** "))
     inside = rule["match"]["headers"][0]
