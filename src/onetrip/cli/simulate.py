@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from onetrip.cli.progress import Progress
 from onetrip.cli.render import plain, table
 from onetrip.errors import ConfigError
 from onetrip.model.topology import RegionId
@@ -71,7 +72,7 @@ def simulate(options: Options) -> str:
         from onetrip.simulate.plots import figures as draw_figures
 
         figures = draw_figures(run_trial(plans[0]))
-    results = run_all(plans)
+    results = run_all(plans, is_quiet=options.as_json)
     if options.out is not None:
         _write(options.out, results, figures)
     if options.as_json:
@@ -79,13 +80,23 @@ def simulate(options: Options) -> str:
     return text(summarise(results), plans[0])
 
 
-def run_all(plans: list[Plan]) -> list[Result]:
-    """Run every plan, on all processors when there is more than one."""
+def run_all(plans: list[Plan], *, is_quiet: bool = False) -> list[Result]:
+    """Run every plan, on all processors when there is more than one.
+
+    Args:
+        is_quiet: show no progress.
+    """
     if len(plans) == 1:
         return [_run(plans[0])]
-    workers = min(len(plans), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(_run, plans))
+    workers, results = min(len(plans), os.cpu_count() or 1), list[Result]()
+    with (
+        ProcessPoolExecutor(workers) as pool,
+        Progress("simulating", is_quiet=is_quiet) as progress,
+    ):
+        for result in pool.map(_run, plans):
+            results.append(result)
+            progress.show(len(results), len(plans), "runs")
+    return results
 
 
 def text(found: Summary, plan: Plan) -> str:

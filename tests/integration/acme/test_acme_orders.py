@@ -9,6 +9,7 @@ import ssl
 import stat
 import time
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
@@ -95,6 +96,23 @@ class TestIssue:
             await issued(rig, "b.test")
             assert (await rig.subject(server.root_pem(), "b.test"))["subjectAltName"]
             assert (await rig.subject(server.root_pem()))["subjectAltName"]
+
+    async def test_domain_that_is_added_through_the_api_gets_its_own(self, tmp_path):
+        async with authority(tmp_path) as server, node_of(server) as rig:
+            await issued(rig)
+            path = "/v1/projects/shop/domains"
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{rig.node.admin_port}") as api:
+                async with api.post(path, json={"host": "custom.test"}) as reply:
+                    assert reply.status == 201
+                await issued(rig, "custom.test")
+                assert (await rig.subject(server.root_pem(), "custom.test"))["subjectAltName"]
+                async with api.get(path) as reply:
+                    rows = {row["host"]: row for row in (await reply.json())["domains"]}
+                assert rows["custom.test"]["certificate"] == "valid"
+                async with api.delete(f"{path}/custom.test") as reply:
+                    assert reply.status == 204
+            names = [name for each in rig.node.view.certificates() for name in each.names]
+            assert names == ["shop.test"]
 
     async def test_files_and_keys_are_for_their_owner_alone(self, tmp_path):
         async with authority(tmp_path) as server, node_of(server) as rig:
