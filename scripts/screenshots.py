@@ -20,7 +20,7 @@ FOLDER = ROOT / "docs" / "images"
 TIMEOUT = 240.0
 """Longest wait for the demo's story, and again for the interval, s."""
 
-WIDTH, AIR = 1400, 14
+WIDTH, AIR = 1240, 14
 """Of a picture, CSS pixels, and what is left below its last panel."""
 
 MAX_SIZE = 300_000
