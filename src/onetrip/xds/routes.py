@@ -32,7 +32,7 @@ _UPGRADES = "(upgrade)"
 _REST = "(rest)"
 """Stands for whatever no route of its own is known for."""
 
-_READS = "GET|HEAD|OPTIONS"
+_READS = ("GET", "HEAD", "OPTIONS")
 _INPUT = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
 _LIST = "type.googleapis.com/envoy.config.route.v3.RouteList"
 _UPGRADE: Body = {"name": "upgrade", "present_match": True}
@@ -227,13 +227,14 @@ def _retries(plan: Plan, method: MethodClass) -> Body:
 
 def _by_method(routes: Mapping[MethodClass, list[Body]]) -> Body:
     """Return a matcher that looks at the method once, instead of once for each route."""
-    is_read = {
-        "input": {
-            "name": "envoy.matching.inputs.request_headers",
-            "typed_config": {"@type": _INPUT, "header_name": ":method"},
-        },
-        "value_match": {"safe_regex": {"google_re2": {}, "regex": _READS}},
+    method_of = {
+        "name": "envoy.matching.inputs.request_headers",
+        "typed_config": {"@type": _INPUT, "header_name": ":method"},
     }
+    each = [
+        {"single_predicate": {"input": method_of, "value_match": {"exact": name}}}
+        for name in _READS
+    ]
     reads, writes = (
         {
             "action": {
@@ -243,7 +244,7 @@ def _by_method(routes: Mapping[MethodClass, list[Body]]) -> Body:
         }
         for method in (MethodClass.READ, MethodClass.WRITE)
     )
-    entry = {"predicate": {"single_predicate": is_read}, "on_match": reads}
+    entry = {"predicate": {"or_matcher": {"predicate": each}}, "on_match": reads}
     return {"matcher_list": {"matchers": [entry]}, "on_no_match": writes}
 
 

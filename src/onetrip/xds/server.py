@@ -101,7 +101,12 @@ class ControlPlane:
         """
         self._identity = identity
         # Two nodes on one port would each get half of the Envoys, and nobody would know.
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+        options = [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            # Envoys ping to notice a lost node; by default that ends their connection.
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
         self._server = server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers(self._handlers())
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
