@@ -26,6 +26,7 @@ where the API has it. Long work shows its progress on a terminal, and nowhere el
 | 1 | refused or failed |
 | 2 | wrong usage, or a configuration that cannot be used |
 | 3 | the admin API cannot be reached |
+| 4 | `import` left something out; the result was written all the same |
 
 Words are completed in bash, zsh and fish (projects, environments, deployments and regions by asking
 the node): `onetrip --install-completion`, or `onetrip --show-completion` to put it where you want.

@@ -1,6 +1,7 @@
 """The `onetrip` command.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 admin API unreachable.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 admin API unreachable,
+4 an import left something out.
 Every failure is one line on standard error, with `--json` an object. Imports of anything heavy
 happen inside the command that needs it, so that `--help` is quick.
 """
