@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from support.certs import Authority
-from support.fake_upstream import FakeUpstream
+from support.fake_upstream import FakeUpstream, always
 from support.ports import free_ports
 from support.served_node import BOUND, Load, ServedNode, is_alive, until
 
@@ -211,3 +211,49 @@ async def test_upgrade_of_a_node_with_workers_fails_no_request(tmp_path: Path) -
             new = {worker["pid"] for worker in await workers_of(node)}
             assert len(new) == 3
             assert not new & old
+
+
+async def test_deployments_are_served_by_every_worker(tmp_path: Path) -> None:
+    terms = {"domain": "apps.test", "allow": ["127.0.0.0/8"]}
+
+    def answering(text: bytes) -> FakeUpstream:
+        reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+        return FakeUpstream(always(reply))
+
+    async with answering(b"old") as old, answering(b"new") as new:
+        node = ServedNode(tmp_path, old.port, workers=2, deployments=terms)
+        async with node:
+            order = {
+                "compatibility_date": "2026-11-25",
+                "instances": {"here": [f"127.0.0.1:{new.port}"]},
+                "promote": False,
+            }
+            path = "/v1/projects/shop/deployments"
+            status, made = await node.call("POST", path, order)
+            assert status == 201, made
+
+            async def is_ready() -> bool:
+                return (await node.call("GET", f"{path}/{made['id']}"))[1]["status"] == "ready"
+
+            await eventually(is_ready)
+            own = f"{made['id']}.shop.apps.test"
+
+            async def all_say(host: str, text: str) -> bool:
+                # Each on a connection of its own, so that both workers are asked.
+                return {await body_of(node, host) for _ in range(12)} == {text}
+
+            await eventually(lambda: all_say(own, "new"))
+            assert await all_say("shop.test", "old")
+            rollout = "/v1/projects/shop/environments/production/rollout"
+            status, _ = await node.call("PUT", rollout, {"deployment": made["id"], "share": 1})
+            assert status == 200
+            await eventually(lambda: all_say("shop.test", "new"))
+
+
+async def body_of(node: ServedNode, host: str) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.proxy)
+    async with asyncio.timeout(BOUND):
+        writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        reply = (await reader.read()).decode()
+    writer.close()
+    return reply.rpartition("\r\n\r\n")[2]
