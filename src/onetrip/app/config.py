@@ -22,6 +22,7 @@ from onetrip.app.automatic import build_acme
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_listener
+from onetrip.app.nats import NatsSettings, build_nats
 from onetrip.app.projects import build_catalog, build_terms, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
 from onetrip.app.security import (
@@ -87,6 +88,7 @@ class Settings:
     admin_burst: int
     cluster_secret: bytes | None
     sync_interval: float
+    nats: NatsSettings | None
     score_interval: float
     log: LogEntry
     otlp: OtlpSettings | None
@@ -112,8 +114,7 @@ def load_settings(path: Path, region: str | None = None) -> Settings:
         ConfigError: one line, `FILE: KEY: reason`.
     """
     try:
-        file = _decode(path)
-        return _Builder(path, file).settings(region)
+        return _Builder(path, _decode(path)).settings(region)
     except ConfigError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path}: {text}") from error
@@ -267,6 +268,7 @@ class _Builder:
             admin_burst=file.admin.burst,
             cluster_secret=secret.encode() if secret else None,
             sync_interval=file.cluster.sync_interval,
+            nats=build_nats(file.cluster.nats, self._path.parent, region, secret is not None),
             score_interval=file.score_interval,
             log=file.log,
             otlp=build_otlp(file.telemetry),

@@ -12,12 +12,12 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from aiohttp import web
 
 import onetrip
-from onetrip.app import expiry, policies
+from onetrip.app import expiry, nats, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
@@ -63,6 +63,9 @@ from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.router import Routing
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock, MonotonicClock
+
+if TYPE_CHECKING:
+    from onetrip.cluster.bus import SharedReports
 
 SAVE_INTERVAL = 15.0
 """Seconds between two writes of what was learned; at most this much is lost by a crash."""
@@ -250,6 +253,7 @@ class Node:
         self._sync = self._build_sync(rng, reports)
         self._certificates.join(self._sync, self._cluster)
         self._releases.join(self._sync)
+        self._shared = self._share_reports(rng, reports)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -303,6 +307,8 @@ class Node:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
         if self._sync is not None:
             self._sync.follow(settings.topology)
+        if self._shared is not None:
+            self._every(settings.sync_interval, self._shared.exchange, "nats")
         if self._inheritance.has_predecessor:
             await self._warm_up()
         await self._certificates.open()
@@ -333,6 +339,8 @@ class Node:
         await self.plane.stop()
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
+        if self._shared is not None:
+            await self._shared.close()
         if self._sync is not None:
             await self._sync.stop()
         await self._stop_answering()
@@ -564,6 +572,23 @@ class Node:
             source_address=settings.source_address,
             contexts=settings.peer_contexts,
             on_refused=self._refusals.note,
+        )
+
+    def _share_reports(self, rng: Random, reports: ReportMaker) -> SharedReports | None:
+        return nats.share(
+            self.settings.nats,
+            self.region,
+            self.settings.cluster_secret,
+            self._cluster,
+            reports.make,
+            self._policies_arrived,
+            lambda report: self._sync.on_report(report) if self._sync is not None else None,
+            interval=self.settings.sync_interval,
+            clock=self._clock,
+            rng=rng,
+            metrics=self.metrics,
+            log=self._log,
+            tell=self._tell,
         )
 
     def _use_certificates(self) -> None:

@@ -41,6 +41,17 @@ class ClusterTlsEntry(Strict):
     key: Text
 
 
+class NatsEntry(Strict):
+    """`cluster.nats`: reports by way of a NATS server with JetStream."""
+
+    servers: Annotated[list[Text], Meta(min_length=1, max_length=32)]
+    bucket: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] = "onetrip-reports"
+    user: Text | None = None
+    password_file: Text | None = None
+    password_env: Text | None = None
+    tls: ClusterTlsEntry | None = None
+
+
 class ClusterEntry(Strict):
     """`cluster`: how nodes share measurements."""
 
@@ -49,6 +60,7 @@ class ClusterEntry(Strict):
     secret_env: Text | None = None
     sync_interval: Interval = 1.0
     tls: ClusterTlsEntry | None = None
+    nats: NatsEntry | None = None
     forward_listen: Text | None = None
     http2: bool = False
 

@@ -236,6 +236,11 @@ class Metrics:
             ["region"],
             registry=r,
         )
+        self.nats_connected = Gauge(
+            "onetrip_cluster_nats_connected",
+            "1 while reports are exchanged over cluster.nats.",
+            registry=r,
+        )
         # xds
         self.xds_streams = Gauge("onetrip_xds_streams", "Envoys that follow this node.", registry=r)
         self.xds_updates = Counter(

@@ -1,0 +1,86 @@
+"""A real NATS server for tests, run with the example of `deploy/nats` on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+from onetrip.cluster.jetstream import Access, JetStreamBus
+from support.certs import Authority
+from support.ports import free_port
+from support.servers import require_program
+from support.waits import soon
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "nats" / "nats.conf"
+
+PASSWORDS = {"den": "den-has-this-password", "bom": "bom-has-that-password"}
+
+
+class NatsServer:
+    """Serves the users `den` and `bom`, who show a certificate too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"tls://127.0.0.1:{self.port}"
+        self.authority = Authority(folder)
+        shutil.copy(self.authority.file, folder / "ca.pem")
+        for name in ("server", *PASSWORDS):
+            self.authority.issue(name, "127.0.0.1")
+            (folder / f"{name}.password").write_text(PASSWORDS.get(name, "unused"))
+        (folder / "nats.conf").write_text(EXAMPLE.read_text(encoding="utf-8"))
+        self._program = require_program("nats-server", Path(sys.executable).parent)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        environment = os.environ | {f"NATS_{n.upper()}": p for n, p in PASSWORDS.items()}
+        with (self.folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, "-c", "nats.conf", "-a", "127.0.0.1", "-p", str(self.port)],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        soon(self._is_open, lambda: (self.folder / "nats.log").read_text())
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def keys(self) -> dict[str, object]:
+        """Return what `cluster.nats` of every node says."""
+        files = {"cert": "{region}.pem", "key": "{region}.key"}
+        return {
+            "servers": [self.url],
+            "user": "{region}",
+            "password_file": str(self.folder / "{region}.password"),
+            "tls": {name: str(self.folder / f) for name, f in {"ca": "ca.pem", **files}.items()},
+        }
+
+    def bus(self, region: str, password: str | None = None, shows: bool = True) -> JetStreamBus:
+        """Return a client of the server, as the node of `region`."""
+        context: ssl.SSLContext = self.authority.client_context()
+        if shows:
+            context.load_cert_chain(self.folder / f"{region}.pem", self.folder / f"{region}.key")
+        secret = PASSWORDS[region] if password is None else password
+        servers = (self.url,)
+        return JetStreamBus(
+            Access(servers, "onetrip-reports", 60.0, region, region, secret, context)
+        )
+
+    def _is_open(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
