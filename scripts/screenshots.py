@@ -75,6 +75,8 @@ async def _take(page: Page, address: str, scheme: str, file: Path) -> int:
     await page.open(address, scheme=scheme, width=WIDTH)
     await page.wait_for(f"Boolean({READY})", timeout=TIMEOUT)
     await page.wait_for("document.querySelectorAll('#history .line-placed').length > 0")
+    tiles = "document.getElementById('tiles').innerText"
+    await page.wait_for(f"!{tiles}.includes('too little control')", timeout=TIMEOUT)
     await page.resize(WIDTH, int(await page.evaluate(END)) + AIR)
     await asyncio.sleep(1.0)
     found = await page.call("Page.captureScreenshot")
