@@ -25,6 +25,7 @@ class Exporter:
         self._metrics = metrics
         self._region = region
         self._savings: set[str] = set()
+        self._told: set[tuple[str, str]] = set()  # name of a gauge, and what it was set for
 
     def export(
         self,
@@ -39,15 +40,31 @@ class Exporter:
         counts = Counter(p.status for p in snapshot.routes.values())
         for status in Status:
             metrics.routes.labels(status.value).set(counts.get(status, 0))
+        self._export_distances(row, peers)
+        self._export_savings(snapshot, routes)
+
+    def _export_distances(
+        self, row: Mapping[Target, RttEstimate], peers: Iterable[PeerStatus]
+    ) -> None:
+        metrics, told = self._metrics, set[tuple[str, str]]()
         for target, estimate in row.items():
-            if target.kind is TargetKind.PEER and math.isfinite(estimate.rtt):
+            if not math.isfinite(estimate.rtt):
+                continue
+            if target.kind is TargetKind.PEER:
                 metrics.rtt.labels(self._region, target.name).set(estimate.rtt)
-            elif target.kind is TargetKind.BACKEND and math.isfinite(estimate.rtt):
+                told.add(("rtt", target.name))
+            elif target.kind is TargetKind.BACKEND:
                 metrics.backend_rtt.labels(self._region, target.name).set(estimate.rtt)
+                told.add(("backend_rtt", target.name))
         for peer in peers:
             if math.isfinite(peer.age):
                 metrics.peer_age.labels(peer.region).set(peer.age)
-        self._export_savings(snapshot, routes)
+                told.add(("peer_age", peer.region))
+        # What has left the configuration must not stay on the graph, nor grow the export.
+        for gauge, name in self._told - told:
+            labels = (name,) if gauge == "peer_age" else (self._region, name)
+            getattr(metrics, gauge).remove(*labels)
+        self._told = told
 
     def _export_savings(self, snapshot: PlacementSnapshot, routes: Iterable[RouteInput]) -> None:
         sums: dict[str, list[float]] = {}

@@ -62,3 +62,22 @@ def test_rtts_peers_and_statuses_are_told() -> None:
     assert value(metrics, "onetrip_cluster_peer_age_seconds", region="fra") is None
     assert value(metrics, "onetrip_place_routes", status="placed") == 1
     assert value(metrics, "onetrip_place_snapshot_version") == 7
+
+
+def test_what_left_the_configuration_leaves_the_metrics() -> None:
+    metrics = Metrics()
+    exporter = Exporter(metrics, DEN)
+    targets = (Target(TargetKind.PEER, "bom"), Target(TargetKind.BACKEND, "db"))
+    row = {t: RttEstimate(t, 0.2, 0.2, 0.0, 9, 0, 0.0, EstimateState.FRESH) for t in targets}
+    exporter.export(snapshot(PLACED), [], row, [PeerStatus(BOM, True, 0.5)])
+    gone = (
+        ("onetrip_estimate_rtt_seconds", {"source_region": "den", "target_region": "bom"}),
+        ("onetrip_estimate_backend_rtt_seconds", {"source_region": "den", "backend": "db"}),
+        ("onetrip_cluster_peer_age_seconds", {"region": "bom"}),
+    )
+    names = {m.name for m in metrics.registry.collect() if any(s.value for s in m.samples)}
+    assert {name for name, _ in gone} <= names
+    exporter.export(snapshot(PLACED), [], {}, [])
+    assert [value(metrics, name, **labels) for name, labels in gone] == [None] * 3
+    exporter.export(snapshot(PLACED), [], row, [PeerStatus(BOM, True, 0.5)])
+    assert value(metrics, gone[0][0], **gone[0][1]) == 0.2
