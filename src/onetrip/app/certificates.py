@@ -134,8 +134,14 @@ class Certificates:
             interval = CHECK_INTERVAL if is_ours else follow
             self._tasks.every(interval, self._source.check, "acme", self._clock, self._rng)
 
+    async def follow(self, catalog: Catalog) -> None:
+        """Order for the hosts of another catalog, where they are others than before."""
+        acme, settings = self._settings.acme, self._settings
+        if acme is not None and follow_hosts(acme, settings.certificates, catalog) != acme:
+            await self.apply(settings, catalog)
+
     async def apply(self, settings: Settings, catalog: Catalog) -> list[str]:
-        """Take over what a reload or a declaration changed; return the keys that need a restart.
+        """Take over what a reload changed; return the keys that need a restart.
 
         Args:
             catalog: what is in force, with hosts that the configuration does not know.

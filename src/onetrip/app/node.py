@@ -312,7 +312,7 @@ class Node:
         if self._inheritance.has_predecessor:
             await self._warm_up()
         await self._certificates.open()
-        await self._certificates.apply(settings, self._base)
+        await self._certificates.follow(self._base)
         await self.plane.start(settings, self.listeners)
         self._use_certificates()
         self._certificates.start()
@@ -546,7 +546,7 @@ class Node:
     async def _resources_changed(self) -> None:
         self._apply_catalog()
         await self.scorer.run_once()
-        await self._certificates.apply(self.settings, self._base)
+        await self._certificates.follow(self._base)
 
     def _policies_arrived(self, rows: list[PolicyRow]) -> None:
         self._tasks.spawn(self._overrides.take(rows), "policies")
