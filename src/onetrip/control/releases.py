@@ -42,10 +42,10 @@ from onetrip.model.catalog import Project
 from onetrip.model.resource import Resource
 from onetrip.net.names import Names
 from onetrip.release import deploying, owning, releasing
-from onetrip.release.catalog import base_digest, catalog_in_force
+from onetrip.release.catalog import catalog_in_force
 from onetrip.release.moment import Moment, unknown_environment
 from onetrip.release.records import ReleaseRecord
-from onetrip.release.status import Deployment, newest_of_branches, release_of
+from onetrip.release.status import Deployment, newest_of_branches
 
 
 class Releases:
@@ -120,7 +120,8 @@ class Releases:
             if (before is None or each.record.number < before)
             and wanted in (None, each.content.environment)
         ]
-        rows = [self._describe(moment, each, every) for each in found[:limit]]
+        newest = newest_of_branches(every)
+        rows = [self._describe(moment, each, newest) for each in found[:limit]]
         next = str(found[limit - 1].record.number) if len(found) > limit else None
         return reply(DeploymentsBody(name, rows, next))
 
@@ -142,8 +143,11 @@ class Releases:
     async def environments(self, call: Call) -> web.Response:
         """List the environments of a project, and what serves them."""
         name, moment = self._name(call), self._moment()
-        project = moment.project(name)
-        rows = [self._environment_row(moment, name, label) for label in project.environments]
+        in_force = _in_force(moment, name).environments
+        rows = [
+            environment_row(in_force[label], _release(moment, name, label))
+            for label in moment.project(name).environments
+        ]
         return reply(EnvironmentsBody(name, rows))
 
     async def roll_out(self, call: Call) -> web.Response:
@@ -254,10 +258,10 @@ class Releases:
         return self._name(call), call.request.match_info["environment"]
 
     def _describe(
-        self, moment: Moment, deployment: Deployment, every: list[Deployment]
+        self, moment: Moment, deployment: Deployment, newest: dict[str, Deployment]
     ) -> DeploymentBody:
         release = _release(moment, deployment.project, deployment.content.environment)
-        return deployment_body(deployment, release, moment.known, newest_of_branches(every))
+        return deployment_body(deployment, release, moment.known, newest)
 
     def _reply(self, call: Call, body: Struct, *, status: int = 200) -> web.Response:
         status = 200 if call.is_dry_run else status
@@ -268,7 +272,8 @@ class Releases:
     ) -> web.Response:
         name = self._name(call)
         deployment = moment.deployment(name, id)
-        body = self._describe(moment, deployment, moment.deployments(name))
+        newest = newest_of_branches(moment.deployments(name))
+        body = self._describe(moment, deployment, newest)
         return self._reply(call, body, status=status)
 
     def _environment_row(self, moment: Moment, name: str, label: str) -> EnvironmentRelease:
@@ -312,7 +317,5 @@ def _in_force(moment: Moment, name: str) -> Project:
 
 def _release(moment: Moment, name: str, label: str) -> ReleaseRecord:
     """Return what serves an environment that may be gone from the configuration."""
-    environment = moment.project(name).environments.get(label)
-    if environment is None:
-        return ReleaseRecord()
-    return release_of(moment.registry, name, label, base_digest(environment))
+    is_known = label in moment.project(name).environments
+    return moment.release(name, label) if is_known else ReleaseRecord()

@@ -11,7 +11,6 @@ from onetrip.model.catalog import Project
 from onetrip.model.compatibility import check_date
 from onetrip.model.resource import Resource, ResourceKind
 from onetrip.model.topology import parse_endpoint
-from onetrip.release.catalog import base_digest
 from onetrip.release.moment import Moment, conflict, outside, unknown_environment
 from onetrip.release.naming import branch_label, deployment_id
 from onetrip.release.records import Content, DeploymentRecord
@@ -23,7 +22,6 @@ from onetrip.release.status import (
     check_name,
     find_deployment,
     newest_of_branches,
-    release_of,
 )
 
 
@@ -48,8 +46,8 @@ def create_deployment(
     if known is not None:
         failed = known.status is DeploymentStatus.FAILED
         return id, [moment.gone(row) for row in _checks(moment, known)] if failed else []
-    _check_branch(moment, name, content)
     found = moment.deployments(name)
+    _check_branch(found, content)
     number = max((d.record.number for d in found), default=0) + 1
     record = DeploymentRecord(content, number, promotes, moment.author.name)
     row = moment.row(ResourceKind.DEPLOYMENT, name, id, record)
@@ -70,11 +68,8 @@ def delete_deployment(moment: Moment, name: str, id: str) -> list[Resource]:
 
 def in_use(moment: Moment, project: Project) -> set[str]:
     """Return the deployments that serve an environment of a project, or a share of it."""
-    used: set[str] = set()
-    for label, environment in project.environments.items():
-        release = release_of(moment.registry, project.name, label, base_digest(environment))
-        used |= {release.current, release.candidate}
-    return used - {""}
+    releases = moment.releases(project)
+    return {id for each in releases for id in (each.current, each.candidate)} - {""}
 
 
 def _checked(moment: Moment, project: Project, content: Content) -> Content:
@@ -123,9 +118,9 @@ def _check_address(moment: Moment, address: str, field: str, protocol: str) -> N
                 raise conflict(f"{field}: {address} is {spoken} elsewhere", field, address)
 
 
-def _check_branch(moment: Moment, name: str, content: Content) -> None:
+def _check_branch(found: list[Deployment], content: Content) -> None:
     label = branch_label(content.branch)
-    for each in moment.deployments(name) if label else ():
+    for each in found if label else ():
         other = each.content.branch
         if other != content.branch and branch_label(other) == label:
             raise conflict(
@@ -138,9 +133,7 @@ def _check_branch(moment: Moment, name: str, content: Content) -> None:
 def _expired(moment: Moment, project: Project, found: list[Deployment]) -> list[Resource]:
     """Return the rows that delete what is beyond the number kept, oldest first."""
     used = in_use(moment, project)
-    for label, environment in project.environments.items():
-        release = release_of(moment.registry, project.name, label, base_digest(environment))
-        used |= set(release.before[:1])
+    used |= {id for release in moment.releases(project) for id in release.before[:1]}
     used |= {deployment.id for deployment in newest_of_branches(found).values()}
     spare = [d for d in found if d.id not in used]
     gone = spare[max(0, moment.known.terms.keep - 1) :]

@@ -81,6 +81,13 @@ class Moment:
         digest = base_digest(self.environment(name, environment))
         return release_of(self.registry, name, environment, digest)
 
+    def releases(self, project: Project) -> list[ReleaseRecord]:
+        """Return what serves each environment of a project."""
+        return [
+            release_of(self.registry, project.name, label, base_digest(environment))
+            for label, environment in project.environments.items()
+        ]
+
     def deployment(self, name: str, id: str) -> Deployment:
         """Return a deployment of a project."""
         self.project(name)
