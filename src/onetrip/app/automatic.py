@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,15 +13,12 @@ from onetrip.app.schema import AcmeEntry, ExternalAccountEntry, File
 from onetrip.app.security import read_secret
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
+from onetrip.model.topology import is_public_name
 from onetrip.net.names import Names
 from onetrip.net.tls import CertificateSet
 
 MAX_DOMAINS = 1000
 """Names with a certificate of their own at one node."""
-
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_DOMAIN = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
-"""A name of the public DNS: two labels or more, and no IP address."""
 
 
 def build_acme(
@@ -82,7 +78,7 @@ def follow_hosts(
         return acme
     configured = Names([n for c in files.all for n in c.names.hosts] if files is not None else [])
     hosts = _hosts(catalog)
-    found = [h for h in hosts if _DOMAIN.fullmatch(h) and not configured.cover(h)]
+    found = [h for h in hosts if is_public_name(h) and not configured.cover(h)]
     domains = tuple(dict.fromkeys(found))[:MAX_DOMAINS]
     left_out = tuple(h for h in hosts if h not in domains and not configured.cover(h))
     return replace(acme, domains=domains, left_out=left_out)
@@ -109,7 +105,7 @@ def _ordering_region(entry: AcmeEntry, file: File, own: str) -> str:
 
 def _domains(entry: AcmeEntry, hosts: list[str], configured: Names) -> tuple[str, ...]:
     if entry.domains is None:
-        found = [h for h in hosts if _DOMAIN.fullmatch(h) and not configured.cover(h)]
+        found = [h for h in hosts if is_public_name(h) and not configured.cover(h)]
     else:
         found = [d.lower().rstrip(".") for d in entry.domains]
         for number, domain in enumerate(found):
@@ -121,7 +117,7 @@ def _domains(entry: AcmeEntry, hosts: list[str], configured: Names) -> tuple[str
 
 
 def _check_domain(domain: str, key: str, challenge: str, configured: Names) -> None:
-    if _DOMAIN.fullmatch(domain) is None:
+    if not is_public_name(domain):
         raise ConfigError(
             f"{key}: {domain!r} is not a public host name; "
             f"{challenge} proves neither wildcards nor addresses"

@@ -201,10 +201,8 @@ def _instances(
             raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
         for number, address in enumerate(addresses):
             endpoint = _endpoint(f"{key}.{name}[{number}]", address)
-            protocol = HttpProtocol(entry.protocol)
-            if protocol is HttpProtocol.AUTO and endpoint.tls_name is None:
-                protocol = HttpProtocol.HTTP1  # in clear nobody says what he speaks
-            found.append(Instance(RegionId(name), replace(endpoint, protocol=protocol)))
+            spoken = endpoint.speaking(HttpProtocol(entry.protocol))
+            found.append(Instance(RegionId(name), spoken))
     if not found and not can_deploy:
         raise ConfigError(f"{key}: at least one instance is required")
     return tuple(found)

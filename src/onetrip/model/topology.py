@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NewType
 
@@ -14,6 +14,15 @@ RegionId = NewType("RegionId", str)
 """Short lower-case name of a region, such as `den`; also a metric label."""
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PUBLIC = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
+
+
+def is_public_name(text: str) -> bool:
+    """Tell whether `text` is a name of the public DNS: two labels or more, and no IP address."""
+    return _PUBLIC.fullmatch(text) is not None
 
 
 def is_id(text: str) -> bool:
@@ -51,6 +60,12 @@ class Endpoint:
     port: int
     tls_name: str | None = None
     protocol: HttpProtocol = HttpProtocol.HTTP1
+
+    def speaking(self, protocol: HttpProtocol) -> Endpoint:
+        """Return the endpoint with a protocol; in clear nobody says what he speaks."""
+        if protocol is HttpProtocol.AUTO and self.tls_name is None:
+            protocol = HttpProtocol.HTTP1
+        return replace(self, protocol=protocol)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

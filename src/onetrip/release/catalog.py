@@ -109,10 +109,8 @@ def instances_of(content: Content, terms: Terms, topology: Topology) -> tuple[In
             except ConfigError:
                 continue
             if terms.permits(endpoint):
-                protocol = HttpProtocol(content.protocol)
-                if protocol is HttpProtocol.AUTO and endpoint.tls_name is None:
-                    protocol = HttpProtocol.HTTP1  # in clear nobody says what he speaks
-                found.append(Instance(RegionId(region), replace(endpoint, protocol=protocol)))
+                spoken = endpoint.speaking(HttpProtocol(content.protocol))
+                found.append(Instance(RegionId(region), spoken))
     return tuple(found)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from onetrip.errors import ApiError, Kind, OnetripError
 from onetrip.model.catalog import Environment
 from onetrip.model.resource import Resource, ResourceKind
-from onetrip.model.topology import is_id
+from onetrip.model.topology import is_id, is_public_name
 from onetrip.release.catalog import find_project, host_owners
 from onetrip.release.moment import Moment, conflict, outside
 from onetrip.release.records import BindingRecord, DomainRecord, ProjectRecord, decode, encode
@@ -21,9 +19,6 @@ MAX_DOMAINS = 100
 MAX_PROJECTS = 10_000
 
 NAME = "1-32 lower-case letters, digits and hyphens"
-
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_DOMAIN = re.compile(rf"(?=.{{1,253}}$)(?:\*\.)?(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
 
 
 def create_project(moment: Moment, name: str) -> list[Resource]:
@@ -168,7 +163,7 @@ def _domains_of(moment: Moment, name: str) -> list[Resource]:
 def _checked_host(text: str, reserved: str) -> str:
     """Return a host name as it is kept; `reserved` and what is below it is no custom domain."""
     host = text.lower().rstrip(".")
-    if not _DOMAIN.fullmatch(host):
+    if len(host) > 253 or not is_public_name(host.removeprefix("*.")):
         raise outside("host", text, "a host name of two labels or more, or *. and one")
     if reserved and (host == reserved or host.endswith(f".{reserved}")):
         raise conflict(f"{host} is below deployments.domain {reserved}", "host", host)
