@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onetrip.cli.client import DEFAULT_API, Client
-from onetrip.cli.completing import complete_deployment, complete_environment, complete_project
-from onetrip.cli.options import Api, AsJson, DryRun, TokenFile, make_client, show
+from onetrip.cli.completing import complete_deployment, complete_environment
+from onetrip.cli.options import (
+    Api,
+    AsJson,
+    DryRun,
+    OfEnvironment,
+    OfProject,
+    TokenFile,
+    make_client,
+    show,
+)
 from onetrip.errors import ApiError, ConfigError
 from onetrip.timing import MonotonicClock, pause
 
@@ -27,14 +36,7 @@ POLL = 0.5
 
 UPLOAD_TIMEOUT = 120.0
 
-Name = Annotated[
-    str, typer.Argument(metavar="PROJECT", help="Project.", autocompletion=complete_project)
-]
 Id = Annotated[str, typer.Argument(help="Deployment.", autocompletion=complete_deployment)]
-Environment = Annotated[
-    str,
-    typer.Option("--environment", "-e", help="Of it.", autocompletion=complete_environment),
-]
 
 Folder = Annotated[Path | None, typer.Argument(help="Files that every edge sends itself.")]
 Instances = Annotated[
@@ -68,7 +70,7 @@ deployments = typer.Typer(help="List, show and delete deployments.", no_args_is_
 
 
 def deploy(
-    name: Name,
+    name: OfProject,
     folder: Folder = None,
     instance: Instances = None,
     environment: OfBranch = "",
@@ -123,7 +125,7 @@ def deploy(
 
 @deployments.command("list")
 def deployments_list(
-    name: Name,
+    name: OfProject,
     environment: Annotated[str | None, typer.Option("--environment", "-e", help="Of it.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 30,
     api: Api = DEFAULT_API,
@@ -142,7 +144,7 @@ def deployments_list(
 
 @deployments.command("show")
 def deployments_show(
-    name: Name,
+    name: OfProject,
     id: Id,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -159,7 +161,7 @@ def deployments_show(
 
 @deployments.command("delete")
 def deployments_delete(
-    name: Name,
+    name: OfProject,
     id: Id,
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
@@ -172,10 +174,10 @@ def deployments_delete(
 
 @deployments.command("rollout")
 def rollout(
-    name: Name,
+    name: OfProject,
     id: Id,
     share: Annotated[str, typer.Argument(help="Of the requests: 10%; 100% promotes.")] = "100%",
-    environment: Environment = "production",
+    environment: OfEnvironment = "production",
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -191,12 +193,12 @@ def rollout(
 
 @deployments.command("rollback")
 def rollback(
-    name: Name,
+    name: OfProject,
     id: Annotated[
         str | None,
         typer.Argument(help="Deployment; else the one before.", autocompletion=complete_deployment),
     ] = None,
-    environment: Environment = "production",
+    environment: OfEnvironment = "production",
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from onetrip.cli.client import TIMEOUT, Client
-from onetrip.cli.completing import complete_project
+from onetrip.cli.completing import complete_environment, complete_project
 from onetrip.cli.secret import read_token
 
 T = TypeVar("T")
@@ -21,6 +21,13 @@ TokenFile = Annotated[
 ]
 ProjectName = Annotated[
     str, typer.Argument(metavar="NAME", help="Project.", autocompletion=complete_project)
+]
+OfProject = Annotated[
+    str, typer.Argument(metavar="PROJECT", help="Project.", autocompletion=complete_project)
+]
+OfEnvironment = Annotated[
+    str,
+    typer.Option("--environment", "-e", help="Of it.", autocompletion=complete_environment),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and tell, but change nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's reply as JSON.")]

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onetrip.cli.client import DEFAULT_API
-from onetrip.cli.completing import complete_environment, complete_project
-from onetrip.cli.options import Api, AsJson, DryRun, TokenFile, make_client, show
+from onetrip.cli.options import (
+    Api,
+    AsJson,
+    DryRun,
+    OfEnvironment,
+    OfProject,
+    TokenFile,
+    make_client,
+    show,
+)
 
 if TYPE_CHECKING:
     from onetrip.control.deployments import DomainsBody, EnvironmentRelease, EnvironmentsBody
 
-Name = Annotated[
-    str, typer.Argument(metavar="PROJECT", help="Project.", autocompletion=complete_project)
-]
-Environment = Annotated[
-    str,
-    typer.Option("--environment", "-e", help="Of it.", autocompletion=complete_environment),
-]
 Binding = Annotated[str, typer.Argument(help="Name that the application knows it by.")]
 Host = Annotated[str, typer.Argument(help="Host name, such as shop.example.com.")]
 
@@ -43,7 +44,7 @@ def create(
 
 
 def delete(
-    name: Name,
+    name: OfProject,
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -53,7 +54,7 @@ def delete(
 
 
 def environments(
-    name: Name,
+    name: OfProject,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -66,10 +67,10 @@ def environments(
 
 
 def bind(
-    name: Name,
+    name: OfProject,
     binding: Binding,
     backend: Annotated[str, typer.Argument(help="Backend of the configuration.")],
-    environment: Environment = "production",
+    environment: OfEnvironment = "production",
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -84,9 +85,9 @@ def bind(
 
 
 def unbind(
-    name: Name,
+    name: OfProject,
     binding: Binding,
-    environment: Environment = "production",
+    environment: OfEnvironment = "production",
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -98,9 +99,9 @@ def unbind(
 
 @domain.command("add")
 def domain_add(
-    name: Name,
+    name: OfProject,
     host: Host,
-    environment: Environment = "production",
+    environment: OfEnvironment = "production",
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
@@ -116,7 +117,7 @@ def domain_add(
 
 @domain.command("list")
 def domain_list(
-    name: Name,
+    name: OfProject,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -130,7 +131,7 @@ def domain_list(
 
 @domain.command("remove")
 def domain_remove(
-    name: Name,
+    name: OfProject,
     host: Host,
     dry_run: DryRun = False,
     api: Api = DEFAULT_API,

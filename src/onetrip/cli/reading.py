@@ -7,12 +7,9 @@ from typing import Annotated
 import typer
 
 from onetrip.cli.client import DEFAULT_API
-from onetrip.cli.completing import complete_project, complete_region
-from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
+from onetrip.cli.completing import complete_region
+from onetrip.cli.options import Api, AsJson, OfProject, TokenFile, make_client, show
 
-Name = Annotated[
-    str, typer.Argument(metavar="PROJECT", help="Project.", autocompletion=complete_project)
-]
 Edge = Annotated[
     str | None,
     typer.Option(help="Only as seen from this region.", autocompletion=complete_region),
@@ -20,7 +17,7 @@ Edge = Annotated[
 
 
 def explain(
-    name: Name,
+    name: OfProject,
     edge: Edge = None,
     route: Annotated[str | None, typer.Option(help="Only this route, as it is listed.")] = None,
     environment: Annotated[str | None, typer.Option(help="Only this environment.")] = None,
@@ -43,7 +40,7 @@ def explain(
 
 
 def what_if(
-    name: Name,
+    name: OfProject,
     edge: Edge = None,
     api: Api = DEFAULT_API,
     token_file: TokenFile = None,
