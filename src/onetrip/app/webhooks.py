@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import onetrip
+from onetrip.app.listeners import is_loopback
 from onetrip.app.projects import check_id
 from onetrip.app.ring import EventRing
 from onetrip.app.schema_outward import WebhookEntry
@@ -63,15 +63,8 @@ def _check_url(url: str, key: str) -> None:
         host, port = None, None
     if not host or port == 0 or parts.username is not None or parts.fragment:
         raise ConfigError(f"{key}: is not https://HOST[:PORT]/PATH")
-    if parts.scheme != "https" and not _is_loopback(host):
+    if parts.scheme != "https" and not is_loopback(host):
         raise ConfigError(f"{key}: {host} is not loopback, so https is required")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Webhooks:
