@@ -178,6 +178,13 @@ class PeerError(OnetripError):
     kind = Kind.MALFORMED
 
 
+class ReplicationError(OnetripError):
+    """A database that does not tell its position: out of reach, or not with this account."""
+
+    side = Side.UPSTREAM
+    kind = Kind.UNAVAILABLE
+
+
 class AcmeError(OnetripError):
     """A certificate that was not issued.
 

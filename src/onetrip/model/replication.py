@@ -1,0 +1,248 @@
+"""Replication: positions in what a database wrote, and what is known of the endpoints that copy it.
+
+A position is a set of changes, and only sets are compared: a PostgreSQL LSN stands for every byte
+of the log before it, a MySQL GTID set for the transactions it lists, a MariaDB list for every
+transaction of each domain up to one. So `covers` is "is a superset", a partial order, and `join`
+the union, the least position that covers both. A LSN says nothing of its timeline: what a primary
+wrote and lost in a failover cannot be told from what its successor wrote instead.
+
+Whoever holds a request back until an endpoint has a position does so through `Replication`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from onetrip.errors import ProtocolError
+
+MAX_POSITION = 4096
+"""Longest text of a position, characters: some 80 sources of a MySQL GTID set."""
+
+Range = tuple[int, int]
+"""First and last change, both included."""
+
+
+class PositionKind(Enum):
+    """How a database counts its changes."""
+
+    LSN = "lsn"
+    """PostgreSQL: bytes of its write-ahead log."""
+    GTID = "gtid"
+    """MySQL: transactions by the server that first wrote them."""
+    GTID_LIST = "gtid_list"
+    """MariaDB: the last transaction of each domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Changes that a database made, as a set. `str` is the text that `parse_position` reads.
+
+    Attributes:
+        ranges: changes by source, sorted, neither overlapping nor adjacent. The source is "" for
+            a LSN, `uuid` or `uuid:tag` for MySQL, the domain for MariaDB (whose changes are
+            numbered by sequence number, then server).
+    """
+
+    kind: PositionKind
+    ranges: tuple[tuple[str, tuple[Range, ...]], ...] = ()
+
+    def covers(self, other: Position) -> bool:
+        """Tell whether every change of `other` is in this position, too."""
+        if not other.ranges:
+            return True
+        own = dict(self.ranges)
+        return self.kind is other.kind and all(
+            any(start <= first and last <= end for start, end in own.get(source, ()))
+            for source, ranges in other.ranges
+            for first, last in ranges
+        )
+
+    def join(self, other: Position) -> Position:
+        """Return the least position that covers both.
+
+        Raises:
+            ProtocolError: they are of different kinds, so nothing covers both.
+        """
+        if not other.ranges:
+            return self
+        if not self.ranges:
+            return other
+        if self.kind is not other.kind:
+            raise ProtocolError(
+                f"positions of kind {self.kind.value} and {other.kind.value} do not compare"
+            )
+        return _position(self.kind, [*_flat(self), *_flat(other)])
+
+    def __str__(self) -> str:
+        return ",".join(_TEXTS[self.kind](source, ranges) for source, ranges in self.ranges)
+
+
+NOTHING = Position(PositionKind.GTID)
+"""The position before any change: every other one covers it. The text "" is this one."""
+
+
+def lsn(value: int) -> Position:
+    """Return the position of a PostgreSQL LSN, bytes."""
+    return Position(PositionKind.LSN, (("", ((0, value),)),))
+
+
+def behind(ahead: Position, position: Position) -> int | None:
+    """Return how many bytes of log `position` lacks of `ahead`, >= 0; None unless both are LSNs."""
+    if not ahead.kind is position.kind is PositionKind.LSN:
+        return None
+    return max(0, ahead.ranges[0][1][0][1] - position.ranges[0][1][0][1])
+
+
+def parse_position(text: str) -> Position:
+    """Parse a LSN (`16/B374D848`), a GTID set or a GTID list; the text may come from anyone.
+
+    Raises:
+        ProtocolError: it is none of them, or longer than `MAX_POSITION`.
+    """
+    if len(text) > MAX_POSITION:
+        raise ProtocolError(f"position of {len(text)} characters exceeds limit of {MAX_POSITION}")
+    if found := _LSN.fullmatch(text):
+        return lsn(int(found[1], 16) << 32 | int(found[2], 16))
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not parts:
+        return NOTHING
+    if _GTID.fullmatch(parts[0]):
+        return _position(PositionKind.GTID_LIST, [_parse_gtid(part) for part in parts])
+    return _position(PositionKind.GTID, [each for part in parts for each in _parse_set(part)])
+
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
+_INTERVAL = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+
+Change = tuple[str, Range]
+
+
+def _parse_gtid(part: str) -> Change:
+    found = _GTID.fullmatch(part)
+    if found is None:
+        raise ProtocolError(f"{part[:60]!r} is not a GTID domain-server-sequence")
+    domain, server, sequence = (int(each) for each in found.groups())
+    if max(domain, server) >= 1 << 32 or sequence >= 1 << 64:
+        raise ProtocolError(f"{part!r} has a number out of range")
+    return str(domain), (0, sequence << 32 | server)
+
+
+def _parse_set(part: str) -> list[Change]:
+    """Parse the transactions of one server: `uuid[:tag]:interval[:interval…][:tag:interval…]`."""
+    uuid, *words = (word.strip() for word in part.lower().split(":"))
+    source, found = uuid, []
+    for word in words:
+        interval = _INTERVAL.fullmatch(word)
+        if interval is not None:
+            first, last = int(interval[1]), int(interval[2] or interval[1])
+            if not 1 <= first <= last < 1 << 63:
+                raise ProtocolError(f"{word!r} is not an interval of transactions")
+            found.append((source, (first, last)))
+        elif _TAG.fullmatch(word):
+            source = f"{uuid}:{word}"
+        else:
+            raise ProtocolError(f"{word[:60]!r} is neither an interval of transactions nor a tag")
+    if not _UUID.fullmatch(uuid) or not found:
+        raise ProtocolError(f"{part[:60]!r} is not a position in replication")
+    return found
+
+
+def _flat(position: Position) -> Iterable[Change]:
+    return ((source, each) for source, ranges in position.ranges for each in ranges)
+
+
+def _position(kind: PositionKind, changes: Iterable[Change]) -> Position:
+    merged: dict[str, list[Range]] = {}
+    for source, (first, last) in sorted(changes):
+        ranges = merged.setdefault(source, [])
+        if ranges and first <= ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], last))
+        else:
+            ranges.append((first, last))
+    return Position(kind, tuple((source, tuple(ranges)) for source, ranges in merged.items()))
+
+
+def _lsn_text(_: str, ranges: tuple[Range, ...]) -> str:
+    return f"{ranges[0][1] >> 32:X}/{ranges[0][1] & 0xFFFFFFFF:X}"
+
+
+def _gtid_text(domain: str, ranges: tuple[Range, ...]) -> str:
+    return f"{domain}-{ranges[0][1] & 0xFFFFFFFF}-{ranges[0][1] >> 32}"
+
+
+def _set_text(source: str, ranges: tuple[Range, ...]) -> str:
+    return ":".join(
+        [source, *(str(first) if first == last else f"{first}-{last}" for first, last in ranges)]
+    )
+
+
+_TEXTS = {
+    PositionKind.LSN: _lsn_text,
+    PositionKind.GTID: _set_text,
+    PositionKind.GTID_LIST: _gtid_text,
+}
+
+
+class Role(Enum):
+    """What an endpoint of a backend is now, by its own word."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    UNKNOWN = "unknown"
+    """It could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """What one endpoint of a backend said of itself, and when.
+
+    Attributes:
+        position: what a read there sees; of the primary, what it wrote.
+        lag: how old the data is that a read there sees, s; NaN unknown.
+        lag_bytes: log that it has not applied, bytes; None where a database does not count so.
+        is_replicating: it receives changes; always true of the primary.
+        age: s since it said so.
+        problem: why it could not be asked, "" when it was.
+    """
+
+    role: Role
+    position: Position = NOTHING
+    lag: float = math.nan
+    lag_bytes: int | None = None
+    is_replicating: bool = True
+    age: float = 0.0
+    problem: str = ""
+
+
+class Replication(Protocol):
+    """What the endpoints of backends have; asked now, or as of the last look."""
+
+    async def position(self, backend: str) -> Position:
+        """Return a position that covers every change the backend has answered for until now.
+
+        Raises:
+            ReplicationError: no endpoint says that it is the primary, or it does not answer.
+        """
+
+    async def reached(self, backend: str, endpoint: str, position: Position, within: float) -> bool:
+        """Wait until an endpoint covers `position`, at most `within` s; tell whether it does.
+
+        Args:
+            endpoint: one of `Backend.endpoints`.
+
+        Never raises `ReplicationError`: an endpoint that does not answer has not reached it.
+        """
+
+    def states(self, backend: str) -> Mapping[str, EndpointState]:
+        """Return what is known of the endpoints of a backend; asks nobody.
+
+        Empty where the backend is not watched.
+        """
