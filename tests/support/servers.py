@@ -8,25 +8,22 @@ MariaDB refuse to run as root, so root starts them as `nobody`.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from support.ports import free_port
+from support.restartable import START_TIMEOUT, Restartable, plain_environment, unprivileged
 
-START_TIMEOUT = 60.0
-"""Time for a server to accept connections, s."""
-
-_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+POSTGRES_PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+"""Where Debian's packages put the programs that are not on the path, newest version first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +59,21 @@ def running_postgres(
     Args:
         tls: certificate and key, to have it offer TLS.
     """
-    initdb = require_program("initdb", *_POSTGRES)
-    program = require_program("postgres", *_POSTGRES)
-    with _directory() as directory:
+    initdb = require_program("initdb", *POSTGRES_PLACES)
+    program = require_program("postgres", *POSTGRES_PLACES)
+    with server_directory() as directory:
         data = str(directory / "data")
-        _run([initdb, "-D", data, "-U", "probe", "-A", "trust", "--no-sync"], directory)
+        run_program([initdb, "-D", data, "-U", "probe", "-A", "trust", "--no-sync"], directory)
         if tls is not None:
             options += ("-c", "ssl=on")
             for source, name in zip(tls, ("server.crt", "server.key"), strict=True):
                 made = Path(shutil.copy(source, directory / "data" / name))
                 made.chmod(0o600)
-                if ids := _unprivileged():
-                    os.chown(made, ids["user"], ids["group"])
+                give_away(made)
         port = free_port()
         command = [program, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(directory)]
         with _process([*command, "-F", *options], directory, port) as server:
-            _wait_until_ready(directory / "data" / "postmaster.pid", server)
+            wait_until_ready(directory / "data" / "postmaster.pid", server.log)
             yield server
 
 
@@ -86,10 +82,10 @@ def running_mariadb(*options: str, statements: Sequence[str] = ()) -> Iterator[R
     """Run MariaDB; `statements` run at its start."""
     install = require_program("mariadb-install-db")
     program = require_program("mariadbd")
-    with _directory() as directory:
+    with server_directory() as directory:
         data = f"--datadir={directory / 'data'}"
         auth = "--auth-root-authentication-method=normal"
-        _run([install, "--no-defaults", data, auth, "--skip-test-db"], directory)
+        run_program([install, "--no-defaults", data, auth, "--skip-test-db"], directory)
         init = directory / "init.sql"
         init.write_text("".join(f"{statement};\n" for statement in statements))
         port = free_port()
@@ -104,7 +100,7 @@ def running_mariadb(*options: str, statements: Sequence[str] = ()) -> Iterator[R
 def running_redis(*options: str) -> Iterator[RunningServer]:
     """Run Redis."""
     program = require_program("redis-server")
-    with _directory() as directory:
+    with server_directory() as directory:
         port = free_port()
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         with _process([*command, "--dir", str(directory), *options], directory, port) as server:
@@ -123,33 +119,33 @@ def running_server(
         yield server
 
 
-def _unprivileged() -> dict[str, int]:
-    if os.geteuid() != 0:
-        return {}
-    entry = pwd.getpwnam("nobody")
-    return {"user": entry.pw_uid, "group": entry.pw_gid}
-
-
 @contextmanager
-def _directory() -> Iterator[Path]:
+def server_directory() -> Iterator[Path]:
+    """Give a directory that belongs to the user who runs the servers; removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="onetrip-server-") as name:
-        ids = _unprivileged()
-        if ids:
-            os.chown(name, ids["user"], ids["group"])
+        give_away(Path(name))
         yield Path(name)
 
 
-def _run(command: list[str], directory: Path) -> None:
+def give_away(path: Path) -> None:
+    """Make a file, or a folder and all in it, belong to the user who runs the servers."""
+    if ids := unprivileged():
+        for each in (path, *path.rglob("*")):
+            os.chown(each, ids["user"], ids["group"])
+
+
+def run_program(command: list[str], directory: Path) -> None:
+    """Run a program to its end as the user who runs the servers; its failure fails the test."""
     result = subprocess.run(
         command,
         cwd=directory,
-        env=_environment(directory),
+        env=plain_environment(directory),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        user=_unprivileged().get("user"),
-        group=_unprivileged().get("group"),
+        user=unprivileged().get("user"),
+        group=unprivileged().get("group"),
     )
     if result.returncode:
         pytest.fail(f"{command[0]} failed: {result.stdout[-500:]}{result.stderr[-500:]}")
@@ -163,56 +159,25 @@ def _process(
     environment: Mapping[str, str] | None = None,
     ids: Mapping[str, int] | None = None,
 ) -> Iterator[RunningServer]:
-    log = directory / "log"
-    ids = _unprivileged() if ids is None else ids
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env=_environment(directory) | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            user=ids.get("user"),
-            group=ids.get("group"),
-        )
-    server = RunningServer(port, directory, log)
+    ids = unprivileged() if ids is None else ids
+    program = Restartable(command, directory, port, environment, ids)
     try:
-        _wait_until_open(process, server)
-        yield server
+        program.start()
+        yield RunningServer(port, directory, program.log)
     finally:
-        _end(process)
+        program.stop()
 
 
-def _wait_until_open(process: subprocess.Popen[bytes], server: RunningServer) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", server.port), timeout=1.0).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail(f"server did not start: {server.log_text()[-1000:]}")
+def wait_until_ready(status: Path, log: Path) -> None:
+    """Wait until PostgreSQL takes sessions; it listens before, and then writes a word about it.
 
-
-def _wait_until_ready(status: Path, server: RunningServer) -> None:
-    # PostgreSQL listens before it takes sessions, and then writes "ready" as the eighth line.
+    Args:
+        status: its `postmaster.pid`, whose eighth line begins with the word.
+    """
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
-        if status.read_text(encoding="ascii").splitlines()[7:8] == ["ready   "]:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"server did not get ready: {server.log_text()[-1000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-
-
-def _environment(directory: Path) -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "LC_ALL": "C"}
+        with suppress(FileNotFoundError):
+            if status.read_text(encoding="ascii").splitlines()[7:8] == ["ready   "]:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"server did not get ready: {log.read_text(errors='replace')[-1000:]}")
