@@ -7,14 +7,15 @@ is here. Errors name the key; the caller adds the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from onetrip.app.bindings import build_bindings, check_calls
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
-from onetrip.app.replicas import build_bindings, build_replicas
+from onetrip.app.replicas import build_replicas
 from onetrip.app.residency import Residency, check_residency, is_restricted
 from onetrip.app.schema import File
 from onetrip.app.schema_projects import (
@@ -74,6 +75,7 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     catalog = Catalog(projects, backends)
     _check_hosts(catalog)
     _check_protocols(catalog)
+    check_calls(catalog)
     return catalog
 
 
@@ -166,7 +168,7 @@ def _environment(
 ) -> Environment:
     check_id(id.environment, key)
     residency = Residency(entry, topology.regions, key)
-    bindings, reads_nearest = build_bindings(entry.bindings, backends, f"{key}.bindings")
+    bound = build_bindings(entry.bindings, backends, f"{key}.bindings")
     instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
     if not entry.hosts and not can_deploy:
         raise ConfigError(f"{key}.hosts: at least one host is required")
@@ -175,9 +177,9 @@ def _environment(
         id=id,
         hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
         instances=instances,
-        bindings=bindings,
+        bindings=bound.backends,
         rules=tuple(
-            _rule(rule, bindings, residency, f"{key}.routes[{n}]")
+            _rule(rule, bound.names, residency, f"{key}.routes[{n}]")
             for n, rule in enumerate(entry.routes)
         ),
         deployment=entry.deployment,
@@ -187,7 +189,8 @@ def _environment(
         capacity=entry.capacity,
         request_timeout=entry.request_timeout,
         deny=residency.everywhere,
-        reads_nearest=reads_nearest,
+        reads_nearest=bound.reads_nearest,
+        calls=bound.calls,
     )
 
 
@@ -280,9 +283,7 @@ def _host(text: str, key: str) -> str:
     return host
 
 
-def _rule(
-    entry: RouteEntry, bindings: Mapping[str, str], residency: Residency, key: str
-) -> RouteRule:
+def _rule(entry: RouteEntry, bindings: Sequence[str], residency: Residency, key: str) -> RouteRule:
     segments = entry.path.split("/")[1:]
     for number, segment in enumerate(segments):
         if "*" in segment and segment not in ("*", "**"):

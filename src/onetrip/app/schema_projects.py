@@ -44,7 +44,10 @@ class BackendEntry(Strict):
 class BindingEntry(Strict):
     """`bindings.<name>` where more is to be said than the backend's name."""
 
-    backend: Text
+    backend: Text | None = None
+    project: Text | None = None
+    """Instead of a backend: a project that it calls, and which environment of it."""
+    environment: Text | None = None
     reads: Literal["primary", "nearest"] = "primary"
     allow: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
     deny: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
 from onetrip.app.readiness import Readiness, Rows, rtt_of
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
@@ -22,13 +23,14 @@ from onetrip.estimate.matrix import RttMatrix, build_matrix
 from onetrip.estimate.nearest import add_nearest, nearest_rtt
 from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import TrafficBook
-from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding, RouteRule
+from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding
 from onetrip.model.measure import (
     Drift,
     MethodClass,
     Observation,
     RouteKey,
     RttEstimate,
+    ServiceSummary,
     Target,
     TargetKind,
     TripEvidence,
@@ -40,6 +42,9 @@ from onetrip.observe.metrics import Metrics
 from onetrip.place.inputs import InputMaker
 from onetrip.place.placer import Move, Placer, RouteInput
 from onetrip.timing import Clock
+
+Services = dict[RouteKey, list[ServiceSummary]]
+Evidence = dict[RouteKey, list[TripEvidence]]
 
 INLINE_ROUTES = 50
 """Routes up to which a round is so short that a thread would cost more than it saves."""
@@ -80,6 +85,7 @@ class Scorer:
         self._on_move = on_move
         self._on_drift = on_drift
         self._inputs = InputMaker()
+        self._calls = Calls()
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
         self._nearest: frozenset[tuple[EnvironmentId, str]] = frozenset()
         self._names: dict[EnvironmentId, dict[str, str]] = {}
@@ -106,8 +112,9 @@ class Scorer:
         self._traffic.forget(gone)
         self._try_anew({e.id for e in self.catalog.environments()} - gone, catalog)
         self.topology, self.catalog = topology, catalog
+        self._calls.update(catalog)
         self._backends = {
-            e.id: tuple(dict.fromkeys(e.bindings.values())) for e in catalog.environments()
+            e.id: tuple(dict.fromkeys(columns_of(e).values())) for e in catalog.environments()
         }
         self._nearest = frozenset(
             (e.id, b) for e in catalog.environments() for b in e.reads_nearest
@@ -115,7 +122,7 @@ class Scorer:
         self.flips.update(self._backends)
         # Server-Timing may name a binding or its backend.
         self._names = {
-            e.id: {b: b for b in e.bindings.values()} | dict(e.bindings)
+            e.id: {b: b for b in e.bindings.values()} | columns_of(e)
             for e in catalog.environments()
         }
 
@@ -140,7 +147,7 @@ class Scorer:
         if seen.service is None and seen.latency is not None and self._is_direct(seen):
             seen = replace(seen, service=self._derived_service(seen.region, seen.latency))
         row = self.rows.get(seen.region, {})
-        rtts = {name: self._backend_rtt(row, name, seen.key) for name in backends}
+        rtts = {name: self._backend_rtt(row, name, seen) for name in backends}
         self._traffic.observe(seen, rtts)
         if seen.service is not None and seen.sent_at and seen.region == self._region:
             sent_at = seen.sent_at + self._clock.wall() - self._clock.now()
@@ -151,7 +158,13 @@ class Scorer:
             told = {names[t.name]: t for t in seen.timings if t.name in names}
             self._timings.observe(seen.key, seen.region, seen.at, told, rtts)
 
-    def _backend_rtt(self, row: Mapping[Target, RttEstimate], name: str, key: RouteKey) -> float:
+    def _backend_rtt(
+        self, row: Mapping[Target, RttEstimate], name: str, seen: Observation
+    ) -> float:
+        called = self._calls.time(name, seen.region)
+        if called is not None:
+            return called
+        key = seen.key
         if key.method is MethodClass.READ and (key.environment, name) in self._nearest:
             return nearest_rtt(row, self.catalog.backends[name].endpoints)
         return rtt_of(row, Target(TargetKind.BACKEND, name))
@@ -201,7 +214,10 @@ class Scorer:
         draining = self._cluster.draining() | self.draining
         ready = Readiness(self._region, self.topology, self.rows, draining)
         environments = ready.environments(self.catalog, self._backends)
-        routes = self._route_inputs(now, elapsed)
+        self._relearn(now)
+        services, evidence = self._services(now), self._evidence(now)
+        routes = self._route_inputs(services, evidence, now, elapsed)
+        matrix = self._calls.add(matrix, environments, services, evidence)
         if len(routes) <= INLINE_ROUTES:
             return self.placer.decide(matrix, environments, routes, now, wall), routes
         # The inputs are values and the placer is only used here: requests need not wait for it.
@@ -213,12 +229,15 @@ class Scorer:
         found = find_anycast(matrix.backend_rtt, positions)
         self.anycast = frozenset(b for b, yes in zip(matrix.backends, found, strict=True) if yes)
 
-    def _route_inputs(self, now: float, elapsed: float) -> list[RouteInput]:
-        self._relearn(now)
+    def _services(self, now: float) -> Services:
         services = self._traffic.services(now)
         for key, rows in self._cluster.services().items():
             services.setdefault(key, []).extend(rows)
-        evidence = self._evidence(now)
+        return services
+
+    def _route_inputs(
+        self, services: Services, evidence: Evidence, now: float, elapsed: float
+    ) -> list[RouteInput]:
         rules = {e.id: {r.pattern: r for r in e.rules} for e in self.catalog.environments()}
         inputs: list[RouteInput] = []
         for key in list(self._traffic.routes()):
@@ -233,7 +252,7 @@ class Scorer:
                     services=services.get(key, ()),
                     evidence=evidence.get(key, ()),
                     is_local=rule is not None and rule.is_local,
-                    declared=self._declared(key, rule),
+                    declared=declared_trips(self._environment(key), rule),
                     deny=self._environment(key).denied(rule),
                     now=now,
                     elapsed=elapsed,
@@ -249,7 +268,7 @@ class Scorer:
             self.flips.forget(key)
             self.placer.code_changed(key, at)
 
-    def _evidence(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
+    def _evidence(self, now: float) -> Evidence:
         found = self._told(now)
         for row in self._cluster.evidence():
             found.setdefault(row.key, []).append(row.evidence)
@@ -260,7 +279,7 @@ class Scorer:
             found.setdefault(key, []).extend(timing_evidence(rows))
         return found
 
-    def _told(self, now: float) -> dict[RouteKey, list[TripEvidence]]:
+    def _told(self, now: float) -> Evidence:
         # Round trips that were counted in this region: by applications, and by relays.
         found = self._timings.counts(now)
         for key, rows in self.flips.evidence(self._clock.wall()).items():
@@ -270,16 +289,6 @@ class Scorer:
     def _environment(self, key: RouteKey) -> Environment:
         project, environment = key.environment
         return self.catalog.projects[project].environments[environment]
-
-    def _declared(self, key: RouteKey, rule: RouteRule | None) -> dict[str, float] | None:
-        if rule is None or rule.round_trips is None:
-            return None
-        env = self._environment(key)
-        found: dict[str, float] = {}
-        for binding, trips in rule.round_trips.items():
-            backend = env.bindings[binding]
-            found[backend] = found.get(backend, 0.0) + trips
-        return found
 
     # --- telling ----------------------------------------------------------------------------
 

@@ -254,7 +254,8 @@ def _environment(body: schemas.EnvironmentBody) -> str:
         rows.append(f"  capacity  {body.capacity} requests at once an instance, then spill over")
     rows += [f"  instance  {plain(i.region)}  {plain(i.endpoint)}" for i in body.instances]
     rows += [
-        f"  binding   {plain(b.name)} -> {plain(b.backend)} ({plain(b.kind)} {plain(b.endpoint)})"
+        f"  binding   {plain(b.name)} -> {plain(b.backend)} "
+        f"({' '.join(plain(word) for word in (b.kind, b.endpoint) if word)})"
         for b in body.bindings
     ]
     return "\n".join(rows)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from onetrip.control import schemas
+from onetrip.control.projects import binding_rows
 from onetrip.model.catalog import Backend, Catalog, Environment, Policy, Project
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, Target, TargetKind
 from onetrip.model.placement import Candidate, Decision, Saving, Status, TripEstimate
@@ -288,11 +289,7 @@ def _environment_body(
         deployment=environment.deployment,
         capacity=environment.capacity,
         instances=[schemas.InstanceRow(i.region, str(i.endpoint)) for i in environment.instances],
-        bindings=[
-            schemas.BindingRow(binding, target, backend.kind.value, str(backend.endpoint))
-            for binding, target in environment.bindings.items()
-            if (backend := backends.get(target)) is not None
-        ],
+        bindings=binding_rows(environment, backends),
     )
 
 

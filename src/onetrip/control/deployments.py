@@ -263,7 +263,7 @@ def environment_row(environment: Environment, release: ReleaseRecord) -> Environ
     return EnvironmentRelease(
         name=environment.id.environment,
         hosts=list(environment.hosts),
-        bindings=dict(environment.bindings),
+        bindings=dict(environment.bindings) | {b: str(c) for b, c in environment.calls.items()},
         deployment=environment.deployment,
         candidate=candidate.variant if candidate is not None else "",
         share=environment.candidate_share,

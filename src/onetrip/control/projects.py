@@ -1,10 +1,13 @@
-"""The body of the listing of projects."""
+"""The body of the listing of projects, and the rows of what they are bound to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
-from onetrip.control.schemas import ProjectRow
+from onetrip.control.schemas import BindingRow, ProjectRow
+from onetrip.model.catalog import Backend, Environment
 
 
 class ProjectsBody(Struct, frozen=True):
@@ -18,3 +21,14 @@ class ProjectsBody(Struct, frozen=True):
     projects: list[ProjectRow]
     total: int
     next: str | None
+
+
+def binding_rows(environment: Environment, backends: Mapping[str, Backend]) -> list[BindingRow]:
+    """Describe the bindings of an environment: those to backends, then those to projects."""
+    bound = [
+        BindingRow(binding, target, backend.kind.value, str(backend.endpoint))
+        for binding, target in environment.bindings.items()
+        if (backend := backends.get(target)) is not None
+    ]
+    calls = environment.calls.items()
+    return bound + [BindingRow(binding, str(called), "project", "") for binding, called in calls]

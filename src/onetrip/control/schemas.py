@@ -120,7 +120,10 @@ class InstanceRow(Struct, frozen=True):
 
 
 class BindingRow(Struct, frozen=True):
-    """The link from an environment to a backend; `kind` and `endpoint` are the backend's."""
+    """The link from an environment to a backend, whose `kind` and `endpoint` they are.
+
+    Or to another project: then `backend` is its environment, `kind` `project`, `endpoint` empty.
+    """
 
     name: str
     backend: str

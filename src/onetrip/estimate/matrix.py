@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +52,8 @@ class RttMatrix:
         backend_is_stale: shape (R, D).
         backend_is_failing: shape (R, D).
         coordinates: of the fit behind the predictions, or None when none was needed.
-        served_by: for each column that stands for the nearest endpoint of a backend, the endpoint
-            of each region (`estimate/nearest`); shape (R,).
+        served_by: for each column that stands for another endpoint in each region (the nearest of
+            a backend, the instance that takes a call), that endpoint; shape (R,).
     """
 
     regions: tuple[RegionId, ...]
@@ -85,6 +85,30 @@ class RttMatrix:
         """
         row, column = self.regions.index(region), self.backends.index(backend)
         return float(self.backend_rtt[row, column])
+
+    def with_column(
+        self,
+        name: str,
+        rtt: Floats,
+        is_stale: Bools | None = None,
+        is_failing: Bools | None = None,
+        *,
+        served_by: tuple[str, ...],
+    ) -> RttMatrix:
+        """Return the matrix with one more column of the backend arrays; every shape is (R,)."""
+        none = np.zeros(len(self.regions), dtype=bool)
+        return replace(
+            self,
+            backends=(*self.backends, name),
+            backend_rtt=np.column_stack([self.backend_rtt, rtt]),
+            backend_is_stale=np.column_stack(
+                [self.backend_is_stale, none if is_stale is None else is_stale]
+            ),
+            backend_is_failing=np.column_stack(
+                [self.backend_is_failing, none if is_failing is None else is_failing]
+            ),
+            served_by={**self.served_by, name: served_by},
+        )
 
 
 class _Cells(NamedTuple):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -33,11 +32,7 @@ def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMa
     Args:
         groups: endpoints of a backend by its name, each a column of the matrix.
     """
-    if not groups:
-        return matrix
     rows = np.arange(len(matrix.regions))
-    added: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    served_by: dict[str, tuple[str, ...]] = {}
     for backend, endpoints in groups.items():
         columns = [matrix.backends.index(name) for name in endpoints]
         rtt = matrix.backend_rtt[:, columns]
@@ -45,23 +40,14 @@ def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMa
         order = order + np.where(matrix.backend_is_failing[:, columns], _LAST, 0.0)
         picks = np.argmin(order, axis=1)
         chosen = np.array(columns)[picks]
-        added.append(
-            (
-                matrix.backend_rtt[rows, chosen],
-                matrix.backend_is_stale[rows, chosen],
-                matrix.backend_is_failing[rows, chosen],
-            )
+        matrix = matrix.with_column(
+            nearest_column(backend),
+            matrix.backend_rtt[rows, chosen],
+            matrix.backend_is_stale[rows, chosen],
+            matrix.backend_is_failing[rows, chosen],
+            served_by=tuple(endpoints[int(p)] for p in picks),
         )
-        served_by[nearest_column(backend)] = tuple(endpoints[int(p)] for p in picks)
-    rtts, stale, failing = (np.column_stack(each) for each in zip(*added, strict=True))
-    return replace(
-        matrix,
-        backends=(*matrix.backends, *served_by),
-        backend_rtt=np.hstack([matrix.backend_rtt, rtts]),
-        backend_is_stale=np.hstack([matrix.backend_is_stale, stale]),
-        backend_is_failing=np.hstack([matrix.backend_is_failing, failing]),
-        served_by=served_by,
-    )
+    return matrix
 
 
 def nearest_rtt(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from onetrip.model.edge import Assets, CachePolicy
@@ -204,6 +205,8 @@ class Environment:
     """Regions that requests of no declared route must never run in, on account of its bindings."""
     reads_nearest: frozenset[str] = frozenset()
     """Backends whose nearest endpoint the application reads from; else from their primary."""
+    calls: Mapping[str, EnvironmentId] = field(default_factory=dict)
+    """Environments of other projects that it calls through the node of its region, by binding."""
     variant: str = ""
     """Name of the deployment, where this is not what the environment's own hosts lead to."""
     candidate: Environment | None = None
@@ -289,6 +292,18 @@ class Catalog:
         """Yield everything that requests can be for; see `Project.sites`."""
         for project in self.projects.values():
             yield from project.sites()
+
+    def called(self) -> tuple[EnvironmentId, ...]:
+        """Return the environments that others call, none before one that it calls itself.
+
+        Raises:
+            graphlib.CycleError: one calls itself by way of others.
+        """
+        graph = {e.id: tuple(e.calls.values()) for e in self.environments() if e.calls}
+        if not graph:
+            return ()
+        called = {id for calls in graph.values() for id in calls}
+        return tuple(id for id in TopologicalSorter(graph).static_order() if id in called)
 
     def policy_of(self, environment: EnvironmentId) -> Policy:
         """Return the policy of the environment's project."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onetrip.estimate.filters import RELATIVE_ERROR
 from onetrip.estimate.roundtrips import Fit, fit
-from onetrip.model.measure import ServiceSummary, TripEvidence
+from onetrip.model.catalog import EnvironmentId
+from onetrip.model.measure import RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import TripEstimate
 from onetrip.model.topology import RegionId
 from onetrip.place.frame import Costs
@@ -35,6 +36,36 @@ class RouteCosts:
     costs: Costs
     estimate: TripEstimate
     counts: Mapping[RegionId, int]
+
+
+class CostBook:
+    """Costs of routes, fitted again when their evidence has changed enough."""
+
+    def __init__(self) -> None:
+        self._kept: dict[RouteKey, tuple[object, tuple[ServiceSummary, ...], RouteCosts]] = {}
+
+    def of(
+        self,
+        key: RouteKey,
+        backends: tuple[str, ...],
+        declared: Mapping[str, float] | None,
+        services: Sequence[ServiceSummary],
+        evidence: Sequence[TripEvidence] = (),
+        default: RegionId | None = None,
+    ) -> RouteCosts:
+        """Return the costs of one route; the arguments are those of `route_costs`."""
+        basis = (backends, declared, default, tuple(evidence))
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == basis and is_same_evidence(kept[1], services):
+            return kept[2]
+        made = route_costs(backends, declared, services, default, evidence)
+        self._kept[key] = (basis, tuple(services), made)
+        return made
+
+    def keep(self, environments: Collection[EnvironmentId]) -> None:
+        """Forget the routes of every other environment."""
+        for key in [k for k in self._kept if k.environment not in environments]:
+            del self._kept[key]
 
 
 def route_costs(

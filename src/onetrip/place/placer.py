@@ -18,7 +18,7 @@ from onetrip.model.catalog import EnvironmentId, Policy
 from onetrip.model.measure import MethodClass, RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, Placement, PlacementSnapshot, Saving, Status, WhatIf
 from onetrip.model.topology import RegionId
-from onetrip.place.costs import RouteCosts, is_same_evidence, route_costs
+from onetrip.place.costs import CostBook, RouteCosts
 from onetrip.place.defaults import (
     EnvironmentInput,
     default_region,
@@ -97,7 +97,7 @@ class Placer:
     def __init__(self, edge: RegionId) -> None:
         self._edge = edge
         self._states: dict[RouteKey, RouteState] = {}
-        self._costs: dict[RouteKey, tuple[object, tuple[ServiceSummary, ...], RouteCosts]] = {}
+        self._costs = CostBook()
         self._run: _Run | None = None
         self._shifts = Shifts()
         self.stale_trials: list[RouteKey] = []
@@ -198,7 +198,14 @@ class Placer:
             place: default_region(matrix, self._edge, mask) for place, mask in usable.items()
         }
         costs = [
-            self._cost(route, env.backends, _index_name(matrix.regions, default[env.place]))
+            self._costs.of(
+                route.key,
+                env.backends,
+                route.declared,
+                route.services,
+                route.evidence,
+                _index_name(matrix.regions, default[env.place]),
+            )
             for route, env in zip(routes, order, strict=True)
         ]
         size = (len(routes), len(matrix.regions))
@@ -230,18 +237,6 @@ class Placer:
                 rescore(frame, self._run.scores, changed)
                 return self._run.scores
         return score(frame)
-
-    def _cost(
-        self, route: RouteInput, backends: tuple[str, ...], default: RegionId | None
-    ) -> RouteCosts:
-        basis = (backends, route.declared, default, route.evidence)
-        cached = self._costs.get(route.key)
-        if cached is not None and cached[0] == basis:
-            if is_same_evidence(cached[1], route.services):
-                return cached[2]
-        made = route_costs(backends, route.declared, route.services, default, route.evidence)
-        self._costs[route.key] = (basis, route.services, made)
-        return made
 
     def _view(
         self,
@@ -310,9 +305,9 @@ class Placer:
         return unsettled > MATTERS * max(env.policy.least_gain, at_stake)
 
     def _prune(self, environments: Mapping[EnvironmentId, EnvironmentInput]) -> None:
-        for memory in (self._states, self._costs):
-            for key in [k for k in memory if k.environment not in environments]:
-                del memory[key]
+        self._costs.keep(environments)
+        for key in [k for k in self._states if k.environment not in environments]:
+            del self._states[key]
 
     def _explain(self, run: _Run, key: RouteKey) -> Decision:
         i = run.index[key]

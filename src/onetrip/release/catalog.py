@@ -155,7 +155,7 @@ def _bound(environment: Environment, known: Known) -> Environment:
             record = decode(row, BindingRecord)
         except OnetripError:
             continue
-        if record.base != environment.bindings.get(name, ""):
+        if name in environment.calls or record.base != environment.bindings.get(name, ""):
             continue  # the configuration has spoken since
         bindings.pop(name, None)
         if record.backend in known.base.backends:
@@ -166,7 +166,12 @@ def _bound(environment: Environment, known: Known) -> Environment:
     rules = tuple(
         rule
         if rule.round_trips is None
-        else replace(rule, round_trips={b: n for b, n in rule.round_trips.items() if b in bindings})
+        else replace(
+            rule,
+            round_trips={
+                b: n for b, n in rule.round_trips.items() if b in bindings or b in environment.calls
+            },
+        )
         for rule in environment.rules
     )
     return replace(environment, bindings=bindings, rules=rules)

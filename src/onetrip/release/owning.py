@@ -69,6 +69,9 @@ def bind(moment: Moment, name: str, environment: str, binding: str, backend: str
     if backend and backend not in backends:
         raise outside("backend", backend, f"one of {', '.join(backends) or 'none'}")
     configured = moment.environment(name, environment)
+    if binding in configured.calls:
+        called = configured.calls[binding]
+        raise conflict(f"{binding} is bound to {called} in the configuration", "binding", binding)
     in_force = _bindings(moment, name, configured)
     if not backend and binding not in in_force:
         raise ApiError(

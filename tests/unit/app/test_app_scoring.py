@@ -154,3 +154,33 @@ async def test_reads_are_filed_with_the_rtt_to_the_nearest_endpoint() -> None:
     decisions = {d.key.method: d for d in parts.scorer.placer.decisions()}
     endpoints = {m: d.candidates[0].endpoints for m, d in decisions.items()}
     assert endpoints == {MethodClass.READ: ("orders/den",), MethodClass.WRITE: ("orders",)}
+
+
+async def test_calls_of_another_project_are_filed_with_what_they_take_and_learned() -> None:
+    parts, stock = Parts(), EnvironmentId("stock", "production")
+    base = catalog("1")
+    shop = base.projects["shop"].environments["production"]
+    instances = shop.instances
+    called = Environment(stock, ("stock.example",), instances, {"db": "orders"})
+    caller = replace(shop, bindings={}, calls={"stock": stock})
+    both = {
+        "shop": replace(base.projects["shop"], environments={"production": caller}),
+        "stock": Project("stock", Policy(), {"production": called}),
+    }
+    parts.scorer.update(parts.scorer.topology, replace(base, projects=both))
+    parts.rtts.record(
+        Sample(Target(TargetKind.BACKEND, "orders"), 0.2, SampleKind.CONNECT, parts.clock.now())
+    )
+    await parts.scorer.run_once()
+    inner = RouteKey(stock, "/", MethodClass.READ)
+    for key, service in ((inner, 0.410), (KEY, 4 * 0.410 + 0.002)):
+        for _ in range(30):
+            at = parts.clock.now()
+            seen = Observation(key, DEN, DEN, Arm.DEFAULT, service, service, False, False, at)
+            parts.scorer.observe(seen)
+        await parts.scorer.run_once()
+    name = "call stock/production"
+    (summary,) = parts.traffic.services(parts.clock.now())[KEY]
+    assert summary.rtts == {name: pytest.approx(0.410, rel=0.05)}
+    (decision,) = parts.scorer.placer.decisions([KEY])
+    assert list(decision.trips.round_trips) == [name]
