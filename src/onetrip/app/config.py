@@ -91,6 +91,7 @@ class Settings:
     nats: NatsSettings | None
     score_interval: float
     log: LogEntry
+    max_series: int
     otlp: OtlpSettings | None
     sentry: SentrySettings | None
     webhooks: tuple[Webhook, ...]
@@ -252,7 +253,7 @@ class _Builder:
             acme=build_acme(file, self._path.parent, catalog, certificates, region),
             https_port=redirect_port(file.tls, tls_listen),
             admin=admin,
-            peer_listen=self._peer_listener(node, secret, topology),
+            peer_listen=self._peer_listener(node, secret),
             forward_listen=forward_listener(
                 file.cluster,
                 node,
@@ -271,6 +272,7 @@ class _Builder:
             nats=build_nats(file.cluster.nats, self._path.parent, region, secret is not None),
             score_interval=file.score_interval,
             log=file.log,
+            max_series=file.metrics.max_series,
             otlp=build_otlp(file.telemetry),
             sentry=build_sentry(file.telemetry, self._path.parent),
             webhooks=build_webhooks(file.webhooks, self._path.parent),
@@ -327,9 +329,7 @@ class _Builder:
             raise ConfigError(f"region: {wanted!r} is not one of {known}")
         return RegionId(wanted)
 
-    def _peer_listener(
-        self, node: NodeEntry, secret: str | None, topology: Topology
-    ) -> Listener | None:
+    def _peer_listener(self, node: NodeEntry, secret: str | None) -> Listener | None:
         text = node.peer_listen or self._file.cluster.listen
         if text is None:
             return None

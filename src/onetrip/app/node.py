@@ -55,6 +55,7 @@ from onetrip.net.knock import TcpKnock
 from onetrip.net.resolve import CachingResolver
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
+from onetrip.observe.series import SeriesLimit
 from onetrip.place.placer import Move
 from onetrip.probe.base import Network
 from onetrip.probe.runner import ProbeRunner
@@ -175,6 +176,7 @@ class Node:
             log=self._log,
             access=access,
         )
+        self.metrics.exported = SeriesLimit(self.metrics.exported, settings.max_series).registry()
         self._keeper = Keeper(
             settings.data_dir / region if settings.data_dir is not None else None,
             traffic=self._traffic,
@@ -457,6 +459,7 @@ class Node:
             "sentry",
             "admin_rate",
             "admin_burst",
+            "max_series",
         )
         keys = (*LISTEN_KEYS, *own)
         return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]

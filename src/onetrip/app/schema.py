@@ -120,6 +120,13 @@ class LogEntry(Strict):
     """`stderr`, `off`, or a file's path."""
 
 
+class MetricsEntry(Strict):
+    """`metrics`: what the node exports about itself."""
+
+    max_series: Annotated[int, Meta(ge=500, le=1_000_000)] = 2000
+    """Series of `/metrics`; label sets that find no room are told together as `_other`."""
+
+
 class ProbeEntry(Strict):
     """`probe`: how often and how fast to measure."""
 
@@ -231,6 +238,7 @@ class File(Strict):
     admin: AdminEntry = field(default_factory=AdminEntry)
     cluster: ClusterEntry = field(default_factory=ClusterEntry)
     log: LogEntry = field(default_factory=LogEntry)
+    metrics: MetricsEntry = field(default_factory=MetricsEntry)
     telemetry: TelemetryEntry = field(default_factory=TelemetryEntry)
     webhooks: Annotated[list[WebhookEntry], Meta(max_length=32)] = field(default_factory=list)
     probe: ProbeEntry = field(default_factory=ProbeEntry)

@@ -84,8 +84,8 @@ class MergedMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
         others: dict[str, dict[Labels, float]] = {}
-        for part in (self._ended, *self._parts.values()):
-            for (name, labels), value in part.items():
+        for part in (self._ended, *list(self._parts.values())):
+            for (name, labels), value in part.copy().items():  # another thread may ask
                 rows = others.setdefault(name, {})
                 rows[labels] = rows.get(labels, 0.0) + value
         for family in self._own.collect():

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
+from onetrip.observe.volume_metrics import VolumeMetrics
 
 WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
 """Seconds: within a zone (1 ms) to a dozen trips around the world (5 s)."""
@@ -21,7 +22,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = r = registry or CollectorRegistry()
         self.exported = r
-        """What is told to whoever asks; with workers, the sum over them all."""
+        """What is told to whoever asks: bounded; with workers, the sum over them all."""
         self.build = Gauge(
             "onetrip_build_info", "Version of onetrip; always 1.", ["version"], registry=r
         )
@@ -298,6 +299,7 @@ class Metrics:
             registry=r,
         )
         self.drains = DrainMetrics(r)
+        self.volume = VolumeMetrics(r)
         # app
         self.reloads = Counter(
             "onetrip_app_config_reloads_total",

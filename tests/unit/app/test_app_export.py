@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onetrip.app.export import Exporter
+import pytest
+
+from onetrip.app.export import MAX_SAVINGS, Exporter
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import (
     EstimateState,
@@ -18,6 +20,7 @@ from onetrip.model.placement import Placement, PlacementSnapshot, Saving, Status
 from onetrip.model.status import PeerStatus
 from onetrip.model.topology import RegionId
 from onetrip.observe.metrics import Metrics
+from onetrip.observe.series import OTHER
 from onetrip.place.placer import RouteInput
 
 DEN, BOM = RegionId("den"), RegionId("bom")
@@ -43,6 +46,29 @@ def test_saving_is_told_while_placed_and_removed_afterwards() -> None:
     off = replace(PLACED, status=Status.OFF, regions=(DEN,))
     exporter.export(snapshot(off), [ROUTE], {}, [])
     assert value(metrics, name, route="shop/production") is None
+
+
+def test_only_the_busiest_savings_are_told_one_by_one() -> None:
+    metrics = Metrics()
+    exporter = Exporter(metrics, DEN)
+
+    def export(counts: list[int]) -> dict[str, float]:
+        keys = [KEY._replace(environment=EnvironmentId(f"p{n}", "x")) for n in range(len(counts))]
+        savings = [Saving(n / 10, 0, 1, 0.95, count, 5) for n, count in enumerate(counts)]
+        routes = [replace(ROUTE, key=k, saving=s) for k, s in zip(keys, savings, strict=True)]
+        exporter.export(PlacementSnapshot(DEN, 1, dict.fromkeys(keys, PLACED)), routes, {}, [])
+        (family,) = metrics.saving.collect()
+        return {sample.labels["route"]: sample.value for sample in family.samples}
+
+    told = export([300] * (MAX_SAVINGS - 1) + [100, 200])
+    assert len(told) == MAX_SAVINGS
+    first, second = (MAX_SAVINGS - 1) / 10, MAX_SAVINGS / 10
+    assert told[OTHER] == pytest.approx((first * 100 + second * 200) / 300)
+    a_bit_busier = export([300] * (MAX_SAVINGS - 1) + [100, 400])
+    assert a_bit_busier.keys() == told.keys()
+    twice_as_busy = export([300] * (MAX_SAVINGS - 1) + [100, 700])
+    assert twice_as_busy.keys() - told.keys() == {f"p{MAX_SAVINGS}/x"}
+    assert OTHER not in export([300] * MAX_SAVINGS)
 
 
 def test_rtts_peers_and_statuses_are_told() -> None:

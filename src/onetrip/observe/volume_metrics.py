@@ -1,0 +1,32 @@
+"""Metrics of how much a node tells: to its peers, and to whoever reads its metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class VolumeMetrics:
+    """Part of `observe.metrics.Metrics`.
+
+    Attributes:
+        folded: series that the bound on series took.
+        received, sent: by the pull between nodes.
+    """
+
+    def __init__(self, r: CollectorRegistry) -> None:
+        self.folded = Gauge(
+            "onetrip_observe_folded_series",
+            "Series told together as `_other`, or left out, to keep within `metrics.max_series`.",
+            ["metric"],
+            registry=r,
+        )
+        self.received = Counter(
+            "onetrip_cluster_received_bytes_total",
+            "Bytes of peers' reports and rows, with their heads, before TLS.",
+            registry=r,
+        )
+        self.sent = Counter(
+            "onetrip_cluster_sent_bytes_total",
+            "Bytes of requests for peers' reports and rows, before TLS.",
+            registry=r,
+        )
