@@ -101,8 +101,12 @@ class PostgresServer:
 
     @property
     def written(self) -> str:
-        """The position after the last change of a primary, as text."""
-        return str(self.query("SELECT pg_current_wal_insert_lsn()")[0][0])
+        """The position after the last committed change of a primary, as text.
+
+        The position where the next record would begin may be beyond a page's header, which no
+        standby reaches before there is a record.
+        """
+        return str(self.query("SELECT pg_current_wal_flush_lsn()")[0][0])
 
     @property
     def replayed(self) -> str:
