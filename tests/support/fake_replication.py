@@ -39,6 +39,13 @@ class FakeReplication:
                 return state.position
         raise ReplicationError(f"no endpoint of {backend} is its primary")
 
+    async def shown(self, backend: str, endpoint: str) -> Position:
+        """See `Replication`."""
+        state = self.known.get(backend, {}).get(endpoint)
+        if state is None:
+            raise ReplicationError(f"{endpoint} does not answer")
+        return state.position
+
     async def reached(self, backend: str, endpoint: str, position: Position, within: float) -> bool:
         """See `Replication`."""
         try:

@@ -86,8 +86,20 @@ NOTHING = Position(PositionKind.GTID)
 """The position before any change: every other one covers it. The text "" is this one."""
 
 
+WAL_PAGE = 8192
+WAL_PAGE_HEADER = 24
+"""Bytes of a page of PostgreSQL's log, and of the header that most pages begin with."""
+
+
 def lsn(value: int) -> Position:
-    """Return the position of a PostgreSQL LSN, bytes."""
+    """Return the position of a PostgreSQL LSN, bytes.
+
+    A primary whose last change ended a page tells that the next one begins behind the header of
+    the page after it, where no replica is before there is a next one. No change ends there, so it
+    is the same position as the page's start.
+    """
+    if value % WAL_PAGE == WAL_PAGE_HEADER:
+        value -= WAL_PAGE_HEADER
     return Position(PositionKind.LSN, (("", ((0, value),)),))
 
 
@@ -232,8 +244,20 @@ class Replication(Protocol):
             ReplicationError: no endpoint says that it is the primary, or it does not answer.
         """
 
+    async def shown(self, backend: str, endpoint: str) -> Position:
+        """Return a position that covers every change a read at an endpoint has shown until now.
+
+        Asked after the call, never from an earlier look: of a replica what it has applied, of the
+        primary what it has answered for.
+
+        Raises:
+            ReplicationError: the endpoint does not answer, or is none of the backend's.
+        """
+
     async def reached(self, backend: str, endpoint: str, position: Position, within: float) -> bool:
         """Wait until an endpoint covers `position`, at most `within` s; tell whether it does.
+
+        Asked after the call: a replica that was started again may show less than it once did.
 
         Args:
             endpoint: one of `Backend.endpoints`.
