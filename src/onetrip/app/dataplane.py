@@ -14,6 +14,7 @@ from typing import IO, Protocol
 from onetrip.app.config import Settings
 from onetrip.app.descriptors import within_limit
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.request_logs import RequestLogs
 from onetrip.app.telemetry import build_tracer
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
@@ -28,7 +29,7 @@ from onetrip.net.tls import (
     CertificateSet,
     ServerContext,
 )
-from onetrip.observe.logs import Log, open_access_log
+from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.observe.spans import SpanSink
 from onetrip.proxy.listener import ProxyServer
@@ -145,7 +146,7 @@ class LocalPlane:
         access: IO[bytes] | None,
     ) -> None:
         self.ports = Ports()
-        self._access_log = open_access_log(access, log)
+        self._logs = logs = RequestLogs(access, settings.log.residency, log)
         self.server = ProxyServer(
             within_limit(settings.proxy, log),
             settings.region,
@@ -154,13 +155,15 @@ class LocalPlane:
             rng,
             metrics,
             log,
-            self._access_log,
+            logs.access,
             secret=settings.cluster_secret,
             on_observation=hooks.on_observation,
             is_ready=hooks.is_ready,
             on_peer_refused=hooks.on_peer_refused,
             on_verdict=hooks.on_verdict,
         )
+        if logs.residency is not None:
+            self.server.log_residency(logs.residency)
         self._spans: SpanSink | None = None
         if settings.otlp is not None and settings.otlp.has_traces:
             made = build_tracer(settings.otlp, settings.region, metrics, rng, clock)
@@ -234,8 +237,7 @@ class LocalPlane:
         await self.server.stop()
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
-        if self._access_log is not None:
-            self._access_log.close()
+        self._logs.close()
 
 
 def build_plane(

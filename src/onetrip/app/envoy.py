@@ -104,6 +104,7 @@ def _check_node(file: File) -> None:
         "workers": file.workers not in (1, "auto"),
         "telemetry.otlp": file.telemetry.otlp is not None,
         "cluster.forward_listen": file.cluster.forward_listen is not None,
+        "log.residency": file.log.residency != "off",
         "proxy.body_limit": proxy.body_limit is not None,
         "proxy.proxy_protocol": proxy.proxy_protocol != "off",
         "proxy.trusted_proxies": bool(proxy.trusted_proxies),

@@ -20,6 +20,7 @@ from onetrip.app.inheritance import Inheritance, take
 from onetrip.app.node import Node
 from onetrip.app.notify import Notifier
 from onetrip.app.refusals import unraisable_hook
+from onetrip.app.request_logs import open_lines
 from onetrip.errors import ConfigError, OnetripError
 from onetrip.observe.logs import stderr_log
 from onetrip.timing import MonotonicClock
@@ -122,7 +123,4 @@ def _access_sink(settings: Settings) -> IO[bytes] | None:
         return None
     if where == "stderr":
         return os.fdopen(os.dup(2), "wb", buffering=0)
-    try:
-        return Path(where).open("ab", buffering=0)
-    except OSError as error:
-        raise ConfigError(f"log.access: {where} cannot be opened: {error.strerror}") from error
+    return open_lines(where, "log.access")

@@ -118,6 +118,8 @@ class LogEntry(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: Text = "stderr"
     """`stderr`, `off`, or a file's path."""
+    residency: Text = "off"
+    """`off`, or a file's path."""
 
 
 class MetricsEntry(Strict):

@@ -106,6 +106,8 @@ class Worker:
             on_verdict=lambda verdict: link.send(Judged(verdict)),
             yields=self._lets_others,
         )
+        if setup.has_residency_log:
+            self.server.log_residency(self.outbox.decisions)
         self._spans: SpanSink | None = None
         if setup.otlp is not None and setup.otlp.has_traces:
             made = build_tracer(setup.otlp, setup.region, self.metrics, Random(), clock)

@@ -137,6 +137,7 @@ class Setup(Message, frozen=True):
     secret: bytes | None
     log_level: str
     has_access_log: bool
+    has_residency_log: bool
     otlp: OtlpSettings | None
     sentry: SentrySettings | None
     sockets: dict[str, list[int]]
@@ -186,9 +187,10 @@ class Seen(Message, frozen=True):
 
 
 class Lines(Message, frozen=True):
-    """Lines of the access log, each without its end."""
+    """Lines of the access log, and of the residency log, each without its end."""
 
     lines: list[bytes]
+    decisions: list[bytes]
 
 
 class Figures(Message, frozen=True):

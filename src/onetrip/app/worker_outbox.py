@@ -27,7 +27,7 @@ class ObservationOutbox:
     """Collects observations and access lines until they leave together.
 
     Attributes:
-        lines: takes the records for the access log.
+        lines, decisions: take the records for the access log, and for the residency log.
     """
 
     def __init__(self, link: Link[ToWorker], metrics: Metrics) -> None:
@@ -35,7 +35,7 @@ class ObservationOutbox:
         self._dropped = metrics.observations_dropped
         self._observations: list[Observation] = []
         self._timer: asyncio.TimerHandle | None = None
-        self.lines = LineBuffer(self)
+        self.lines, self.decisions = LineBuffer(self), LineBuffer(self)
 
     @property
     def is_full(self) -> bool:
@@ -60,15 +60,16 @@ class ObservationOutbox:
             self._timer.cancel()
             self._timer = None
         seen, self._observations = self._observations, []
-        lines = self.lines.take()
+        lines, decisions = self.lines.take(), self.decisions.take()
         if self.is_full:
             self._dropped.inc(len(seen))
             self.lines.dropped += len(lines)
+            self.decisions.dropped += len(decisions)
             return
         if seen:
             self._link.send(Seen(seen))
-        if lines:
-            self._link.send(Lines(lines))
+        if lines or decisions:
+            self._link.send(Lines(lines, decisions))
 
 
 class LineBuffer:

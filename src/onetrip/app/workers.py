@@ -17,6 +17,7 @@ import onetrip
 from onetrip.app.config import Settings
 from onetrip.app.dataplane import Hooks, Ports
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.request_logs import RequestLogs
 from onetrip.app.worker_credentials import NO_CREDENTIALS, credentials_of
 from onetrip.app.worker_messages import (
     Drain,
@@ -51,7 +52,7 @@ from onetrip.model.topology import Topology
 from onetrip.net.fairness import ABSENT, Board, make_memory
 from onetrip.net.listening import port_of
 from onetrip.net.tls import Certificate, ServerContext
-from onetrip.observe.logs import Log, open_access_log
+from onetrip.observe.logs import Log
 from onetrip.observe.merge import MergedMetrics
 from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Routing
@@ -98,7 +99,7 @@ class WorkerPlane:
         self._merged = MergedMetrics(metrics.registry)
         metrics.exported = self._merged.registry()
         self._log = log
-        self._access_log = open_access_log(access, log)
+        self._logs = RequestLogs(access, settings.log.residency, log)
         self._tasks = Tasks(self._task_failed)
         self._routing = Routing.build(Catalog())
         self._admitted: dict[RouteKey, RouteKey] = {}
@@ -219,8 +220,7 @@ class WorkerPlane:
         for worker in self._workers:
             await worker.kill()
         await self._tasks.cancel(timeout=5.0)
-        if self._access_log is not None:
-            self._access_log.close()
+        self._logs.close()
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1
@@ -248,7 +248,8 @@ class WorkerPlane:
             source_address=settings.source_address,
             secret=settings.cluster_secret,
             log_level=settings.log.level,
-            has_access_log=self._access_log is not None,
+            has_access_log=self._logs.access is not None,
+            has_residency_log=self._logs.residency is not None,
             otlp=settings.otlp,
             sentry=settings.sentry,
             sockets=self._sockets,
@@ -285,8 +286,7 @@ class WorkerPlane:
                     seen.key = self._admit(seen.key)
                     self._hooks.on_observation(seen)
             case Lines():
-                if self._access_log is not None:
-                    self._access_log.write_lines(message.lines)
+                self._logs.write_lines(message.lines, message.decisions)
             case Figures():
                 self._merged.take(worker.index, message.changed)
             case Refusal():
@@ -322,8 +322,7 @@ class WorkerPlane:
     async def _watch(self) -> None:
         for worker in self._workers:
             worker.check()
-        if self._access_log is not None:
-            self._metrics.access_log_dropped.set(self._access_log.dropped)
+        self._logs.publish(self._metrics)
 
     async def _wait_for_start(self) -> None:
         if not await self._wait(lambda w: w.is_serving or bool(w.ends), START_TIMEOUT):

@@ -118,6 +118,11 @@ class Metrics:
             "Kept responses that had to go for others.",
             registry=r,
         )
+        self.residency_log_dropped = Gauge(
+            "onetrip_proxy_residency_log_dropped",
+            "Lines of the residency log dropped since start.",
+            registry=r,
+        )
         self.access_log_dropped = Gauge(
             "onetrip_proxy_access_log_dropped", "Access log lines dropped since start.", registry=r
         )

@@ -227,6 +227,8 @@ class Dispatch:
                 placement = services.snapshot.find(match.key)
                 choice = services.balancer.choose(match, placement, self._share, self._tried)
         except UpstreamError as error:
+            if services.residency is not None:
+                services.residency.refused(record, match, error)
             is_bounded = error.kind is Kind.RESIDENCY  # which says more than the first failure
             raise (error if is_bounded else self._failure or error) from self._failure
         if self._failure is not None:
@@ -236,6 +238,8 @@ class Dispatch:
         record.region, record.arm = choice.region, choice.arm
         record.endpoint, record.is_own = choice.pool.label, choice.is_own
         record.attempts += 1
+        if services.residency is not None:
+            services.residency.sent(record, match, choice)
         self._choice, self._is_sent, self._patience = choice, False, None
         self._pool = pool = choice.pool
         pool.outstanding += 1

@@ -164,6 +164,8 @@ class ProxyServer:
         self._services.update_sweep(catalog)
         self._services.update_hedges(catalog, self._metrics)
         self._services.update_edge(catalog, self._metrics)
+        if self._services.residency is not None:
+            self._services.residency.update(catalog)
         self.catalog, self.topology = catalog, topology
 
     async def start(self, host: str, port: int) -> int:
@@ -258,6 +260,14 @@ class ProxyServer:
     def trace_with(self, tracer: Tracer) -> None:
         """Let sampled requests make spans from now on."""
         self._services.tracer = self._services.ledger.tracer = tracer
+
+    def log_residency(self, sink: AccessSink) -> None:
+        """Write where requests with residency rules go, from now on."""
+        from onetrip.proxy.residency import ResidencyLog  # most nodes do without
+
+        services = self._services
+        services.residency = ResidencyLog(sink, services.region, services.clock, self._metrics)
+        services.residency.update(self.catalog)
 
     def _stop_accepting(self, is_patient: bool) -> None:
         self._services.is_draining = True

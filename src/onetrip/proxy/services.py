@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onetrip.observe.metrics import Metrics
     from onetrip.proxy.edge import Edge
     from onetrip.proxy.hedge import HedgeBook
+    from onetrip.proxy.residency import ResidencyLog
     from onetrip.proxy.tracing import Tracer
 
 
@@ -49,6 +50,7 @@ class Services:
         hedges: which requests are sent a second time; None while no project wants that.
         make_dispatch: brings a request to a next hop.
         tracer: makes spans; None while nothing is traced.
+        residency: writes where requests with residency rules go; None where nobody wants it.
         https_port: requests in clear are sent to this port instead; None serves them.
     """
 
@@ -72,6 +74,7 @@ class Services:
     hedges: HedgeBook | None = None
     make_dispatch: type[Dispatch] = Dispatch
     tracer: Tracer | None = None
+    residency: ResidencyLog | None = None
     is_draining: bool = False
     sweep_interval: float = 0.5
     drops_idle: bool = False
@@ -100,6 +103,8 @@ class Services:
         self.swept_at = now
         self.outliers.tick()
         self.budget.age()
+        if self.residency is not None:
+            self.residency.publish()
 
     def update_edge(self, catalog: Catalog, metrics: Metrics) -> None:
         """Answer at the edge what environments of `catalog` want answered there."""

@@ -257,3 +257,26 @@ async def body_of(node: ServedNode, host: str) -> str:
         reply = (await reader.read()).decode()
     writer.close()
     return reply.rpartition("\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_every_decision_of_a_project_with_rules_is_in_the_residency_log(
+    tmp_path: Path, workers: int
+) -> None:
+    kept = tmp_path / "residency.log"
+    async with FakeUpstream() as upstream:
+        node = ServedNode(tmp_path, upstream.port)
+        config = yaml.safe_load(node.config.read_text())
+        config["projects"]["shop"]["placement"] = {"deny": ["there"]}
+        regions: dict[str, Any] = {"here": {}, "there": {}}
+        log = {"access": "off", "residency": str(kept)}
+        more = {"workers": workers, "log": log, "regions": regions}
+        node.write_config(**more, projects=config["projects"], region="here")
+        async with node:
+            async with Load(node.proxy, clients=4) as load:
+                await load.more(40)
+            assert load.failures == []
+            await until(lambda: kept.read_bytes().count(b"\n") >= load.answered)
+            lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert {(line["event"], line["region"]) for line in lines} == {("proxy.residency_kept", "here")}
+    assert {tuple(line["denied"]) for line in lines} == {("there",)}
