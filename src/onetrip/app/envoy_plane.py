@@ -72,7 +72,7 @@ class EnvoyPlane:
         self._reader = EntryReader(settings.region, clock)
         self._ledger = Ledger(metrics, None, hooks.on_observation, clock)
         self._sampler = Sampler(clock.now())
-        metrics.xds_log_ratio.set(self._sampler.ratio)
+        metrics.xds.log_ratio.set(self._sampler.ratio)
         self._routing = Routing.build(Catalog())
         self._catalog = Catalog()
         self._snapshot = PlacementSnapshot(settings.region)
@@ -191,7 +191,7 @@ class EnvoyPlane:
 
     async def _adjust(self) -> None:
         if self._sampler.adjust(self._clock.now()):
-            self._metrics.xds_log_ratio.set(self._sampler.ratio)
+            self._metrics.xds.log_ratio.set(self._sampler.ratio)
             self._changed.set()
 
     # --- what it is told --------------------------------------------------------------------
@@ -205,9 +205,9 @@ class EnvoyPlane:
                 lost += 1
             else:
                 self._ledger.close(record, self._routing.settle)
-        self._metrics.xds_entries.labels("read").inc(len(entries) - lost)
+        self._metrics.xds.entries.labels("read").inc(len(entries) - lost)
         if lost:
-            self._metrics.xds_entries.labels("unreadable").inc(lost)
+            self._metrics.xds.entries.labels("unreadable").inc(lost)
 
     async def _publish(self) -> None:
         self._ledger.publish(0, 0)

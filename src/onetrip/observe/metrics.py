@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
+from onetrip.observe.edge_metrics import EdgeMetrics
 from onetrip.observe.volume_metrics import VolumeMetrics
+from onetrip.observe.xds_metrics import XdsMetrics
 
 WAN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
 """Seconds: within a zone (1 ms) to a dozen trips around the world (5 s)."""
@@ -95,29 +97,7 @@ class Metrics:
         self.upgrades = Counter(
             "onetrip_proxy_upgrades_total", "Connections switched to another protocol.", registry=r
         )
-        self.assets = Counter(
-            "onetrip_proxy_assets_total",
-            "Requests answered with files at the edge, by outcome.",
-            ["outcome"],
-            registry=r,
-        )
-        self.cache_requests = Counter(
-            "onetrip_proxy_cache_requests_total",
-            "Requests of projects that keep responses, by what the cache did.",
-            ["outcome"],
-            registry=r,
-        )
-        self.cache_size = Gauge(
-            "onetrip_proxy_cache_size_bytes", "Size of kept responses.", ["project"], registry=r
-        )
-        self.cache_objects = Gauge(
-            "onetrip_proxy_cache_objects", "Number of kept responses.", ["project"], registry=r
-        )
-        self.cache_evictions = Counter(
-            "onetrip_proxy_cache_evictions_total",
-            "Kept responses that had to go for others.",
-            registry=r,
-        )
+        self.edge = EdgeMetrics(r)
         self.residency_log_dropped = Gauge(
             "onetrip_proxy_residency_log_dropped",
             "Lines of the residency log dropped since start.",
@@ -247,23 +227,7 @@ class Metrics:
             "1 while reports are exchanged over cluster.nats.",
             registry=r,
         )
-        # xds
-        self.xds_streams = Gauge("onetrip_xds_streams", "Envoys that follow this node.", registry=r)
-        self.xds_updates = Counter(
-            "onetrip_xds_updates_total",
-            "Updates that Envoys answered, by type of resource and outcome.",
-            ["type", "outcome"],
-            registry=r,
-        )
-        self.xds_entries = Counter(
-            "onetrip_xds_log_entries_total",
-            "Requests that Envoys told about, by outcome.",
-            ["outcome"],
-            registry=r,
-        )
-        self.xds_log_ratio = Gauge(
-            "onetrip_xds_log_ratio", "Share of requests that Envoys tell about.", registry=r
-        )
+        self.xds = XdsMetrics(r)
         # relay
         self.relay_trips = Counter(
             "onetrip_relay_trips_total",

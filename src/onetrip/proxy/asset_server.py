@@ -163,7 +163,7 @@ class AssetServer:
 
     def _note(self, record: Record, reply: Reply) -> None:
         record.served_by = "assets"
-        self._metrics.assets.labels(_OUTCOMES[reply.status]).inc()
+        self._metrics.edge.assets.labels(_OUTCOMES[reply.status]).inc()
 
     def _disk_failed(self, directory: str, reason: str) -> None:
         now = self._services.clock.now()

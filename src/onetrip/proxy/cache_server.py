@@ -72,7 +72,7 @@ class CacheServer:
         for project, policy in wanted.items():
             cache = old.pop(project, None)
             if cache is None:
-                store = CacheStore(policy.max_size, self._metrics.cache_evictions.inc)
+                store = CacheStore(policy.max_size, self._metrics.edge.cache_evictions.inc)
                 cache = Cache(project, policy, store, Room(policy.max_size))
             elif cache.policy != policy:
                 cache.room.left += policy.max_size - cache.policy.max_size
@@ -81,8 +81,8 @@ class CacheServer:
             self._caches[project] = cache
             self._tell_size(cache)
         for project in old:
-            self._metrics.cache_size.remove(project)
-            self._metrics.cache_objects.remove(project)
+            self._metrics.edge.cache_size.remove(project)
+            self._metrics.edge.cache_objects.remove(project)
 
     def now(self) -> float:
         """Return monotonic time, s."""
@@ -257,11 +257,11 @@ class CacheServer:
 
     def count(self, outcome: str) -> None:
         """Count one request."""
-        self._metrics.cache_requests.labels(outcome).inc()
+        self._metrics.edge.cache_requests.labels(outcome).inc()
 
     def _tell_size(self, cache: Cache) -> None:
-        self._metrics.cache_size.labels(cache.project).set(cache.store.size)
-        self._metrics.cache_objects.labels(cache.project).set(cache.store.count)
+        self._metrics.edge.cache_size.labels(cache.project).set(cache.store.size)
+        self._metrics.edge.cache_objects.labels(cache.project).set(cache.store.count)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         kind = type(error).__name__

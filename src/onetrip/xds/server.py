@@ -177,7 +177,7 @@ class ControlPlane:
         client = _Client(Session(), context.peer(), self._clock.now())
         client.session.offer(self._state)
         self._clients.append(client)
-        self._metrics.xds_streams.set(len(self._clients))
+        self._metrics.xds.streams.set(len(self._clients))
         reading = asyncio.create_task(self._read(requests, client))
         try:
             await self._write(client, reading, context)
@@ -189,7 +189,7 @@ class ControlPlane:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await reading
             self._clients.remove(client)
-            self._metrics.xds_streams.set(len(self._clients))
+            self._metrics.xds.streams.set(len(self._clients))
             if client.id:
                 self._log.warning("xds.client_lost", client=client.id, address=client.address)
                 self._tell("xds.client_lost", client.id, client.address)
@@ -230,7 +230,7 @@ class ControlPlane:
         if verdict is None:
             return
         outcome = "accepted" if verdict.error is None else "refused"
-        self._metrics.xds_updates.labels(verdict.type.name.lower(), outcome).inc()
+        self._metrics.xds.updates.labels(verdict.type.name.lower(), outcome).inc()
         if verdict.is_final:
             self._report_refusal(client, verdict)
 

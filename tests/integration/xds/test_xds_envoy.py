@@ -188,7 +188,7 @@ async def test_no_request_fails_over_a_thousand_updates(tmp_path: Path) -> None:
                 await envoy.current()
             await load.more(10)
         assert load.failures == []
-        accepted = envoy.metrics.xds_updates.labels("route", "accepted")._value.get()
+        accepted = envoy.metrics.xds.updates.labels("route", "accepted")._value.get()
         assert accepted >= UPDATES
         async with (
             aiohttp.ClientSession() as session,
@@ -208,7 +208,7 @@ async def test_a_bad_update_is_refused_and_told_and_the_rest_goes_on(tmp_path: P
         (status,) = envoy.control.statuses()
         assert not status.is_current
         assert list(status.refused) == ["cluster bad"]
-        refused = envoy.metrics.xds_updates.labels("cluster", "refused")._value.get()
+        refused = envoy.metrics.xds.updates.labels("cluster", "refused")._value.get()
         assert refused >= 1
         assert await envoy.where() == "here"  # its routes would have needed what is not there
 

@@ -44,7 +44,7 @@ def crowd(metrics: Metrics, regions: int = 330, projects: int = 10_000) -> None:
         metrics.backend_rtt.labels("here", f"db{n}").set(0.1)
         metrics.relay_trips.labels(f"db{n}").inc(3)
         metrics.saving.labels(f"p{n}/production").set(0.1)
-        metrics.cache_size.labels(f"p{n}").set(n)
+        metrics.edge.cache_size.labels(f"p{n}").set(n)
         metrics.certificate_expiry.labels(f"{n}.pem").set(n)
         for status in ("2xx", "5xx"):
             metrics.requests.labels(f"p{n}/production", status).inc(1 + n)
