@@ -11,9 +11,8 @@ import json
 
 from grafana_node import certificates, edge, node, traffic
 from grafana_panels import NODES, RATE, SOURCE, Json, layout, matrix, panel, rest, stat, target
-from prometheus_client.metrics import MetricWrapperBase
 
-from onetrip.observe.metrics import Metrics
+from onetrip.observe.metrics import Metrics, declared
 
 
 def gain() -> list[Json]:
@@ -239,8 +238,7 @@ def rows() -> list[tuple[str, list[Json]]]:
 
 def others() -> list[Json]:
     """Return a panel for each metric that no question asks for; a new one shows at once."""
-    metrics = [m for m in vars(Metrics()).values() if isinstance(m, MetricWrapperBase)]
-    return rest(metrics, rows())
+    return rest(declared(Metrics()), rows())
 
 
 def dashboard() -> Json:

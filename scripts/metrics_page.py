@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from onetrip.observe.metrics import Metrics
+from onetrip.observe.metrics import Metrics, declared
 
 HEAD = """# Metrics
 
@@ -23,19 +21,10 @@ open files, start.
 def page() -> str:
     """Return the page's text."""
     rows = [HEAD]
-    for metric in metrics(Metrics()):
+    for metric in declared(Metrics()):
         labels = ", ".join(f"`{name}`" for name in metric._labelnames)
         rows.append(f"| `{_name(metric)}` | {_kind(metric)} | {labels} | {metric._documentation} |")
     return "\n".join(rows) + "\n"
-
-
-def metrics(holder: object) -> Iterator[MetricWrapperBase]:
-    """Yield the metrics of a holder, and of the parts it is made of."""
-    for value in vars(holder).values():
-        if isinstance(value, MetricWrapperBase):
-            yield value
-        elif type(value).__module__.startswith("onetrip.observe."):
-            yield from metrics(value)
 
 
 def _name(metric: MetricWrapperBase) -> str:

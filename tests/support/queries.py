@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.metrics import MetricWrapperBase
 
 from onetrip.model.measure import Arm
 from onetrip.model.placement import Status
-from onetrip.observe.metrics import Metrics
+from onetrip.observe.metrics import Metrics, declared
 
 TARGET_LABELS = {"instance", "job"}
 """Labels that Prometheus adds to whatever it scrapes."""
@@ -26,9 +25,7 @@ MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 def exported() -> dict[str, set[str]]:
     """Return the labels of every series that a node exports, by the series' name."""
     found: dict[str, set[str]] = {}
-    for metric in vars(Metrics()).values():
-        if not isinstance(metric, MetricWrapperBase):
-            continue
+    for metric in declared(Metrics()):
         labels = {*metric._labelnames, *TARGET_LABELS}
         if isinstance(metric, Histogram):
             found[f"{metric._name}_bucket"] = labels | {"le"}

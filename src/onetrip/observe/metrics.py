@@ -6,7 +6,10 @@ never from a path, a client or an error text. `docs/metrics.md` is generated fro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
 
 from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
@@ -313,3 +316,12 @@ class Metrics:
     def watch_process(self) -> None:
         """Export what the system knows of this process as well: processor, memory, open files."""
         ProcessCollector(registry=self.registry)
+
+
+def declared(holder: object) -> Iterator[MetricWrapperBase]:
+    """Yield the metrics that `Metrics`, or a part of it, declares."""
+    for value in vars(holder).values():
+        if isinstance(value, MetricWrapperBase):
+            yield value
+        elif type(value).__module__.startswith("onetrip.observe."):
+            yield from declared(value)

@@ -42,7 +42,7 @@ async def test_batch_leaves_at_once_when_it_is_full_and_otherwise_together() -> 
     assert [len(message.observations) for message in link.sent] == [BATCH]
     outbox.lines.write({"status": 200})
     outbox.flush()
-    assert link.sent[1:] == [Seen([seen()]), Lines([b'{"status":200}'])]
+    assert link.sent[1:] == [Seen([seen()]), Lines([b'{"status":200}'], [])]
     outbox.flush()
     assert len(link.sent) == 3  # nothing waits, nothing is sent
     assert dropped(metrics) == 0
