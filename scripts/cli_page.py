@@ -54,8 +54,9 @@ def page() -> str:
 def commands(path: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield every command that does something, in the order of the help."""
     children = getattr(command, "commands", None)
-    if children is None:
+    if children is None or command.invoke_without_command:
         yield path, command
+    if children is None:
         return
     for name, child in children.items():
         if not child.hidden:

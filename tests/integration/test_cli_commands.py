@@ -106,6 +106,7 @@ def test_whatif_tells_what_the_toggle_would_do(api: str) -> None:
         ("explain shop", "decisions"),
         ("whatif shop", "totals"),
         ("advise replicas", "backends"),
+        ("advise", "routes"),
         ("latencies", "latencies"),
         ("events", "events"),
         ("certificates", "certificates"),

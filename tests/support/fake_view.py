@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from onetrip.errors import ApiError, ConfigError, Kind
+from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.advice import Advice, BackendAdvice, PrimaryPlan, ReplicaPlan
 from onetrip.model.catalog import (
     Backend,
@@ -138,6 +139,7 @@ class FakeView:
     region: RegionId = DENVER
     reload_error: str = ""
     upgrade_error: str = ""
+    is_advising: bool = False
     worker_rows: list[WorkerStatus] = field(default_factory=list)
     followers: list[EnvoyStatus] | None = None
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
@@ -305,6 +307,13 @@ class FakeView:
             BackendAdvice("orders-db", bom, (("orders-db/fra", fra),), 1284, advice),
             BackendAdvice("cache", None, (), 0, None, "needs an RTT to it"),
         ]
+
+    def take_requests(self, told: Sequence[ServedRequest]) -> Taken:
+        """Take every request but those to an unknown host."""
+        if not self.is_advising:
+            raise ApiError("this node takes requests itself", kind=Kind.CONFLICT)
+        taken = sum(each.host != "unknown.test" for each in told)
+        return Taken(taken, len(told) - taken)
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """Return latencies before and after, for each decision."""

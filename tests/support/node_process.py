@@ -109,6 +109,7 @@ async def running_node_process(
     hosts: tuple[str, ...] = ("shop.test", "127.0.0.1"),
     config: Mapping[str, Any] | None = None,
     prefix: tuple[str, ...] = (),
+    arguments: tuple[str, ...] = (),
     events: str | None = None,
 ) -> AsyncIterator[NodeProcess]:
     """Run a node with one project whose instance is at a port or address.
@@ -116,6 +117,7 @@ async def running_node_process(
     Args:
         config: keys that replace those at the top of the configuration; those of `admin` join it.
         prefix: a command to run it by, such as one that sets a limit.
+        arguments: of `onetrip run`, besides the configuration.
         events: a file for its standard error that cannot be read again, such as /dev/full.
     """
     address = upstream if isinstance(upstream, str) else f"127.0.0.1:{upstream}"
@@ -127,7 +129,7 @@ async def running_node_process(
         "projects": projects,
         **(config or {}),
     }
-    node = await _start(folder, settings, prefix, events)
+    node = await _start(folder, settings, prefix, arguments, events)
     try:
         yield node
     finally:
@@ -135,10 +137,15 @@ async def running_node_process(
 
 
 async def _start(
-    folder: Path, settings: Mapping[str, Any], prefix: tuple[str, ...], events: str | None
+    folder: Path,
+    settings: Mapping[str, Any],
+    prefix: tuple[str, ...],
+    arguments: tuple[str, ...],
+    events: str | None,
 ) -> NodeProcess:
     path = folder / "onetrip.yaml"
-    command = (*prefix, sys.executable, "-m", "onetrip.cli.main", "run", "--config", str(path))
+    program = (sys.executable, "-m", "onetrip.cli.main", "run")
+    command = (*prefix, *program, "--config", str(path), *arguments)
     for _ in range(ATTEMPTS):
         ports = free_ports(2)
         admin = {"listen": f"127.0.0.1:{ports[1]}", **settings.get("admin", {})}

@@ -8,7 +8,6 @@ cluster: what differs between nodes stands under `regions.<id>.node`.
 from __future__ import annotations
 
 import copy
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ import msgspec
 import yaml
 
 from onetrip.acme.settings import AcmeSettings
+from onetrip.app.advise import without_traffic
 from onetrip.app.automatic import build_acme
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
-from onetrip.app.listeners import Listener, parse_listener
+from onetrip.app.listeners import Listener, parse_address, parse_listener
 from onetrip.app.nats import NatsSettings, build_nats
 from onetrip.app.projects import build_catalog, build_terms, check_id, optional_endpoint
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
@@ -66,6 +66,8 @@ class Settings:
         terms: what may be deployed through the API.
         https_port: requests in clear are sent to this port, or None.
         envoy: None serves requests in processes of the node's own.
+        mode: "serve", or "advise" where it takes no traffic (`app/advise`).
+        is_told_to_advise: the command line said so, whatever the file says.
     """
 
     path: Path
@@ -102,20 +104,26 @@ class Settings:
     topology: Topology
     catalog: Catalog
     terms: Terms
+    mode: str = "serve"
+    is_told_to_advise: bool = False
 
 
-def load_settings(path: Path, region: str | None = None) -> Settings:
+def load_settings(path: Path, region: str | None = None, *, advise: bool = False) -> Settings:
     """Read and check a configuration file.
 
     Args:
         path: the YAML file.
         region: the region this node serves; overrides the file's own `region`.
+        advise: take no traffic, whatever the file says.
 
     Raises:
         ConfigError: one line, `FILE: KEY: reason`.
     """
     try:
-        return _Builder(path, _decode(path)).settings(region)
+        file = _decode(path)
+        if not advise and file.mode == "serve":
+            return _Builder(path, file).settings(region)
+        return without_traffic(_Builder(path, file, advises=True).settings(region), advise)
     except ConfigError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path}: {text}") from error
@@ -221,9 +229,10 @@ def _keyed(message: str, data: object) -> str:
 class _Builder:
     """Checks one decoded file as a whole and builds the settings."""
 
-    def __init__(self, path: Path, file: File) -> None:
+    def __init__(self, path: Path, file: File, *, advises: bool = False) -> None:
         self._path = path
         self._file = file
+        self._serves_itself = file.data_plane == "local" and not advises
 
     def settings(self, region_name: str | None) -> Settings:
         file = self._file
@@ -258,10 +267,10 @@ class _Builder:
                 file.cluster,
                 node,
                 topology.regions[region],
-                is_forwarded=file.data_plane == "local",
+                is_forwarded=self._serves_itself,
             ),
             peer_contexts=build_peer_contexts(file.cluster, self._path.parent, region),
-            source_address=self._source_address(node.source_address or file.source_address),
+            source_address=parse_address(node.source_address or file.source_address),
             data_dir=Path(file.data_dir).expanduser() if file.data_dir else None,
             workers=worker_count(file.workers),
             admin_token=token,
@@ -336,15 +345,6 @@ class _Builder:
         if secret is None:
             raise ConfigError("cluster: secret_file or secret_env is required with a peer listener")
         return parse_listener(text, "cluster.listen")
-
-    @staticmethod
-    def _source_address(text: str | None) -> str | None:
-        if text is None:
-            return None
-        try:
-            return str(ipaddress.ip_address(text))
-        except ValueError:
-            raise ConfigError(f"source_address: {text!r} is not an IP address") from None
 
     def _secret(self, file: str | None, env: str | None, key: str) -> str | None:
         return read_secret(self._path.parent, file, env, key)

@@ -252,6 +252,10 @@ def build_plane(
     access: IO[bytes] | None,
 ) -> DataPlane:
     """Return the data plane that the settings ask for."""
+    if settings.mode == "advise":
+        from onetrip.app.advise_plane import AdvisePlane  # a node that serves does without it
+
+        return AdvisePlane(settings, hooks, clock)
     if settings.envoy is not None:
         from onetrip.app.envoy_plane import EnvoyPlane  # needs packages of its own
 

@@ -120,6 +120,20 @@ def parse_listener(text: str, key: str) -> Listener:
     return Listener(host, int(port))
 
 
+def parse_address(text: str | None) -> str | None:
+    """Parse the local address of outgoing connections, which may be absent.
+
+    Raises:
+        ConfigError: it is no IP address.
+    """
+    if text is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ConfigError(f"source_address: {text!r} is not an IP address") from None
+
+
 @contextlib.contextmanager
 def binding(key: str) -> Iterator[None]:
     """Turn the failure to bind an address into a `ConfigError` that names its key."""

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from aiohttp import web
 
 import onetrip
-from onetrip.app import expiry, nats, policies
+from onetrip.app import advise, expiry, nats, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
@@ -145,6 +145,7 @@ class Node:
             on_move=self._moved,
             on_drift=self._drifted,
         )
+        self.scorer.is_advising = settings.mode == "advise"
         self.scorer.draining = frozenset([region] if self._inheritance.is_draining else [])
         self._prober = ProbeRunner(
             region,
@@ -236,6 +237,7 @@ class Node:
             certificates=self._certificates.statuses,
             upgrade=self.upgrade,
             purge=self.plane.purge,
+            take=lambda told: advise.take(self.plane, told),
             releases=self._releases,
             workers=self.plane.workers,
             webhooks=self._webhooks,
@@ -327,7 +329,8 @@ class Node:
             self.admin_port = await self._start_admin()
         if unused := self.listeners.close_unused():
             self._log.warning("app.socket_unused", sockets=unused)
-        self._log.info("app.started", version=onetrip.__version__, listen=str(settings.listen))
+        at = "nowhere: advises only" if settings.mode == "advise" else str(settings.listen)
+        self._log.info("app.started", version=onetrip.__version__, listen=at)
         self._inheritance.tell_ready(onetrip.__version__)
 
     async def stop(self, drain_timeout: float | None = None) -> None:
@@ -441,7 +444,12 @@ class Node:
         return f"{len(settings.catalog.projects)} projects would be applied{note}"
 
     async def _load(self) -> Settings:
-        settings = await asyncio.to_thread(load_settings, self.settings.path, self.region)
+        settings = await asyncio.to_thread(
+            load_settings,
+            self.settings.path,
+            self.region,
+            advise=self.settings.is_told_to_advise,
+        )
         Routing.build(settings.catalog)
         if (settings.peer_contexts is not None) is not self._has_peer_tls:
             raise ConfigError(f"{settings.path}: cluster.tls: on or off needs a restart")
@@ -450,6 +458,7 @@ class Node:
     def _fixed(self, settings: Settings) -> list[str]:
         """Return the keys whose change needs a restart."""
         own = (
+            "mode",
             "workers",
             "envoy",
             "source_address",

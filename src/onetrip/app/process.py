@@ -25,12 +25,18 @@ from onetrip.errors import ConfigError, OnetripError
 from onetrip.observe.logs import stderr_log
 from onetrip.timing import MonotonicClock
 
+ADVISE = "--advise"
+"""Argument of `onetrip.cli.launch` after which a node takes no traffic."""
+
 SWITCH_INTERVAL = 0.001
 """Longest time a busy thread keeps others from running, s; the default is five times that."""
 
 
-def run(config_path: Path, region: str | None = None) -> int:
+def run(config_path: Path, region: str | None = None, *, advise: bool = False) -> int:
     """Run a node until SIGTERM or SIGINT; SIGHUP reloads, SIGUSR2 hands over to a successor.
+
+    Args:
+        advise: take no traffic, whatever the file says.
 
     Returns:
         The process's exit code: 0 after a clean stop, 2 for a configuration that cannot be used.
@@ -40,7 +46,7 @@ def run(config_path: Path, region: str | None = None) -> int:
     inheritance = Inheritance()
     try:
         inheritance = take(os.environ)
-        settings = load_settings(config_path, region)
+        settings = load_settings(config_path, region, advise=advise)
         return uvloop.run(_serve(settings, inheritance))
     except ConfigError as error:
         inheritance.tell_failed(str(error))
@@ -80,6 +86,7 @@ def command_of(settings: Settings) -> list[str]:
     return [
         *(sys.executable, *flags, "-m", "onetrip.cli.launch"),
         *(str(settings.path), settings.region),
+        *([ADVISE] if settings.is_told_to_advise else []),
     ]
 
 

@@ -7,7 +7,7 @@ is here. Errors name the key; the caller adds the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
 from onetrip.app.replicas import build_replicas
 from onetrip.app.residency import Residency, check_residency, is_restricted
+from onetrip.app.route_rules import build_rule
 from onetrip.app.schema import File
 from onetrip.app.schema_projects import (
     BackendEntry,
@@ -24,7 +25,6 @@ from onetrip.app.schema_projects import (
     EnvironmentEntry,
     PlacementEntry,
     ProjectEntry,
-    RouteEntry,
 )
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import (
@@ -38,7 +38,6 @@ from onetrip.model.catalog import (
     Mode,
     Policy,
     Project,
-    RouteRule,
 )
 from onetrip.model.topology import (
     Endpoint,
@@ -179,7 +178,7 @@ def _environment(
         instances=instances,
         bindings=bound.backends,
         rules=tuple(
-            _rule(rule, bound.names, residency, f"{key}.routes[{n}]")
+            build_rule(rule, bound.names, residency, f"{key}.routes[{n}]")
             for n, rule in enumerate(entry.routes)
         ),
         deployment=entry.deployment,
@@ -281,25 +280,6 @@ def _host(text: str, key: str) -> str:
     if len(host) > 253 or not _HOST.fullmatch(host):
         raise ConfigError(f"{key}: {text!r} is not a host name (no scheme, port or path)")
     return host
-
-
-def _rule(entry: RouteEntry, bindings: Sequence[str], residency: Residency, key: str) -> RouteRule:
-    segments = entry.path.split("/")[1:]
-    for number, segment in enumerate(segments):
-        if "*" in segment and segment not in ("*", "**"):
-            raise ConfigError(f"{key}.path: segment {segment!r} of {entry.path!r} mixes * and text")
-        if segment == "**" and number != len(segments) - 1:
-            raise ConfigError(f"{key}.path: ** of {entry.path!r} is not the last segment")
-    for binding in entry.round_trips or {}:
-        if binding not in bindings:
-            known = ", ".join(bindings) or "none"
-            raise ConfigError(f"{key}.round_trips.{binding}: binding is not one of {known}")
-    return RouteRule(
-        pattern=entry.path,
-        round_trips=dict(entry.round_trips) if entry.round_trips is not None else None,
-        is_local=entry.local,
-        deny=residency.of(entry, key),
-    )
 
 
 def _check_protocols(catalog: Catalog) -> None:

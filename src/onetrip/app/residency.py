@@ -20,10 +20,10 @@ class Residency:
     """The denied regions of one environment.
 
     Args:
-        regions: all there are.
         key: where the environment stands, for error lines.
 
     Attributes:
+        regions: all there are.
         everywhere: of requests that no declared route takes.
 
     Raises:
@@ -31,7 +31,7 @@ class Residency:
     """
 
     def __init__(self, entry: EnvironmentEntry, regions: Collection[RegionId], key: str) -> None:
-        self._regions = regions
+        self.regions = regions
         self._bindings: dict[str, Denied] = {
             name: self._denied(each.allow, each.deny, f"{key}.bindings.{name}")
             for name, each in entry.bindings.items()
@@ -54,13 +54,13 @@ class Residency:
     def _denied(self, allow: Sequence[str], deny: Sequence[str], key: str) -> Denied:
         for where, names in (("allow", allow), ("deny", deny)):
             for name in names:
-                if name not in self._regions:
-                    known = ", ".join(self._regions)
+                if name not in self.regions:
+                    known = ", ".join(self.regions)
                     raise ConfigError(f"{key}.{where}: region {name!r} is not one of {known}")
-        return frozenset(r for r in self._regions if r in deny or (allow and r not in allow))
+        return frozenset(r for r in self.regions if r in deny or (allow and r not in allow))
 
     def _checked(self, denied: Denied, key: str) -> Denied:
-        if denied.issuperset(self._regions):
+        if denied.issuperset(self.regions):
             raise ConfigError(
                 f"{key}: allow and deny, those of bindings among them, leave no region"
             )

@@ -229,6 +229,7 @@ class File(Strict):
     """The whole file."""
 
     region: Text | None = None
+    mode: Literal["serve", "advise"] = "serve"
     listen: Text = "127.0.0.1:8080"
     source_address: Text | None = None
     data_dir: Text | None = None

@@ -11,6 +11,9 @@ from msgspec import Meta, field
 
 from onetrip.app.schema_base import ControlRatio, Path, Ratio, Strict, Text
 
+Rate = Annotated[float, Meta(ge=0, le=10_000_000)]
+"""Requests a second."""
+
 
 class DeploymentsEntry(Strict):
     """`deployments`: what may be deployed through the API (`release.terms.Terms`)."""
@@ -58,6 +61,8 @@ class RouteEntry(Strict):
 
     path: Path
     round_trips: dict[str, Annotated[float, Meta(ge=0, le=10_000)]] | None = None
+    rates: dict[str, Rate] = field(default_factory=dict)
+    write_rates: dict[str, Rate] = field(default_factory=dict)
     local: bool = False
     allow: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)
     deny: Annotated[list[Text], Meta(max_length=1000)] = field(default_factory=list)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from onetrip.app.advise import declared_inputs, switched_off
 from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
 from onetrip.app.readiness import Readiness, Rows, rtt_of
@@ -102,6 +103,8 @@ class Scorer:
         self.anycast: frozenset[str] = frozenset()
         self.draining: frozenset[RegionId] = frozenset()
         """This node's own region, while it drains."""
+        self.is_advising = False
+        """No request passes this node: what was declared counts, and nothing is moved."""
         self.topology = Topology()
         self.catalog = Catalog()
 
@@ -218,6 +221,9 @@ class Scorer:
         services, evidence = self._services(now), self._evidence(now)
         routes = self._route_inputs(services, evidence, now, elapsed)
         matrix = self._calls.add(matrix, environments, services, evidence)
+        if self.is_advising:
+            environments = switched_off(environments)
+            routes += declared_inputs(self.catalog, self._region, self._traffic)
         if len(routes) <= INLINE_ROUTES:
             return self.placer.decide(matrix, environments, routes, now, wall), routes
         # The inputs are values and the placer is only used here: requests need not wait for it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from onetrip.app.releases import Releases
 from onetrip.app.ring import EventRing
@@ -12,6 +12,7 @@ from onetrip.app.succession import Successor
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.traffic import TrafficBook
+from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.advice import BackendAdvice
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.edge import Purge
@@ -58,6 +59,7 @@ class LiveView:
         certificates: Callable[[], list[CertificateStatus]],
         upgrade: Callable[[], Awaitable[Successor]],
         purge: Callable[[Purge], Awaitable[int]],
+        take: Callable[[Sequence[ServedRequest]], Taken],
         workers: Callable[[], list[WorkerStatus]],
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
@@ -78,6 +80,7 @@ class LiveView:
         self._certificates = certificates
         self._upgrade = upgrade
         self._purge = purge
+        self._take = take
         self._workers = workers
         self._webhooks = webhooks
         self._envoys = envoys
@@ -119,6 +122,11 @@ class LiveView:
     def anycast(self) -> frozenset[str]:
         """See `NodeView`."""
         return self._scorer.anycast
+
+    @property
+    def is_advising(self) -> bool:
+        """See `NodeView`."""
+        return self._scorer.is_advising
 
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """See `NodeView`."""
@@ -163,7 +171,9 @@ class LiveView:
         # Asked about everything, the busiest routes answer; asked about a project, all of its.
         if project is None:
             return self._scorer.placer.busiest(MAX_ROUTES)
-        return [k for k in self._traffic.routes() if k.environment.project == project]
+        # In advise mode there are routes that no request was seen of.
+        known = self.snapshot.routes if self.is_advising else self._traffic.routes()
+        return [k for k in known if k.environment.project == project]
 
     def history(self, project: str) -> dict[tuple[RouteKey, RegionId], list[LatencyPoint]]:
         """See `NodeView`; a node knows the history of its own edge."""
@@ -233,6 +243,10 @@ class LiveView:
         self._metrics.relay_trips.labels(report.backend).inc(report.trips)
         self._metrics.relay_setup_trips.labels(report.backend).inc(report.setup_trips)
         self._metrics.relay_connections.labels(report.backend).inc(report.connections)
+
+    def take_requests(self, told: Sequence[ServedRequest]) -> Taken:
+        """See `NodeView`."""
+        return self._take(told)
 
     def relays(self) -> list[RelayStatus]:
         """See `NodeView`."""

@@ -1,7 +1,9 @@
-"""`onetrip advise`, and its text: where the next replica of each backend should be."""
+"""`onetrip advise`: where each route should run, and where the next replica of each backend."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,11 +11,46 @@ import typer
 from onetrip.cli.client import DEFAULT_API
 from onetrip.cli.options import Api, AsJson, TokenFile, make_client, show
 from onetrip.cli.render import ms, percent, plain, table
+from onetrip.timing import MonotonicClock
 
 if TYPE_CHECKING:
     from onetrip.control.advice import BackendAdviceRow, ReplicaAdviceBody
 
-advise = typer.Typer(help="Ask what would be worth changing.", no_args_is_help=True)
+SETTLE = 1.5
+"""Seconds between the last line told and the question, two rounds of scoring."""
+
+advise = typer.Typer(help="Tell where each route should run, and what else is worth changing.")
+
+
+@advise.callback(invoke_without_command=True)
+def routes(
+    context: typer.Context,
+    project: Annotated[str | None, typer.Option(help="Only this project.")] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="Access log of another proxy to learn from first; - reads it as it comes."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Host of requests whose log line has none.")] = "",
+    api: Api = DEFAULT_API,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell where each route should run and what that saves, or what is missing to know."""
+    if context.invoked_subcommand is not None:
+        return
+    from onetrip.cli.route_advice import route_advice
+    from onetrip.control.route_advice import RouteAdviceBody
+
+    client = make_client(api, token_file)
+    if log is not None:
+        from onetrip.cli.telling import tell
+
+        print(f"onetrip: {tell(client, log, host).text()}", file=sys.stderr)
+        asyncio.run(MonotonicClock().sleep(SETTLE))
+    body = client.get(("advice",), RouteAdviceBody, {"project": project})
+    show(body, route_advice, as_json)
 
 
 @advise.command()

@@ -1,4 +1,6 @@
-"""Starts a node: `python -m onetrip.cli.launch CONFIG [REGION]`, what `onetrip run` becomes.
+"""Starts a node, what `onetrip run` becomes: `python -m onetrip.cli.launch CONFIG [REGION]`.
+
+With `--advise` after these it takes no traffic.
 
 A node starts its workers by it, too: `python -m onetrip.cli.launch --worker DESCRIPTOR`.
 
@@ -25,9 +27,10 @@ def main(arguments: list[str]) -> int:
 
             return run_worker(int(arguments[1]))
         _compile_first()
-        from onetrip.app.process import run
+        from onetrip.app.process import ADVISE, run
 
-        return run(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None)
+        config, *rest = [each for each in arguments if each != ADVISE]
+        return run(Path(config), rest[0] if rest else None, advise=ADVISE in arguments)
     except KeyboardInterrupt:
         return 130
     except (OnetripError, OSError) as error:

@@ -50,6 +50,7 @@ def status(body: schemas.StatusBody) -> str:
     lines = [
         f"onetrip {plain(body.version)}  node {plain(body.region)}  "
         f"up {duration(body.uptime)}  {plain(body.state)}",
+        *(["mode      advise: it measures and takes no traffic"] if body.mode == "advise" else []),
         f"regions   {body.regions_alive} of {body.regions} alive",
         f"projects  {body.projects}",
         f"routes    {plain(routes) or 'none seen yet'}",

@@ -21,13 +21,14 @@ from onetrip.control.api_versions import HEADER, LATEST, VERSION, version_of
 from onetrip.control.dispatch import Dispatcher
 from onetrip.control.guard import FIELDS, SECURITY_HEADERS, guard, is_open
 from onetrip.control.handlers import Handlers
-from onetrip.control.operations import MAX_BODY, REQUEST_ID
+from onetrip.control.operations import MAX_BODY
 from onetrip.control.oversight import Oversight
 from onetrip.control.policies import Policies
 from onetrip.control.problems import problem_of
 from onetrip.control.rates import RateLimit
 from onetrip.control.records import Records
 from onetrip.control.releases import Releases
+from onetrip.control.responses import REQUEST_ID
 from onetrip.control.store import AsyncStore
 from onetrip.control.stream import Streams
 from onetrip.control.tokens import Token

@@ -10,11 +10,12 @@ from aiohttp import HttpVersion11, web
 
 from onetrip.control import audit
 from onetrip.control.guard import caller, check_project, check_scope
-from onetrip.control.operations import OPERATIONS, REQUEST_ID, Call, Operation
+from onetrip.control.operations import OPERATIONS, Call, Operation
 from onetrip.control.problems import RefusedError, problem
 from onetrip.control.records import Records
 from onetrip.control.replays import HEADER, Replays, check_key
 from onetrip.control.requests import flag_of, query_of
+from onetrip.control.responses import REQUEST_ID
 from onetrip.control.store import StoreError
 from onetrip.errors import ApiError, Kind
 from onetrip.observe.logs import Log

@@ -31,6 +31,8 @@ from onetrip.control.processes import UpgradeBody
 from onetrip.control.projects import ProjectsBody
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
+from onetrip.control.route_advice import RouteAdvisor
+from onetrip.control.served import ServedBody, served_of
 from onetrip.control.summary import status_body
 from onetrip.control.view import NodeView
 from onetrip.control.whatif import what_if_body
@@ -160,6 +162,19 @@ class Handlers:
         rows = [distribution_row(each) for each in page]
         return reply(DistributionsBody(project.name, total, rows, next))
 
+    async def advise(self, call: Call) -> web.Response:
+        """Tell where each route of all projects, or of one, should run."""
+        view, project = self._view, call.query.get("project")
+        if project is not None:
+            requests.project_of(view.catalog, project, "project")
+        limit = requests.limit_of(call.query, *call.operation.rows)
+        start = cursors.number_of(call.query) or 0
+        names = [project] if project is not None else list(view.catalog.projects)
+        advisor = RouteAdvisor(view.catalog, self._order(), is_advising=view.is_advising)
+        found = [row for name in names for row in view.what_if(name)]
+        explained = (row for name in names for row in view.decisions(name))
+        return reply(advisor.body(found, explained, project, limit, start))
+
     async def advise_replicas(self, call: Call) -> web.Response:
         """Tell where the next replicas, or the primary, of each backend should be."""
         project = call.query.get("project")
@@ -202,6 +217,11 @@ class Handlers:
         """Take what a database relay counted in the last interval."""
         self._view.take_flips(relays.report_of(call.body, self._view.catalog))
         return web.Response(status=204)
+
+    async def take_requests(self, call: Call) -> web.Response:
+        """Learn from requests that another proxy served."""
+        found = self._view.take_requests(served_of(call.body))
+        return reply(ServedBody(found.taken, found.unknown))
 
     async def purge(self, call: Call) -> web.Response:
         """Forget kept responses of a project at this node."""

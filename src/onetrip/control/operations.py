@@ -6,7 +6,6 @@ name that does it, `control/openapi` describes it.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +24,8 @@ from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
 from onetrip.control.requests import DrainOrder, Nothing, ProjectPatch
 from onetrip.control.rollback import RollbackOrder, VersionsBody
+from onetrip.control.route_advice import RouteAdviceBody
+from onetrip.control.served import MAX_TOLD, ServedBody, ServedOrder
 from onetrip.control.tokens import Scope
 from onetrip.control.webhook_rows import DeliveriesBody, DeliveryRow, WebhooksBody
 from onetrip.control.whatif import WhatIfBody
@@ -39,10 +40,6 @@ MAX_UPLOAD = 32 * 1024 * 1024
 """Largest bundle of files, bytes; the configuration may allow less."""
 
 DEFAULT_EVENTS, MAX_EVENTS = 100, 1_000
-
-
-REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the request that a task answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +262,10 @@ OPERATIONS = (
         statuses=(503,),
     ),
     Operation(
+        "GET", "/v1/advice", "advise", "Tell where each route should run, or what is missing",
+        RouteAdviceBody, query=("project", "limit", "cursor"), statuses=(404,),
+    ),
+    Operation(
         "GET", "/v1/advice/replicas", "advise_replicas",
         "Tell where the next replicas, or the primary, of each backend should be",
         ReplicaAdviceBody, query=("project",), statuses=(404,),
@@ -293,6 +294,11 @@ OPERATIONS = (
         "POST", "/v1/flips", "take_flips", "Take what a database relay counted in an interval",
         body=FlipsOrder, scope=Scope.OPERATE, statuses=(404, 503), is_audited=False,
         is_replayed=False,
+    ),
+    Operation(
+        "POST", "/v1/requests", "take_requests", "Learn from requests that another proxy served",
+        ServedBody, ServedOrder, scope=Scope.OPERATE, statuses=(409,), is_audited=False,
+        is_replayed=False, max_body=MAX_TOLD,
     ),
     Operation(
         "GET", "/v1/webhooks", "webhooks", "List the webhooks, and how their receivers are",

@@ -1,11 +1,15 @@
-"""Structs as JSON responses."""
+"""Structs as JSON responses, and the id of what they answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 
 import msgspec
 from aiohttp import web
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the request that a task answers."""
 
 
 def reply(

@@ -26,6 +26,7 @@ class StatusBody(Struct, frozen=True):
         uptime: s.
         saving_ms: request-weighted mean of the measured savings of all placed routes.
         workers, envoys: what serves requests; none where the node's own process does.
+        mode: "serve", or "advise" where the node takes no traffic.
     """
 
     version: str
@@ -43,6 +44,7 @@ class StatusBody(Struct, frozen=True):
     saving_ms: float | None
     workers: list[WorkerRow] = []
     envoys: list[EnvoyRow] = []
+    mode: str = "serve"
 
 
 class RegionRow(Struct, frozen=True):

@@ -42,4 +42,5 @@ def status_body(view: NodeView, now: float) -> StatusBody:
         saving_ms=convert.mean_saving(decisions),
         workers=workers,
         envoys=envoys,
+        mode="advise" if view.is_advising else "serve",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.advice import BackendAdvice
 from onetrip.model.catalog import Catalog, Policy
 from onetrip.model.edge import Purge
@@ -114,6 +115,10 @@ class NodeView(Protocol):
     def anycast(self) -> frozenset[str]:
         """Backends that are answered in more than one place: near every region that asks."""
 
+    @property
+    def is_advising(self) -> bool:
+        """Whether the node takes no traffic, and only measures and advises."""
+
     def rtt_rows(self) -> Mapping[RegionId, Mapping[Target, RttEstimate]]:
         """Return the RTT estimates of each source region known to this node."""
 
@@ -199,6 +204,13 @@ class NodeView(Protocol):
 
         Raises:
             OnetripError: kind OVERLOADED, more relays than are followed.
+        """
+
+    def take_requests(self, told: Sequence[ServedRequest]) -> Taken:
+        """Learn from requests that another proxy of this region served.
+
+        Raises:
+            ApiError: the node takes requests itself.
         """
 
     def relays(self) -> list[RelayStatus]:

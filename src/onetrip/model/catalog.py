@@ -163,12 +163,15 @@ class RouteRule:
             binding counts as 0. None means: learn them.
         is_local: never leave the edge (static assets, health checks).
         deny: regions its requests must never run in, those of the bindings it uses among them.
+        rates, write_rates: declared requests a second by edge; only advice is made from them.
     """
 
     pattern: str
     round_trips: Mapping[str, float] | None = None
     is_local: bool = False
     deny: frozenset[RegionId] = frozenset()
+    rates: Mapping[RegionId, float] = field(default_factory=dict)
+    write_rates: Mapping[RegionId, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

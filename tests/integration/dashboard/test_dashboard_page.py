@@ -188,3 +188,13 @@ async def test_change_that_fails_is_told_and_the_toggle_stays(
         await page.evaluate(f"{SWITCH}.click()")
         await page.wait_for(includes("#alert", "disk is full"))
         assert await page.evaluate(f"{SWITCH}.getAttribute('aria-checked')") == "true"
+
+
+async def test_a_node_that_takes_no_traffic_says_so(page: Page) -> None:
+    async with admin_server(FakeView(is_advising=True)) as url:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+        assert "advises only: takes no traffic" in await text_of(page, "#node")
+        # Nothing is on there, whatever the project says: what it would do is what counts.
+        await page.wait_for("!document.querySelector('#whatif-card').hidden")
+        assert page.errors == []

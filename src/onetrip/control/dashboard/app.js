@@ -164,7 +164,7 @@ async function load(parts) {
 }
 
 async function loadProject(name, parts) {
-  const isOff = state.projects.find((p) => p.name === name)?.placement.mode === "off";
+  const isOff = state.status.mode === "advise" || state.projects.find((p) => p.name === name)?.placement.mode === "off";
   const wants = parts.has("decisions");
   const [explain, latencies, history, whatIf, releases] = await Promise.all([
     wants && get(projectPath(name, "/explain")),

@@ -7,10 +7,12 @@ export function drawHeader(state) {
   const { status } = state;
   const title = state.regions.find((r) => r.id === status.region)?.title ?? "";
   const up = duration(Math.floor(status.uptime / 60) * 60 || status.uptime);
-  refill("node", [status.region, title, status.version, up], () => [
+  const takesNone = status.mode === "advise";
+  refill("node", [status.region, title, status.version, up, takesNone], () => [
     h("span", {}, "node ", h("strong", {}, status.region), title && title !== status.region ? ` · ${title}` : ""),
     h("span", {}, `up ${up}`),
     h("span", {}, `version ${status.version}`),
+    takesNone && h("span", { class: "pill warn", id: "takes-none" }, "ⓘ advises only: takes no traffic"),
   ]);
   const silent = status.regions - status.regions_alive;
   const draining = state.regions.filter((r) => r.is_draining).map((r) => r.id);
