@@ -42,6 +42,7 @@ from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.cluster.sync import PeerSync
+from onetrip.cluster.telling import silent_after
 from onetrip.control.api import build_admin
 from onetrip.control.rates import RateLimit
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
@@ -73,9 +74,6 @@ SAVE_INTERVAL = 15.0
 
 SHIFT_PROBES = 8.0
 """Probe intervals within which nine in ten shifts of an RTT are believed, jitter included."""
-
-SILENT_PEER = 5.0
-"""Least time without news after which a peer counts as gone, s."""
 
 WARM_UP = 3.0
 """Longest time a successor measures before it serves, s; its predecessor serves meanwhile."""
@@ -131,7 +129,7 @@ class Node:
         self._cluster = ClusterState(
             region,
             frozenset(settings.topology.regions),
-            max(SILENT_PEER, 5 * settings.sync_interval),
+            silent_after(settings.sync_interval, len(settings.topology.regions)),
         )
         self.scorer = Scorer(
             region,
@@ -255,6 +253,8 @@ class Node:
             releases=self._releases,
         )
         self._sync = self._build_sync(rng, reports)
+        if self._sync is not None:
+            self._overrides.on_change = self._sync.wake
         self._certificates.join(self._sync, self._cluster)
         self._releases.join(self._sync)
         self._shared = self._share_reports(rng, reports)
@@ -481,6 +481,8 @@ class Node:
         self.scorer.draining = frozenset([self.region] if is_draining else [])
         self._tell("app.draining" if is_draining else "app.undrained", self.region, "")
         self._log.info("app.draining_changed", is_draining=is_draining)
+        if self._sync is not None:
+            self._sync.wake()
         await self.scorer.run_once()
 
     # --- what the parts call ----------------------------------------------------------------

@@ -33,6 +33,8 @@ class Overrides:
         self._cluster = cluster
         self._keeper = keeper
         self._apply = apply
+        self.on_change: Callable[[], None] = lambda: None
+        """Called as soon as an override made at this node counts."""
         self.is_held = False
         """Whether changes are refused, because a successor has read the store already."""
 
@@ -50,6 +52,7 @@ class Overrides:
         row, _ = self.plan(base, topology, project, change, is_whole)
         await self._keeper.keep_policy(row)
         self._cluster.merge_policies([row])
+        self.on_change()
         await self._apply([row])
 
     def plan(

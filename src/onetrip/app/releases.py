@@ -151,6 +151,8 @@ class Releases:
         if self._keeper.is_held:
             raise ApiError("an upgrade is in progress; try again", kind=Kind.CONFLICT)
         await self._take(rows)
+        if self._sync is not None:
+            self._sync.wake()
 
     async def keep_assets(self, data: bytes) -> KeptAssets:
         """Keep an uploaded bundle; raises as `Bundles.keep`."""

@@ -143,6 +143,12 @@ def decode_report(data: bytes) -> Report:
         report = _DECODER.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise PeerError(f"report cannot be read: {error}", kind=Kind.MALFORMED) from error
+    check_report(report)
+    return report
+
+
+def check_report(report: Report) -> None:
+    """Raise `PeerError` unless every value of a decoded report is in its range."""
     for estimate in report.rtts:
         for name, value in (("rtt", estimate.rtt), ("age", estimate.updated_at)):
             _check_time(f"{name} of {estimate.target}", value, math.inf if name == "age" else 60.0)
@@ -161,7 +167,6 @@ def decode_report(data: bytes) -> Report:
     for change in report.code_changes:
         if not 0 <= change.age <= MAX_AGE:
             raise PeerError(f"age of the change of {change.key} is not in 0..{MAX_AGE:g} s")
-    return report
 
 
 def _check_time(name: str, value: float, limit: float) -> None:

@@ -1,32 +1,29 @@
 """The shell around the cluster state: serves this node's report and pulls those of its peers.
 
-Pull, not push: a node asks each peer about once a second, so a peer that is slow or gone costs one
-time-out and nothing piles up. Requests and replies carry a MAC of the cluster secret.
+Pull, not push: a node asks each peer and says what it knows of it already, and the peer answers
+when it has news, or after a while (`cluster/telling`). A peer that is slow or gone costs one
+time-out and nothing piles up. What is known stands in the nonce of the request, which a node of an
+older version takes as it is: it answers at once, with a whole report. Requests and replies carry a
+MAC of the cluster secret.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
-import aiohttp
 from aiohttp import web
 
-from onetrip.cluster.messages import (
-    MAX_REPORT_SIZE,
-    PolicyRow,
-    Report,
-    decode_report,
-    encode_report,
-)
+from onetrip.cluster.asking import MAC, NONCE, PeerClient, purpose_of
+from onetrip.cluster.delta import ReportCopy, decode_delta
+from onetrip.cluster.messages import PolicyRow, Report, decode_report
 from onetrip.cluster.state import ClusterState
+from onetrip.cluster.telling import Known, Telling, hold_time
 from onetrip.cluster.tickets import sign, verify
-from onetrip.errors import Kind, PeerError
+from onetrip.errors import PeerError
 from onetrip.model.topology import Endpoint, RegionId, Topology
 from onetrip.net.accept import Acceptor, OnRefused, Terms
 from onetrip.net.listening import bind, port_of
@@ -39,13 +36,17 @@ from onetrip.timing import Clock
 REPORT = "report"
 """Name of what every node shares, at `/v1/<name>`."""
 
-NONCE, MAC = "onetrip-nonce", "onetrip-mac"
-
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds a peer's TLS handshake may take."""
 
 MAX_HANDSHAKES = 256
 """Handshakes in progress; a cluster's nodes need one each."""
+
+GAP_RATIO = 0.05
+"""Share of the interval between an answer and the next question to the same peer."""
+
+SHUTDOWN_TIMEOUT = 2.0
+"""Seconds that a request being answered may take after the last one was let in."""
 
 MAX_SKEW = 600.0
 """Seconds two nodes' wall clocks may differ before a request counts as replayed."""
@@ -89,7 +90,6 @@ class PeerSync:
         self._region = region
         self._secret = secret
         self._state = state
-        self._report = report
         self._on_policies = on_policies
         self._clock = clock
         self._rng = rng
@@ -97,7 +97,14 @@ class PeerSync:
         self._log = log
         self._tasks = tasks
         self._interval = interval
-        self._source_address = source_address
+        self._client = PeerClient(
+            region,
+            secret,
+            clock=clock,
+            metrics=metrics,
+            interval=interval,
+            source_address=source_address,
+        )
         self.contexts = contexts
         self.secrets: dict[str, Callable[[str], bytes]] = {}
         self.shared: Callable[[str], Awaitable[bytes | None]] | None = None
@@ -106,8 +113,8 @@ class PeerSync:
         self._acceptor: Acceptor | None = None
         self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
         self._down: set[RegionId] = set()
-        self._made, self._made_at = b"", -math.inf
-        self._session: aiohttp.ClientSession | None = None
+        self._copies: dict[RegionId, ReportCopy] = {}
+        self._telling = Telling(report, clock, interval)
         self._runner: web.AppRunner | None = None
 
     async def serve(self, host: str, port: int) -> int:
@@ -118,7 +125,9 @@ class PeerSync:
         """Answer peers who connect to `sockets`, and return their port."""
         app = web.Application(client_max_size=1024)
         app.router.add_get("/v1/{name}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT
+        )
         await self._runner.setup()
         if self.contexts is not None:
             return self._serve_tls(self._runner, sockets)
@@ -137,9 +146,19 @@ class PeerSync:
             if wanted.get(region) != endpoint:
                 task.cancel()
                 del self._loops[region]
+                self._copies.pop(region, None)
         for region, endpoint in wanted.items():
             if region not in self._loops:
                 self._loops[region] = (endpoint, self._pull_forever(region, endpoint))
+
+    @property
+    def hold(self) -> float:
+        """How long a peer may keep this node waiting for news, s."""
+        return hold_time(self._interval, len(self._loops))
+
+    def wake(self) -> None:
+        """Tell the peers soon: something was declared at this node."""
+        self._telling.wake()
 
     async def fetch_secret(self, region: RegionId, name: str) -> bytes:
         """Return what the node of `region` shares under `name`.
@@ -164,11 +183,11 @@ class PeerSync:
     async def stop(self) -> None:
         """Stop serving and close connections; the pull loops end with their task group."""
         await self.stop_serving()
-        if self._session is not None:
-            await self._session.close()
+        await self._client.close()
 
     async def stop_serving(self) -> None:
         """Answer no peer any more, and go on pulling."""
+        self._telling.close()
         if self._acceptor is not None:
             self._acceptor.close()
         if self._runner is not None:
@@ -180,19 +199,19 @@ class PeerSync:
         async def once() -> None:
             await self._pull(region, endpoint)
 
-        name = f"sync-{region}"
-        return self._tasks.every(self._interval, once, name, self._clock, self._rng)
+        name, pause = f"sync-{region}", GAP_RATIO * self._interval
+        return self._tasks.every(pause, once, name, self._clock, self._rng)
 
     async def _pull(self, region: RegionId, endpoint: Endpoint) -> None:
         try:
-            report = decode_report(await self._fetch(region, endpoint, REPORT))
-            if report.region != region:
-                raise PeerError(f"{endpoint} claims to be {report.region!r}, expected {region!r}")
+            report = await self._fetch_report(region, endpoint)
         except PeerError as error:
+            self._copies.pop(region, None)
             self._metrics.sync_failures.labels(region).inc()
             if region not in self._down:
                 self._down.add(region)
                 self._log.warning("cluster.peer_lost", region=region, reason=str(error))
+            await self._clock.sleep(self._interval)
             return
         if region in self._down:
             self._down.discard(region)
@@ -202,47 +221,26 @@ class PeerSync:
             self._on_policies(news)
         self.on_report(report)
 
-    async def _fetch(self, region: RegionId, endpoint: Endpoint, name: str) -> bytes:
-        nonce = f"{self._region}.{int(self._clock.wall())}.{secrets.token_hex(16)}"
-        headers = {NONCE: nonce, MAC: sign(self._secret, f"{name}-request", nonce.encode())}
-        scheme = "https" if endpoint.tls_name else "http"
-        timeout = aiohttp.ClientTimeout(total=max(3.0, 5 * self._interval))
-        try:
-            async with self._client().get(
-                f"{scheme}://{endpoint}/v1/{name}",
-                headers=headers,
-                timeout=timeout,
-                ssl=self.contexts.client if self.contexts is not None else True,
-                server_hostname=endpoint.tls_name,
-            ) as reply:
-                if reply.status != 200:
-                    raise PeerError(f"peer {region} answered {reply.status}")
-                body = await _read(reply)
-                mac = reply.headers.get(MAC, "")
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            kind = Kind.TIMEOUT if isinstance(error, TimeoutError) else Kind.CONNECT
-            raise PeerError(f"peer {region} at {endpoint}: {_reason(error)}", kind=kind) from error
-        if not verify(self._secret, mac, f"{name}-reply", nonce.encode(), body):
-            raise PeerError(f"peer {region} at {endpoint} does not share the cluster secret")
-        return body
+    async def _fetch_report(self, region: RegionId, endpoint: Endpoint) -> Report:
+        copy, hold = self._copies.setdefault(region, ReportCopy()), self.hold
+        known = Known(copy.boot, copy.seq, hold)
+        body, is_delta = await self._client.ask(region, endpoint, REPORT, self.contexts, known)
+        if not is_delta:  # an older version, which answers at once
+            report = decode_report(body)
+            _check_region(report.region, region, endpoint)
+            await self._clock.sleep(self._interval)
+            return report
+        delta = decode_delta(body)
+        _check_region(delta.region, region, endpoint)
+        found = copy.apply(delta, self._clock.now())
+        if found is None:
+            raise PeerError(f"peer {region} at {endpoint} tells what was not asked for")
+        return found
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            local = (self._source_address, 0) if self._source_address else None
-            connector = aiohttp.TCPConnector(local_addr=local, limit=64, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(
-                connector=connector, auto_decompress=False, trust_env=False
-            )
-        return self._session
+    async def _fetch(self, region: RegionId, endpoint: Endpoint, name: str) -> bytes:
+        return (await self._client.ask(region, endpoint, name, self.contexts))[0]
 
     # --- answering --------------------------------------------------------------------------
-
-    def _body(self) -> bytes:
-        # All peers ask within one interval; they may as well get the same report.
-        now = self._clock.now()
-        if now - self._made_at > self._interval / 2:
-            self._made, self._made_at = encode_report(self._report()), now
-        return self._made
 
     async def _answer(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -251,23 +249,26 @@ class PeerSync:
         if not verify(self._secret, mac, f"{name}-request", nonce.encode()):
             return web.Response(status=401)
         try:
-            sent_at = float(nonce.split(".")[1])
-        except (IndexError, ValueError):
+            region, wall, _, *more = nonce.split(".")
+            sent_at = float(wall)
+            known = Known.parse(more) if name == REPORT and more else None
+        except ValueError:
             return web.Response(status=400)
         if abs(self._clock.wall() - sent_at) > MAX_SKEW:
             return web.Response(status=401)
-        region = nonce.partition(".")[0]
         if self.contexts is not None and not self._is_named(request, region):
             return web.Response(status=403)
-        body = await self._content(name, region)
+        body = await self._content(name, region, known)
         if body is None:
             return web.Response(status=404)
-        proof = sign(self._secret, f"{name}-reply", nonce.encode(), body)
+        proof = sign(
+            self._secret, purpose_of(name, is_delta=known is not None), nonce.encode(), body
+        )
         return web.Response(body=body, headers={MAC: proof}, content_type="application/vnd.msgpack")
 
-    async def _content(self, name: str, region: str) -> bytes | None:
+    async def _content(self, name: str, region: str, known: Known | None) -> bytes | None:
         if name == REPORT:
-            return self._body()
+            return self._telling.whole() if known is None else await self._telling.since(known)
         if name in self.secrets:
             return self.secrets[name](region) if self.contexts is not None else None
         return await self.shared(name) if self.shared is not None else None
@@ -300,17 +301,6 @@ class PeerSync:
         return False
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        cause = error.certificate_error
-        return f"its certificate is refused: {getattr(cause, 'verify_message', cause)}"
-    return type(error).__name__
-
-
-async def _read(reply: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in reply.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > MAX_REPORT_SIZE:
-            raise PeerError(f"report of over {MAX_REPORT_SIZE} bytes exceeds limit")
-    return bytes(body)
+def _check_region(told: RegionId, region: RegionId, endpoint: Endpoint) -> None:
+    if told != region:
+        raise PeerError(f"{endpoint} claims to be {told!r}, expected {region!r}")
