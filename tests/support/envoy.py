@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Instance,
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
 from onetrip.model.topology import Endpoint, RegionId
 from onetrip.proxy.settings import ProxySettings
-from onetrip.xds.bootstrap import Bootstrap
+from onetrip.xds.bootstrap import Bootstrap, Identity
 from onetrip.xds.terms import Address, Plan, Terms
 from support.fake_upstream import Connection, Handler
 from support.servers import require_program
@@ -53,9 +53,9 @@ async def running_envoy(
         await process.wait()
 
 
-def bootstrap_for(control: int, admin: int) -> dict[str, Any]:
+def bootstrap_for(control: int, admin: int, identity: Identity | None = None) -> dict[str, Any]:
     """Return the bootstrap of an Envoy that follows a control plane on loopback."""
-    return Bootstrap(HERE, ("127.0.0.1", control), ("127.0.0.1", admin), None, 1000).body()
+    return Bootstrap(HERE, ("127.0.0.1", control), ("127.0.0.1", admin), identity, 1000).body()
 
 
 async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -107,7 +107,7 @@ def echo(name: str) -> Handler:
 
 def plan_for(
     port: int,
-    instances: Mapping[RegionId, list[int]],
+    instances: Mapping[RegionId, Sequence[int | Endpoint]],
     placement: Placement | None = None,
     *,
     policy: Policy | None = None,
@@ -117,13 +117,14 @@ def plan_for(
     """Return the plan of an Envoy at `port` whose only project has these instances.
 
     Args:
+        instances: of each region, by port or endpoint.
         placement: of everything.
         more: fields of the environment; `fields` are the plan's.
     """
     found = tuple(
-        Instance(region, Endpoint("127.0.0.1", each))
-        for region, ports in instances.items()
-        for each in ports
+        Instance(region, Endpoint("127.0.0.1", each) if isinstance(each, int) else each)
+        for region, places in instances.items()
+        for each in places
     )
     environment = Environment(SHOP, ("shop.test",), found, {}, **(more or {}))
     catalog = Catalog({"shop": Project("shop", policy or Policy(), {"production": environment})})

@@ -122,7 +122,11 @@ def _tls(identity: Identity) -> Body:
     names = [{"san_type": "DNS", "matcher": {"exact": identity.name}}]
     trust = {"trusted_ca": {"filename": identity.ca}, "match_typed_subject_alt_names": names}
     context = {
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        # As a client, Envoy goes up to 1.2 only unless it is told otherwise.
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
         "tls_certificates": [pair],
         "validation_context": trust,
         "alpn_protocols": ["h2"],

@@ -57,7 +57,10 @@ def cluster(plan: Plan, environment: Environment, order: Sequence[RegionId]) -> 
         },
     }
     if needs_names(environment):
-        body |= {"type": "STRICT_DNS", "load_assignment": endpoints(plan, environment, order)}
+        # By default only IPv6 addresses of a name that has both would be used; all of them would
+        # be instances of their own, half of which a network without IPv6 does not reach.
+        body |= {"type": "STRICT_DNS", "dns_lookup_family": "V4_PREFERRED"}
+        body |= {"load_assignment": endpoints(plan, environment, order)}
     else:
         config = {"ads": {}, "resource_api_version": "V3"}
         body |= {"type": "EDS", "eds_cluster_config": {"eds_config": config}}
@@ -214,6 +217,7 @@ def _tls(plan: Plan, instances: Sequence[Instance]) -> Body:
             "auto_host_sni": True,
             "auto_sni_san_validation": True,
             "common_tls_context": {
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
                 "validation_context": {"trusted_ca": {"filename": plan.terms.trust_file}},
                 "alpn_protocols": list(instances[0].endpoint.protocol.alpn),
             },

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,21 @@ from onetrip.errors import Kind
 from onetrip.model.catalog import Policy
 from onetrip.model.measure import Arm, MethodClass, RouteKey
 from onetrip.model.placement import PlacementSnapshot
-from onetrip.observe.logs import Log
-from onetrip.observe.metrics import Metrics
 from onetrip.proxy.router import Routing
 from onetrip.timing import MonotonicClock
 from onetrip.xds.entries import EntryReader
 from onetrip.xds.resources import state_of
-from onetrip.xds.server import ControlPlane
 from onetrip.xds.session import Resource, Type
-from onetrip.xds.terms import Plan
 from support.envoy import (
     HERE,
     SHOP,
     THERE,
     ask,
-    bootstrap_for,
-    echo,
     get,
     pinned,
     placed,
-    plan_for,
-    running_envoy,
-    serving,
 )
-from support.fake_upstream import FakeUpstream
-from support.ports import free_ports
+from support.envoy_rig import rig
 from support.served_node import Load
 from support.waits import eventually
 
@@ -48,70 +37,6 @@ UPDATES = 1000
 
 REQUESTS = 400
 """Requests from which a share is counted: a tenth of them varies by 6 (one deviation)."""
-
-
-@dataclass
-class Rig:
-    """An Envoy, its control plane, and an instance in each of two regions."""
-
-    control: ControlPlane
-    port: int
-    admin: int
-    here: FakeUpstream
-    there: FakeUpstream
-    metrics: Metrics
-    entries: list[Any] = field(default_factory=list)
-    told: list[tuple[str, str, str]] = field(default_factory=list)
-
-    @property
-    def instances(self) -> dict[Any, list[int]]:
-        """The ports of each region's instances."""
-        return {HERE: [self.here.port], THERE: [self.there.port]}
-
-    def plan(self, *args: Any, **fields: Any) -> Plan:
-        """Return a plan for this Envoy."""
-        return plan_for(self.port, self.instances, *args, **fields)
-
-    async def apply(self, plan: Plan) -> None:
-        """Offer a plan and wait until it is in use."""
-        self.control.offer(state_of(plan))
-        await self.current()
-
-    async def current(self) -> None:
-        """Wait until the Envoy has accepted all that was offered."""
-        await eventually(
-            lambda: any(s.is_current for s in self.control.statuses()),
-            lambda: self.control.statuses(),
-            pause=0.001,
-        )
-
-    async def where(self, request: bytes = b"") -> str:
-        """Return which instance answers."""
-        return (await ask(self.port, request or get()))[2].partition(b"\n")[0].decode()
-
-
-@asynccontextmanager
-async def rig(folder: Path) -> AsyncIterator[Rig]:
-    """Run everything."""
-    async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(FakeUpstream(echo("here")))
-        there = await stack.enter_async_context(FakeUpstream(echo("there")))
-        metrics, entries, told = Metrics(), [], []
-        control = ControlPlane(
-            MonotonicClock(),
-            metrics,
-            Log(None, "error", lambda: 0.0),
-            on_entries=entries.extend,
-            tell=lambda *event: told.append(event),
-        )
-        port, admin = free_ports(2)
-        found = Rig(control, port, admin, here, there, metrics, entries, told)
-        control.offer(state_of(found.plan()))
-        stack.push_async_callback(control.stop)
-        bootstrap = bootstrap_for(await control.start("127.0.0.1", 0, None), admin)
-        await stack.enter_async_context(running_envoy(bootstrap, folder))
-        await serving(port)
-        yield found
 
 
 async def test_requests_follow_placement_and_say_where_they_ran(tmp_path: Path) -> None:
