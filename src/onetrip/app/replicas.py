@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onetrip.app.schema_projects import BackendEntry
 from onetrip.errors import ConfigError
-from onetrip.model.catalog import Replica
+from onetrip.model.replica import Replica
 from onetrip.model.topology import is_id, parse_endpoint
 
 

@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from onetrip.model.edge import Assets, CachePolicy
+from onetrip.model.replica import Replica, ReplicationAccess
 from onetrip.model.topology import Endpoint, RegionId
 
 
@@ -107,18 +108,6 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
-    """A copy of a backend that answers reads.
-
-    Attributes:
-        name: unique in the cluster, `<backend>/<replica>`; what its RTTs are filed under.
-    """
-
-    name: str
-    endpoint: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
 class Backend:
     """A data service that the application calls.
 
@@ -128,6 +117,8 @@ class Backend:
         tls: what a PostgreSQL probe wants of TLS; the others go by the endpoint.
         ca_file: PEM file of the authorities it trusts, "" for the system's.
         replicas: copies that answer reads; `endpoint` is the primary, which takes writes, too.
+        region: where `endpoint` is, None where nobody said.
+        replication: how its endpoints are asked for positions and lag; None: they are not.
     """
 
     name: str
@@ -137,11 +128,18 @@ class Backend:
     tls: DatabaseTls = DatabaseTls.PREFER
     ca_file: str = ""
     replicas: tuple[Replica, ...] = ()
+    region: RegionId | None = None
+    replication: ReplicationAccess | None = None
 
     @property
     def endpoints(self) -> tuple[str, ...]:
         """Names under which the RTTs of its endpoints are filed, the primary's first."""
         return (self.name, *(replica.name for replica in self.replicas))
+
+    @property
+    def places(self) -> dict[str, RegionId | None]:
+        """Regions of its endpoints by their names, in the order of `endpoints`."""
+        return {self.name: self.region} | {r.name: r.region for r in self.replicas}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +208,8 @@ class Environment:
     """Backends whose nearest endpoint the application reads from; else from their primary."""
     calls: Mapping[str, EnvironmentId] = field(default_factory=dict)
     """Environments of other projects that it calls through the node of its region, by binding."""
+    data_deny: Mapping[str, frozenset[RegionId]] = field(default_factory=dict)
+    """Regions whose replicas of a backend must not be read, on account of its bindings."""
     variant: str = ""
     """Name of the deployment, where this is not what the environment's own hosts lead to."""
     candidate: Environment | None = None

@@ -222,6 +222,7 @@ class EndpointState:
         lag_bytes: log that it has not applied, bytes; None where a database does not count so.
         is_replicating: it receives changes; always true of the primary.
         age: s since it said so.
+        timeline: grows with each promotion; 0 of a replica, and where a database has no such count.
         problem: why it could not be asked, "" when it was.
     """
 
@@ -231,6 +232,7 @@ class EndpointState:
     lag_bytes: int | None = None
     is_replicating: bool = True
     age: float = 0.0
+    timeline: int = 0
     problem: str = ""
 
 

@@ -21,7 +21,6 @@ from onetrip.model.catalog import (
     Mode,
     Policy,
     Project,
-    Replica,
 )
 from onetrip.model.measure import (
     Arm,
@@ -33,6 +32,7 @@ from onetrip.model.measure import (
     Target,
     TargetKind,
 )
+from onetrip.model.replica import Replica
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics

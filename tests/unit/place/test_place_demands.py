@@ -17,10 +17,10 @@ from onetrip.model.catalog import (
     Instance,
     Policy,
     Project,
-    Replica,
 )
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.model.placement import Decision, Placement, Status, TripEstimate, WhatIf
+from onetrip.model.replica import Replica
 from onetrip.model.topology import Endpoint, RegionId
 from onetrip.place.demands import INSIDE, advise_backends
 from support.world import matrix_of

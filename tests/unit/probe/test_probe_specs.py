@@ -11,9 +11,9 @@ from onetrip.model.catalog import (
     Instance,
     Policy,
     Project,
-    Replica,
 )
 from onetrip.model.measure import Target, TargetKind
+from onetrip.model.replica import Replica
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.probe.specs import PING_PATH, ProbeSpec, instance_target, specs_for
 
