@@ -52,7 +52,7 @@ class Site:
 
 
 class Cluster:
-    """Two regions, `den` far from the backend and `bom` beside it."""
+    """Two regions, `den` far from the backend and `bom` beside it, or those of `delays`."""
 
     def __init__(
         self,
@@ -60,8 +60,10 @@ class Cluster:
         placement: Mapping[str, object],
         authority: Authority | None = None,
         has_envoys: bool = False,
+        delays: Mapping[str, float] = DELAYS,
     ) -> None:
         self.folder = folder
+        self.delays = delays
         self.placement = dict(placement)
         self.trips = dict(TRIPS)
         self.more: dict[str, object] = {}
@@ -73,9 +75,9 @@ class Cluster:
         self._envoys = contextlib.AsyncExitStack()
         self.authority = authority
         """Issues the nodes' certificates; None lets them talk in clear."""
-        ports = free_ports(8)
+        ports = free_ports(4 * len(delays))
         self.sites = {
-            name: Site(name, ports.pop(), ports.pop(), ports.pop(), ports.pop()) for name in DELAYS
+            name: Site(name, ports.pop(), ports.pop(), ports.pop(), ports.pop()) for name in delays
         }
         self.session: aiohttp.ClientSession
 
@@ -214,10 +216,9 @@ class Cluster:
         site.runners.append(runner)
         return int(runner.addresses[0][1])
 
-    @staticmethod
-    def _backend(site: Site) -> web.Application:
+    def _backend(self, site: Site) -> web.Application:
         async def answer(request: web.Request) -> web.Response:
-            await asyncio.sleep(DELAYS[site.name])
+            await asyncio.sleep(self.delays[site.name])
             return web.Response(text="row")
 
         app = web.Application()
@@ -228,7 +229,7 @@ class Cluster:
         async def answer(request: web.Request) -> web.Response:
             site.served += 1
             trips = self.trips.get(request.path, 0)
-            await asyncio.sleep(trips * DELAYS[site.name])
+            await asyncio.sleep(trips * self.delays[site.name])
             told = {"Server-Timing": f"db;trips={trips}"} if self.tells_trips else {}
             return web.Response(text=site.name, headers=told)
 

@@ -140,6 +140,7 @@ class FakeView:
     reload_error: str = ""
     upgrade_error: str = ""
     is_advising: bool = False
+    nats_reason: str = ""
     worker_rows: list[WorkerStatus] = field(default_factory=list)
     followers: list[EnvoyStatus] | None = None
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
@@ -206,6 +207,10 @@ class FakeView:
     def take_flips(self, report: FlipReport) -> None:
         """Remember a relay's report."""
         self.flips.append(report)
+
+    def nats_problem(self) -> str:
+        """Return the problem that a test has made."""
+        return self.nats_reason
 
     def certificates(self) -> list[CertificateStatus]:
         """Return one certificate from a file, and one that is still to come."""

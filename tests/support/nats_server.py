@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -18,11 +19,15 @@ from support.waits import soon
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "nats" / "nats.conf"
 
-PASSWORDS = {"den": "den-has-this-password", "bom": "bom-has-that-password"}
+PASSWORDS = {
+    "den": "den-has-this-password",
+    "bom": "bom-has-that-password",
+    "fra": "fra-has-one-as-well",
+}
 
 
 class NatsServer:
-    """Serves the users `den` and `bom`, who show a certificate too."""
+    """Serves the users of `PASSWORDS`, who show a certificate too."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +38,7 @@ class NatsServer:
         for name in ("server", *PASSWORDS):
             self.authority.issue(name, "127.0.0.1")
             (folder / f"{name}.password").write_text(PASSWORDS.get(name, "unused"))
-        (folder / "nats.conf").write_text(EXAMPLE.read_text(encoding="utf-8"))
+        (folder / "nats.conf").write_text(with_user(EXAMPLE.read_text(encoding="utf-8"), "fra"))
         self._program = require_program("nats-server", Path(sys.executable).parent)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,9 +78,8 @@ class NatsServer:
         if shows:
             context.load_cert_chain(self.folder / f"{region}.pem", self.folder / f"{region}.key")
         secret = PASSWORDS[region] if password is None else password
-        servers = (self.url,)
         return JetStreamBus(
-            Access(servers, "onetrip-reports", 60.0, region, region, secret, context)
+            Access((self.url,), "onetrip", region, user=region, password=secret, tls=context)
         )
 
     def _is_open(self) -> bool:
@@ -84,3 +88,11 @@ class NatsServer:
         except OSError:
             return False
         return True
+
+
+def with_user(config: str, name: str) -> str:
+    """Return the example with one more region, made as it says: a user repeated and renamed."""
+    block = re.search(r"    \{\n      user: bom.*?\n    \}\n", config, re.DOTALL)
+    assert block is not None
+    more = block[0].replace("bom", name).replace("BOM", name.upper())
+    return config.replace(block[0], block[0] + more)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 
 from onetrip.control.view import KeptAssets
-from onetrip.errors import ApiError, Kind
+from onetrip.errors import ApiError, Kind, OnetripError, PeerError
 from onetrip.release.records import DIGEST
 
 LEAST_AGE = 3600.0
@@ -71,20 +71,47 @@ class Bundles:
         self._known[bundle.digest] = self._wall()
         return bundle
 
+    async def bring(
+        self, digest: str, holders: Iterable[tuple[str, Awaitable[bytes | None]]]
+    ) -> None:
+        """Keep a bundle of the first of `holders`, by name, that has it.
+
+        Raises:
+            PeerError: none has it, or what they have cannot be kept.
+        """
+        failure = PeerError("no other node has them")
+        for name, asked in holders:
+            try:
+                data = await asked
+                bundle = await self.keep(data) if data is not None else None
+            except OnetripError as error:
+                failure = PeerError(str(error))
+                continue
+            if bundle is not None and bundle.digest == digest:
+                return
+            failure = PeerError(f"{name} has none, or other files under that name")
+        raise failure
+
     async def packed(self, digest: str) -> bytes | None:
         """Return a bundle as it was uploaded, for another node."""
         if self._folder is None or digest not in self._known:
             return None
         return await asyncio.to_thread((self._folder / f"{digest}{ARCHIVE}").read_bytes)
 
-    async def prune(self, wanted: Collection[str], wall: float) -> None:
-        """Delete every bundle but these, and those that came lately: they may be wanted soon."""
+    async def prune(self, wanted: Collection[str], wall: float) -> list[str]:
+        """Delete every bundle but these, and those that came lately: they may be wanted soon.
+
+        Returns:
+            Those that were deleted.
+        """
         folder = self._folder
+        if folder is None:
+            return []
         gone = [d for d, at in self._known.items() if d not in wanted and wall - at > LEAST_AGE]
-        for digest in gone if folder is not None else ():
-            assert folder is not None
+        for digest in gone:
             del self._known[digest]
             await asyncio.to_thread(_delete, folder, digest)
+        return gone
 
 
 def _scan(folder: Path) -> dict[str, float]:

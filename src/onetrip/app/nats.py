@@ -1,43 +1,36 @@
-"""`cluster.nats`: from configuration to reports over NATS; nothing of it is loaded without."""
+"""`cluster.nats`: from configuration to settings; nothing of it is loaded without."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING
 
 from onetrip.app.schema import NatsEntry
 from onetrip.app.security import read_secret
-from onetrip.cluster.messages import PolicyRow, Report
-from onetrip.cluster.state import ClusterState
-from onetrip.errors import ConfigError
-from onetrip.model.topology import RegionId
-from onetrip.observe.logs import Log
-from onetrip.observe.metrics import Metrics
-from onetrip.timing import Clock
-
-if TYPE_CHECKING:
-    from onetrip.cluster.bus import SharedReports
-
-MIN_TTL = 60.0
-"""Seconds a report is kept at least after its node wrote it."""
+from onetrip.errors import ConfigError, PeerError
 
 _SERVER = re.compile(r"(nats|tls)://[A-Za-z0-9.\-\[\]:]+")
 
 
 @dataclass(frozen=True, slots=True)
 class NatsSettings:
-    """What `cluster.nats` says, checked; the password is never logged."""
+    """What `cluster.nats` says, checked; the password is never logged.
+
+    Attributes:
+        credentials: file with a user's token and seed, read at each connection.
+        nkey: file with an nkey's seed, read at each connection.
+    """
 
     servers: tuple[str, ...]
-    bucket: str
+    prefix: str
+    replicas: int
     user: str | None
     password: str | None
+    credentials: Path | None
+    nkey: Path | None
     tls: ssl.SSLContext | None
 
 
@@ -66,56 +59,44 @@ def build_nats(
     )
     if (entry.user is None) != (password is None):
         raise ConfigError("cluster.nats: user and password_file or password_env go together")
-    user = _named(entry.user, region)
-    tls = _context(entry, folder, region)
-    return NatsSettings(tuple(entry.servers), entry.bucket, user, password, tls)
+    shown = [entry.user, entry.credentials_file, entry.nkey_file]
+    if len(shown) - shown.count(None) > 1:
+        raise ConfigError("cluster.nats: only one of user, credentials_file and nkey_file")
+    return NatsSettings(
+        tuple(entry.servers),
+        entry.prefix,
+        entry.replicas,
+        _named(entry.user, region),
+        password,
+        _seeded(entry.credentials_file, "cluster.nats.credentials_file", folder, region),
+        _seeded(entry.nkey_file, "cluster.nats.nkey_file", folder, region),
+        _context(entry, folder, region),
+    )
 
 
-def share(
-    settings: NatsSettings | None,
-    region: RegionId,
-    secret: bytes | None,
-    state: ClusterState,
-    report: Callable[[], Report],
-    on_policies: Callable[[list[PolicyRow]], None],
-    on_report: Callable[[Report], None],
-    *,
-    interval: float,
-    clock: Clock,
-    rng: Random,
-    metrics: Metrics,
-    log: Log,
-    tell: Callable[[str, str, str], None],
-) -> SharedReports | None:
-    """Return what exchanges reports over NATS, or None where it is not configured."""
-    if settings is None or secret is None:
+def longest_silence(settings: NatsSettings | None, interval: float, regions: int) -> float:
+    """Return the time without news after which a node known by NATS alone may be gone, s."""
+    if settings is None:
+        return 0.0
+    from onetrip.cluster.pace import MISSED_BEATS, beat_interval
+
+    return MISSED_BEATS * beat_interval(interval, regions)
+
+
+def _seeded(text: str | None, key: str, folder: Path, region: str) -> Path | None:
+    """Return a file that proves who we are, once it can be used."""
+    if text is None:
         return None
-    from onetrip.cluster.bus import SharedReports
-    from onetrip.cluster.jetstream import Access, JetStreamBus
+    if importlib.util.find_spec("nkeys") is None:
+        raise ConfigError(f"{key}: needs nkeys: pip install onetrip[nats]")
+    path = folder / text.replace("{region}", region)
+    from onetrip.cluster.nats_proof import CREDENTIALS, NKEY, read_proof
 
-    access = Access(
-        settings.servers,
-        settings.bucket,
-        max(MIN_TTL, 20 * interval),
-        region,
-        settings.user,
-        settings.password,
-        settings.tls,
-    )
-    return SharedReports(
-        region,
-        secret,
-        JetStreamBus(access),
-        state,
-        report,
-        on_policies,
-        on_report,
-        clock=clock,
-        rng=rng,
-        metrics=metrics,
-        log=log,
-        tell=tell,
-    )
+    try:
+        read_proof(path, CREDENTIALS if key.endswith("credentials_file") else NKEY)
+    except PeerError as error:
+        raise ConfigError(str(error)) from error
+    return path
 
 
 def _named(text: str | None, region: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from aiohttp import web
 
 import onetrip
-from onetrip.app import advise, expiry, nats, policies
+from onetrip.app import advise, expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
@@ -27,6 +27,7 @@ from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.limits import build_filters
 from onetrip.app.listeners import Listeners, binding
+from onetrip.app.nats import longest_silence
 from onetrip.app.news import News
 from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
@@ -67,7 +68,7 @@ from onetrip.tasks import Tasks
 from onetrip.timing import Clock, MonotonicClock
 
 if TYPE_CHECKING:
-    from onetrip.cluster.bus import SharedReports
+    from onetrip.cluster.bus import BusLink
 
 SAVE_INTERVAL = 15.0
 """Seconds between two writes of what was learned; at most this much is lost by a crash."""
@@ -129,7 +130,12 @@ class Node:
         self._cluster = ClusterState(
             region,
             frozenset(settings.topology.regions),
-            silent_after(settings.sync_interval, len(settings.topology.regions)),
+            max(
+                silent_after(settings.sync_interval, len(settings.topology.regions)),
+                longest_silence(
+                    settings.nats, settings.sync_interval, len(settings.topology.regions)
+                ),
+            ),
         )
         self.scorer = Scorer(
             region,
@@ -257,7 +263,7 @@ class Node:
             self._overrides.on_change = self._sync.wake
         self._certificates.join(self._sync, self._cluster)
         self._releases.join(self._sync)
-        self._shared = self._share_reports(rng, reports)
+        self._shared = self.view.nats = self._share(rng, reports, self._sync)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self._targets: set[Target] = set()
@@ -588,20 +594,28 @@ class Node:
             on_refused=self._refusals.note,
         )
 
-    def _share_reports(self, rng: Random, reports: ReportMaker) -> SharedReports | None:
-        return nats.share(
-            self.settings.nats,
+    def _share(self, rng: Random, reports: ReportMaker, sync: PeerSync | None) -> BusLink | None:
+        settings = self.settings
+        if settings.nats is None or settings.cluster_secret is None or sync is None:
+            return None
+        from onetrip.app.nats_link import join  # memory, for who has no NATS
+
+        return join(
+            settings.nats,
             self.region,
-            self.settings.cluster_secret,
-            self._cluster,
-            reports.make,
-            self._policies_arrived,
-            lambda report: self._sync.on_report(report) if self._sync is not None else None,
-            interval=self.settings.sync_interval,
+            settings.cluster_secret,
+            cluster=self._cluster,
+            report=reports.make,
+            on_policies=self._policies_arrived,
+            on_report=lambda report: sync.on_report(report),
+            releases=self._releases,
+            overrides=self._overrides,
+            interval=settings.sync_interval,
             clock=self._clock,
             rng=rng,
             metrics=self.metrics,
             log=self._log,
+            tasks=self._tasks,
             tell=self._tell,
         )
 

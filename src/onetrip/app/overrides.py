@@ -35,6 +35,8 @@ class Overrides:
         self._apply = apply
         self.on_change: Callable[[], None] = lambda: None
         """Called as soon as an override made at this node counts."""
+        self.spread: Callable[[list[PolicyRow]], None] = lambda rows: None
+        """Told of overrides that this node took, or learned of from a peer."""
         self.is_held = False
         """Whether changes are refused, because a successor has read the store already."""
 
@@ -53,6 +55,7 @@ class Overrides:
         await self._keeper.keep_policy(row)
         self._cluster.merge_policies([row])
         self.on_change()
+        self.spread([row])
         await self._apply([row])
 
     def plan(
@@ -75,6 +78,11 @@ class Overrides:
 
     async def take(self, rows: list[PolicyRow]) -> None:
         """Keep and apply overrides that a peer told, which the cluster state holds already."""
+        self.spread(rows)
+        await self.keep(rows)
+
+    async def keep(self, rows: list[PolicyRow]) -> None:
+        """Keep and apply overrides that every node is told of, as `take` does."""
         for row in rows:
             await self._keeper.keep_policy(row)
         await self._apply(rows)

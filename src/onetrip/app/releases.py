@@ -8,7 +8,8 @@ that stay silent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from onetrip.app.bundles import Bundles
 from onetrip.app.checking import Checker
@@ -35,6 +36,9 @@ from onetrip.release.releasing import roll_out
 from onetrip.release.status import Deployment, DeploymentStatus, check_name, deployments
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
+
+if TYPE_CHECKING:
+    from onetrip.app.depot import Depot
 
 INTERVAL = 1.0
 """Between two looks at what waits, s."""
@@ -86,6 +90,10 @@ class Releases:
         self._unsettled: set[str] = set()  # projects of which something may have to be done
         self._tidied_at = clock.now()
         self._sync: PeerSync | None = None
+        self.spread: Callable[[Sequence[Resource]], None] = lambda rows: None
+        """Told of rows that this node took, or learned of from a peer."""
+        self.depot: Depot | None = None
+        """Where bundles are besides here and at the peers."""
         self._fetching: set[RegionId] = set()
         self._lock = asyncio.Lock()
 
@@ -150,19 +158,39 @@ class Releases:
         """
         if self._keeper.is_held:
             raise ApiError("an upgrade is in progress; try again", kind=Kind.CONFLICT)
-        await self._take(rows)
+        await self.take(rows)
         if self._sync is not None:
             self._sync.wake()
+
+    def needed_assets(self) -> dict[str, bool]:
+        """Return the bundles that deployments need, and whether one was taken by this node."""
+        settings, out = self._settings(), dict[str, bool]()
+        for project in self._registry.projects():
+            for found in deployments(self._registry, project, settings.topology):
+                if assets := found.content.assets:
+                    out[assets] = out.get(assets, False) or found.origin == settings.region
+        return out
+
+    async def packed_assets(self, digest: str) -> bytes | None:
+        """Return a bundle as it was uploaded, where it is here."""
+        return await self._bundles.packed(digest)
 
     async def keep_assets(self, data: bytes) -> KeptAssets:
         """Keep an uploaded bundle; raises as `Bundles.keep`."""
         return await self._bundles.keep(data)
 
-    async def _take(self, rows: Sequence[Resource]) -> None:
+    async def take(self, rows: Sequence[Resource], *, is_spread: bool = False) -> None:
+        """Keep rows and put those in force that are news.
+
+        Args:
+            is_spread: whether every node is told of them already.
+        """
         async with self._lock:
             await self._keeper.keep_resources(rows)
             news = self._registry.merge(rows)
             if news:
+                if not is_spread:
+                    self.spread(news)
                 await self._apply()
         if news:
             self._unsettled |= {row.key.project for row in news if row.key.project}
@@ -180,7 +208,8 @@ class Releases:
 
     def _compare(self, report: Report) -> None:
         is_news = report.resources and report.resources != self._registry.digest
-        if is_news and report.region not in self._fetching:
+        can_ask = self._sync is not None and self._sync.can_fetch(report.region)
+        if is_news and can_ask and report.region not in self._fetching:
             self._fetching.add(report.region)
             self._tasks.spawn(self._fetch(report.region), "resources")
 
@@ -188,29 +217,25 @@ class Releases:
         assert self._sync is not None
         try:
             rows = decode_rows(await self._sync.fetch(region, ROWS))
-            await self._take(rows)
+            await self.take(rows)
         except PeerError as error:
             self._log.warning("release.fetch_failed", region=region, reason=str(error))
         finally:
             self._fetching.discard(region)
 
     async def _bring_assets(self, digest: str) -> None:
-        if self._bundles.find(digest) is not None:
-            return
-        failure = PeerError("no other node has them")
-        regions = self._settings().topology.regions if self._sync is not None else ()
-        for region in regions:
-            assert self._sync is not None
-            try:
-                bundle = await self._bundles.keep(await self._sync.fetch(region, ASSETS + digest))
-            except PeerError as error:
-                failure = error
-                continue
-            if bundle.digest == digest:
-                await self._apply()
-                return
-            failure = PeerError(f"region {region} has other files under that name")
-        raise failure
+        if self._bundles.find(digest) is None:
+            await self._bundles.bring(digest, self._holders(digest))
+            await self._apply()
+
+    def _holders(self, digest: str) -> Iterator[tuple[str, Awaitable[bytes | None]]]:
+        """Yield who may have a bundle, and the question for it."""
+        if self.depot is not None:
+            yield "cluster.nats", self.depot.get(digest)
+        sync = self._sync
+        for region in self._settings().topology.regions if sync is not None else ():
+            if sync is not None and sync.can_fetch(region):
+                yield f"region {region}", sync.fetch(region, ASSETS + digest)
 
     # --- checks and promotion ---------------------------------------------------------------
 
@@ -233,17 +258,15 @@ class Releases:
 
     async def _tidy(self) -> None:
         """Drop what was deleted long ago, and files that nothing needs."""
-        wall, topology = self._clock.wall(), self._settings().topology
+        wall = self._clock.wall()
         old = self._registry.forgettable(wall)
         if old:
             await self._keeper.forget_resources(old)
             self._registry.forget(old)
-        needed = {
-            deployment.content.assets
-            for project in self._registry.projects()
-            for deployment in deployments(self._registry, project, topology)
-        }
-        await self._bundles.prune(needed, wall)
+            self.spread(old)
+        gone = await self._bundles.prune(self.needed_assets(), wall)
+        if self.depot is not None:
+            self.depot.drop(gone)
 
     def _lacks_assets(self, deployment: Deployment) -> bool:
         """Tell whether this node has lost, or never had, the files of what it serves."""
@@ -303,7 +326,7 @@ class Releases:
         moment = Moment(self.known, self.author(""))
         row = moment.row(ResourceKind.CHECK, project, check_name(id, region), result)
         if self._registry.get(ResourceKind.DEPLOYMENT, project, id) is not None:
-            await self._take([row])
+            await self.take([row])
 
     def _specs(self, deployment: Deployment, region: RegionId) -> list[ProbeSpec]:
         known = self.known
@@ -321,7 +344,7 @@ class Releases:
             try:
                 if record.number > moment.release(project, environment).number:
                     rows = roll_out(moment, project, environment, deployment.id, 1.0)
-                    await self._take(rows)
+                    await self.take(rows)
                     return
             except ApiError as error:
                 self._log.warning("release.not_promoted", project=project, reason=str(error))

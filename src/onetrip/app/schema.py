@@ -42,13 +42,18 @@ class ClusterTlsEntry(Strict):
 
 
 class NatsEntry(Strict):
-    """`cluster.nats`: reports by way of a NATS server with JetStream."""
+    """`cluster.nats`: the cluster by way of NATS servers with JetStream."""
 
     servers: Annotated[list[Text], Meta(min_length=1, max_length=32)]
-    bucket: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] = "onetrip-reports"
+    prefix: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")] = "onetrip"
+    """Of the names of the buckets."""
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """Servers that keep each bucket that a node makes."""
     user: Text | None = None
     password_file: Text | None = None
     password_env: Text | None = None
+    credentials_file: Text | None = None
+    nkey_file: Text | None = None
     tls: ClusterTlsEntry | None = None
 
 

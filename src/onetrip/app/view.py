@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from onetrip.app.releases import Releases
 from onetrip.app.ring import EventRing
@@ -33,6 +34,9 @@ from onetrip.model.topology import RegionId, Topology
 from onetrip.model.webhook import Delivery, WebhookStatus
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock
+
+if TYPE_CHECKING:
+    from onetrip.cluster.bus import BusLink
 
 MAX_ROUTES = 500
 """Routes told when no project is named, the busiest ones."""
@@ -86,6 +90,8 @@ class LiveView:
         self._envoys = envoys
         self.releases = releases
         """See `NodeView`."""
+        self.nats: BusLink | None = None
+        """What shares the cluster over NATS, where it is shared there."""
         self._started_at = clock.wall()
 
     @property
@@ -135,6 +141,10 @@ class LiveView:
     def peers(self) -> list[PeerStatus]:
         """See `NodeView`."""
         return self._cluster.peers(self._clock.now())
+
+    def nats_problem(self) -> str:
+        """See `NodeView`."""
+        return self.nats.problem if self.nats is not None else ""
 
     def decisions(self, project: str | None) -> list[Decision]:
         """See `NodeView`."""

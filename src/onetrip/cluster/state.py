@@ -33,7 +33,13 @@ class ClusterState:
         self._silent_after = silent_after
         self._reports: dict[RegionId, Report] = {}
         self._heard_at: dict[RegionId, float] = {}
+        self._alive_at: dict[RegionId, float] = {}
         self._policies: dict[str, PolicyRow] = {}
+
+    @property
+    def regions(self) -> frozenset[RegionId]:
+        """The regions of the configuration."""
+        return self._regions
 
     def update_regions(self, regions: frozenset[RegionId]) -> None:
         """Forget regions that left the configuration."""
@@ -41,6 +47,7 @@ class ClusterState:
         for region in [r for r in self._reports if r not in regions]:
             del self._reports[region]
             self._heard_at.pop(region, None)
+            self._alive_at.pop(region, None)
 
     def merge(self, report: Report, now: float) -> list[PolicyRow]:
         """Take in a peer's report, received at monotonic time `now`.
@@ -55,9 +62,15 @@ class ClusterState:
         if known is None or (report.boot, report.seq) > (known.boot, known.seq):
             self._reports[report.region] = report
             self._heard_at[report.region] = now
+            self.hear(report.region, now)
         elif (report.boot, report.seq) == (known.boot, known.seq):
             self._heard_at[report.region] = max(now, self._heard_at[report.region])
+            self.hear(report.region, now)
         return news
+
+    def hear(self, region: RegionId, now: float) -> None:
+        """Take in a sign of life that says nothing new: what its node reported still holds."""
+        self._alive_at[region] = max(now, self._alive_at.get(region, now))
 
     def merge_policies(self, rows: list[PolicyRow]) -> list[PolicyRow]:
         """Merge overrides and return those that took effect."""
@@ -82,7 +95,7 @@ class ClusterState:
         out: dict[RegionId, dict[Target, RttEstimate]] = {}
         for region, report in self._reports.items():
             since = now - self._heard_at[region]
-            silent = since > self._silent_after
+            silent = now - self._alive_at[region] > self._silent_after
             out[region] = {e.target: _received(e, since, silent, now) for e in report.rtts}
         return out
 
@@ -127,7 +140,7 @@ class ClusterState:
         """Return every other region of the configuration, heard of or not."""
         out: list[PeerStatus] = []
         for region in sorted(self._regions - {self._region}):
-            age = now - self._heard_at[region] if region in self._heard_at else math.inf
+            age = now - self._alive_at[region] if region in self._alive_at else math.inf
             out.append(PeerStatus(region, age <= self._silent_after, age))
         return out
 

@@ -170,6 +170,10 @@ class PeerSync:
             raise PeerError(f"peer {region} cannot be asked over TLS")
         return await self._fetch(region, self._loops[region][0], name)
 
+    def can_fetch(self, region: RegionId) -> bool:
+        """Tell whether the node of `region` has an address for its peers."""
+        return region in self._loops
+
     async def fetch(self, region: RegionId, name: str) -> bytes:
         """Return what the node of `region` shares with every node under `name`.
 

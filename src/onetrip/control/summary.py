@@ -24,6 +24,8 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     routes = convert.status_counts(decisions)
     if lost := routes.get("unreachable"):
         problems.append(f"{lost} routes have no ready instance")
+    if reason := view.nats_problem():
+        problems.append(f"NATS cannot be used, what is known is used on: {reason}")
     problems += certificates.problems_of(view.certificates())
     problems += webhook_rows.problems_of(view.webhooks())
     return StatusBody(

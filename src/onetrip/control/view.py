@@ -149,6 +149,9 @@ class NodeView(Protocol):
     async def next_event(self) -> None:
         """Wait until something happens."""
 
+    def nats_problem(self) -> str:
+        """Return why the cluster is not shared over NATS now; "" while it is, or is not to be."""
+
     def certificates(self) -> list[CertificateStatus]:
         """Return every certificate that clients of this node get, and those still to come."""
 

@@ -227,7 +227,13 @@ class Metrics:
         )
         self.nats_connected = Gauge(
             "onetrip_cluster_nats_connected",
-            "1 while reports are exchanged over cluster.nats.",
+            "1 while the cluster is shared over cluster.nats.",
+            registry=r,
+        )
+        self.nats_rows = Counter(
+            "onetrip_cluster_nats_rows_total",
+            "Rows of what is declared over cluster.nats: taken, written, conflict, refused.",
+            ["outcome"],
             registry=r,
         )
         self.xds = XdsMetrics(r)

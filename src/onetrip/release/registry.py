@@ -72,6 +72,10 @@ class Registry:
         row = self._rows.get(ResourceKey(kind, project, name))
         return None if row is None or row.is_gone else row
 
+    def row(self, key: ResourceKey) -> Resource | None:
+        """Return what is known of a thing, gone or not."""
+        return self._rows.get(key)
+
     def of(self, kind: ResourceKind, project: str = "") -> list[Resource]:
         """Return the things of a kind that exist, of one project, by name."""
         group = self._groups.get((kind, project), {})
@@ -102,7 +106,7 @@ class Registry:
 
     def forgettable(self, wall: float) -> list[Resource]:
         """Return the rows of what has been gone for so long that nobody can bring it back."""
-        return [r for r in self._rows.values() if r.is_gone and wall - r.at > FORGET_AFTER]
+        return [row for row in self._rows.values() if is_forgettable(row, wall)]
 
     def forget(self, rows: Iterable[Resource]) -> None:
         """Drop rows that are still what is known."""
@@ -119,6 +123,11 @@ class Registry:
                 self._sum = (self._sum + sign * _hash(each)) & _MASK
         self._rows[row.key] = row
         self._groups.setdefault((row.key.kind, row.key.project), {})[row.key.name] = row
+
+
+def is_forgettable(row: Resource, wall: float) -> bool:
+    """Tell whether what a row is about has been gone for longer than `FORGET_AFTER`."""
+    return row.is_gone and wall - row.at > FORGET_AFTER
 
 
 def _hash(row: Resource) -> int:

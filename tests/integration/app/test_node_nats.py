@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from onetrip.cluster.shared_rows import key_of, seal
 from onetrip.errors import PeerError
 from onetrip.model.catalog import Mode
+from onetrip.model.measure import RouteKey
+from onetrip.model.topology import RegionId
 from support.cluster import Cluster, Site
+from support.deploying import TERMS, Rig, bundle
 from support.nats_server import NatsServer
+from support.shared_rows import policy
 from support.waits import BOUND, eventually
+
+DELAYS = {"den": 0.060, "bom": 0.001, "fra": 0.040}
+"""RTT from each region to the backend, s."""
 
 
 class NatsCluster(Cluster):
-    """Two regions whose nodes have no address for each other's reports."""
+    """Regions whose nodes have no address for each other's reports."""
 
     def _region(self, site: Site) -> dict[str, object]:
         region = dict(super()._region(site))
@@ -35,17 +44,20 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @asynccontextmanager
-async def running(folder: Path, server: NatsServer) -> AsyncIterator[Cluster]:
-    cluster = NatsCluster(folder, {"mode": "off", "control": 0.0, "dwell": 0})
+async def running(folder: Path, server: NatsServer, **placement: object) -> AsyncIterator[Rig]:
+    cluster = NatsCluster(folder, {"control": 0.0, "dwell": 0, **placement}, delays=DELAYS)
     cluster.more["cluster"] = {
         "secret_file": "secret",
         "sync_interval": 0.1,
         "nats": server.keys(),
     }
+    cluster.more |= TERMS
     await cluster.start()
+    rig = Rig(cluster)
     try:
-        yield cluster
+        yield rig
     finally:
+        await rig.close()
         await cluster.stop()
 
 
@@ -58,37 +70,168 @@ def mode_at(cluster: Cluster, name: str) -> Mode:
     return cluster.node(name).scorer.catalog.projects["shop"].policy.mode
 
 
-async def test_nodes_agree_and_a_killed_server_is_caught_up_with(
+def has_mode(cluster: Cluster, mode: Mode) -> bool:
+    return all(mode_at(cluster, name) is mode for name in cluster.sites)
+
+
+def placements(cluster: Cluster, name: str) -> dict[tuple[RegionId, RouteKey], RegionId]:
+    """Return where each edge runs each route, as one node knows."""
+    return {
+        (d.edge, d.key): d.placement.regions[0]
+        for d in cluster.node(name).view.decisions("shop")
+        if d.placement.regions
+    }
+
+
+def agree(cluster: Cluster, path: str) -> bool:
+    """Tell whether all nodes know the same placements, and `path` runs beside its backend."""
+    found = [placements(cluster, name) for name in cluster.sites]
+    edges = {edge for (edge, key), region in found[0].items() if key.route == path}
+    ends = {region for (_, key), region in found[0].items() if key.route == path}
+    return edges == set(cluster.sites) and ends == {"bom"} and found.count(found[0]) == 3
+
+
+async def test_nodes_without_addresses_agree_about_everything(
     tmp_path: Path, server: NatsServer
 ) -> None:
-    async with running(tmp_path, server) as cluster:
-        await eventually(lambda: knows_all(cluster), "reports both ways", timeout=2 * BOUND)
-        assert await cluster.patch("den", {"mode": "smart"}) == 200
-        await eventually(lambda: mode_at(cluster, "bom") is Mode.SMART, "toggle arrives")
-
-        server.kill()
-        lost = cluster.node("bom").metrics.nats_connected
-        await eventually(lambda: lost._value.get() == 0, "loss is told", timeout=2 * BOUND)
-        assert await cluster.patch("den", {"mode": "off"}) == 200
-        served = await cluster.many("den", "/about", 16)
-        assert len(served) == 16
-        assert mode_at(cluster, "bom") is Mode.SMART
-
-        server.start()
+    async with running(tmp_path, server, mode="off") as rig:
+        cluster = rig.cluster
+        await eventually(lambda: knows_all(cluster), "signs of life", timeout=2 * BOUND)
+        assert await cluster.patch("fra", {"mode": "smart"}) == 200
+        await eventually(lambda: has_mode(cluster, Mode.SMART), "toggle arrives")
+        for edge in cluster.sites:
+            await cluster.many(edge, "/orders", 64)
         await eventually(
-            lambda: mode_at(cluster, "bom") is Mode.OFF, "caught up", timeout=4 * BOUND
+            lambda: agree(cluster, "/orders"),
+            lambda: {name: placements(cluster, name) for name in cluster.sites},
+            timeout=2 * BOUND,
         )
 
+        # The files of a deployment and its name, declared at one node, are served by all.
+        status, kept = await rig.api(
+            "den",
+            "PUT",
+            "/v1/projects/shop/assets",
+            data=bundle(index_html="from the bundle"),
+            headers={"Content-Type": "application/gzip"},
+        )
+        assert status == 200, kept
+        one = await rig.deploy("den", assets=kept["assets"], environment="preview")
+        assert one["status"] == "ready", one
+        assert {check["region"] for check in one["checks"]} == set(DELAYS)
+        for edge in cluster.sites:
+            await rig.shows(edge, f"{one['id']}.shop.apps.test", "from the bundle", "/")
+        domain = {"host": "www.shop.example", "environment": "preview"}
+        assert (await rig.api("fra", "POST", "/v1/projects/shop/domains", domain))[0] == 201
+        for edge in cluster.sites:
+            await rig.shows(edge, "www.shop.example", "from the bundle", "/")
 
-async def test_a_node_cannot_write_the_report_of_another(server: NatsServer) -> None:
+
+async def test_a_killed_server_fails_no_request_and_is_caught_up_with(
+    tmp_path: Path, server: NatsServer
+) -> None:
+    async with running(tmp_path, server, mode="off") as rig:
+        cluster = rig.cluster
+        await eventually(lambda: knows_all(cluster), "signs of life", timeout=2 * BOUND)
+        assert await cluster.patch("den", {"mode": "smart"}) == 200
+        await eventually(lambda: has_mode(cluster, Mode.SMART), "toggle arrives")
+        ends = asyncio.Event()
+        traffic = [asyncio.create_task(serve_until(ends, cluster, edge)) for edge in ("den", "fra")]
+
+        server.kill()
+        nodes = [cluster.node(name) for name in cluster.sites]
+        await eventually(
+            lambda: all(node.view.nats_problem() for node in nodes), "loss", timeout=2 * BOUND
+        )
+        _, status = await rig.api("den", "GET", "/v1/status")
+        assert status["state"] == "degraded"
+        assert any("NATS cannot be used" in problem for problem in status["problems"])
+        # A node that restarts meanwhile has what it knew, and takes changes.
+        await cluster.stop_node("bom")
+        await cluster.start_node("bom")
+        assert mode_at(cluster, "bom") is Mode.SMART
+        assert await cluster.patch("bom", {"mode": "off"}) == 200
+        assert mode_at(cluster, "den") is Mode.SMART
+
+        server.start()
+        await eventually(lambda: has_mode(cluster, Mode.OFF), "caught up", timeout=4 * BOUND)
+        await eventually(lambda: knows_all(cluster), "signs of life", timeout=4 * BOUND)
+        assert not any(cluster.node(name).view.nats_problem() for name in cluster.sites)
+        ends.set()
+        assert min(await asyncio.gather(*traffic)) > 0
+
+
+async def serve_until(ends: asyncio.Event, cluster: Cluster, edge: str) -> int:
+    """Send requests to an edge; every one must succeed. Returns how many it were."""
+    count = 0
+    while not ends.is_set():
+        count += len(await cluster.many(edge, "/about", 4, width=2))
+        await asyncio.sleep(0.02)
+    return count
+
+
+async def test_a_node_cannot_write_what_another_one_reports(server: NatsServer) -> None:
     bus = server.bus("den")
     await bus.connect()
-    await bus.put("den.head", b"mine")
+    await bus.reports.put("den.head", b"mine")
     with pytest.raises(PeerError, match=r"(?i)permissions violation"):
-        await bus.put("bom.head", b"forged")
-    assert await bus.get("bom.head") is None
-    assert await bus.get("den.head") == b"mine"
+        await bus.reports.put("bom.head", b"forged")
+    assert await bus.reports.get("bom.head") is None
+    mine = await bus.reports.get("den.head")
+    assert mine is not None
+    assert mine.value == b"mine"
     await bus.close()
+
+
+async def test_rows_are_swapped_by_revision_and_followed(server: NatsServer) -> None:
+    den, bom = server.bus("den"), server.bus("bom")
+    await den.connect()
+    await bom.connect()
+    row = policy(1)
+    key, value = key_of("shop"), seal(b"secret", row)
+    seen: list[bytes | None] = []
+    await bom.rows.watch(">", lambda change: seen.append(change.value if change else b"told"))
+    assert await den.rows.swap(key, value, 0)
+    assert not await bom.rows.swap(key, b"late", 0)
+    await eventually(lambda: seen == [b"told", value], lambda: seen)
+    found = await bom.rows.get(key)
+    assert found is not None
+    await bom.rows.delete(key, found.revision + 1)
+    assert await bom.rows.get(key) == found
+    await bom.rows.delete(key, found.revision)
+    gone = await den.rows.get(key)
+    assert gone is not None
+    assert gone.value is None
+    assert await den.rows.swap(key, value, gone.revision)
+    for bus in (den, bom):
+        await bus.close()
+
+
+async def test_files_are_kept_whole(server: NatsServer) -> None:
+    den, bom = server.bus("den"), server.bus("bom")
+    await den.connect()
+    await bom.connect()
+    data = bytes(range(256)) * 2048
+    assert not await den.files.has("bundle")
+    assert await den.files.get("bundle") is None
+    await den.files.put("bundle", data)
+    assert await bom.files.has("bundle")
+    assert await bom.files.get("bundle") == data
+    await bom.files.delete("bundle")
+    await bom.files.delete("bundle")
+    assert await den.files.get("bundle") is None
+    for bus in (den, bom):
+        await bus.close()
+
+
+async def test_what_is_closed_fails_as_what_is_out_of_reach(server: NatsServer) -> None:
+    bus = server.bus("den")
+    await bus.connect()
+    await bus.close()
+    with pytest.raises(PeerError, match="not connected"):
+        await bus.rows.get("policy.shop")
+    with pytest.raises(PeerError, match="not connected"):
+        await bus.files.get("bundle")
 
 
 async def test_a_wrong_password_names_the_field(server: NatsServer) -> None:

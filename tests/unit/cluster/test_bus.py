@@ -1,220 +1,106 @@
-"""Reports over a store: what arrives is what was written, and nothing else is believed."""
+"""The connection to a store: lost once, found once, and tried again after a pause."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
-import pytest
-
-from onetrip.cluster import bus as bus_module
-from onetrip.cluster.bus import FIRST_PAUSE, SharedReports, pack, unpack
-from onetrip.cluster.messages import PolicyRow, Report
-from onetrip.cluster.state import ClusterState
+from onetrip.cluster.bus import FIRST_PAUSE, LONGEST_PAUSE, BusLink
 from onetrip.errors import PeerError
 from onetrip.model.topology import RegionId
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
 from support.clock import VirtualClock
-
-DEN, BOM = RegionId("den"), RegionId("bom")
-BOTH = frozenset({DEN, BOM})
+from support.fake_bus import FakeBus
 
 
-class FakeBus:
-    """A dictionary that can be out of reach."""
+class Work:
+    """A part that counts what it is asked for, and can fail."""
 
-    def __init__(self, values: dict[str, bytes]) -> None:
-        self.values = values
-        self.is_down = False
-        self.connects = 0
+    def __init__(self) -> None:
+        self.opens = self.ticks = 0
+        self.fails = False
 
-    async def connect(self) -> None:
-        self.connects += 1
-        self._check()
+    async def open(self) -> None:
+        self.opens += 1
 
-    async def put(self, key: str, value: bytes) -> None:
-        self._check()
-        self.values[key] = value
-
-    async def get(self, key: str) -> bytes | None:
-        self._check()
-        return self.values.get(key)
-
-    async def close(self) -> None:
-        pass
-
-    def _check(self) -> None:
-        if self.is_down:
-            raise PeerError("out of reach")
+    async def tick(self) -> None:
+        self.ticks += 1
+        if self.fails:
+            raise PeerError("no answer")
 
 
-class Side:
-    """One node's end of the store."""
+class Rig:
+    """A link to a store in memory."""
 
-    def __init__(
-        self, region: RegionId, values: dict[str, bytes], clock: VirtualClock, secret: bytes
-    ) -> None:
-        self.bus = FakeBus(values)
-        self.state = ClusterState(region, BOTH, 5.0)
-        self.clock = clock
+    def __init__(self) -> None:
+        self.bus, self.part, self.clock = FakeBus(), Work(), VirtualClock()
         self.metrics = Metrics()
-        self.policies: list[PolicyRow] = []
-        self.seen: list[Report] = []
         self.told: list[str] = []
-        self.seq = 0
-        self.mine: list[PolicyRow] = []
-        self.region = region
-        self.shared = SharedReports(
-            region,
-            secret,
+        self.link = BusLink(
+            RegionId("den"),
             self.bus,
-            self.state,
-            self.report,
-            self.policies.extend,
-            self.seen.append,
-            clock=clock,
+            [self.part],
+            clock=self.clock,
             rng=Random(7),
             metrics=self.metrics,
             log=silent_log(),
             tell=lambda name, subject, detail: self.told.append(name),
         )
 
-    def report(self) -> Report:
-        self.seq += 1
-        return Report(region=self.region, boot=1.0, seq=self.seq, policies=self.mine)
-
-    def is_alive(self) -> bool:
-        return self.state.peers(self.clock.now())[0].is_alive
-
-    def failures(self, region: str) -> float:
-        return float(self.metrics.sync_failures.labels(region)._value.get())
+    def is_connected(self) -> bool:
+        return bool(self.metrics.nats_connected._value.get() == 1)
 
 
-MakeSides = Callable[..., tuple[Side, Side]]
+async def test_parts_are_opened_once_a_connection_and_work_at_each_exchange() -> None:
+    rig = Rig()
+    for _ in range(3):
+        await rig.link.exchange()
+    assert (rig.bus.connects, rig.part.opens, rig.part.ticks) == (1, 1, 3)
+    assert rig.is_connected()
+    assert rig.link.problem == ""
 
 
-@pytest.fixture
-def sides() -> MakeSides:
-    def make(secret: bytes = b"shared", other: bytes = b"shared") -> tuple[Side, Side]:
-        values: dict[str, bytes] = {}
-        clock = VirtualClock()
-        return Side(DEN, values, clock, secret), Side(BOM, values, clock, other)
-
-    return make
-
-
-async def test_a_report_counts_as_alive_from_its_second_on(sides: MakeSides) -> None:
-    den, bom = sides()
-    bom.mine = [PolicyRow("shop", 1, BOM)]
-    await bom.shared.exchange()
-    await den.shared.exchange()
-    assert den.policies == bom.mine
-    assert not den.is_alive()
-    assert den.seen == []
-    await bom.shared.exchange()
-    await den.shared.exchange()
-    assert den.is_alive()
-    assert [report.seq for report in den.seen] == [2]
-
-
-async def test_what_a_node_left_behind_is_no_sign_of_life(sides: MakeSides) -> None:
-    den, bom = sides()
-    for _ in range(2):
-        await bom.shared.exchange()
-        await den.shared.exchange()
-    assert den.is_alive()
-    den.clock.step(6.0)
-    await den.shared.exchange()
-    assert not den.is_alive()
-
-
-async def test_old_values_written_again_are_not_believed(sides: MakeSides) -> None:
-    den, bom = sides()
-    await bom.shared.exchange()
-    old = dict(bom.bus.values)
-    for _ in range(2):
-        await den.shared.exchange()
-        await bom.shared.exchange()
-    await den.shared.exchange()
-    den.clock.step(6.0)
-    den.bus.values.update(old)
-    await den.shared.exchange()
-    assert not den.is_alive()
-
-
-async def test_another_secret_is_refused(sides: MakeSides) -> None:
-    den, bom = sides(other=b"another")
-    bom.mine = [PolicyRow("shop", 1, BOM)]
-    for _ in range(2):
-        await bom.shared.exchange()
-        await den.shared.exchange()
-    assert den.policies == []
-    assert not den.is_alive()
-    assert den.failures("bom") == 2
-
-
-async def test_a_report_of_one_region_is_not_taken_for_another(sides: MakeSides) -> None:
-    den, _ = sides()
-    await den.shared.exchange()
-    values = den.bus.values
-    values.update({key.replace("den", "bom"): value for key, value in values.items()})
-    await den.shared.exchange()
-    assert den.failures("bom") == 1
-    assert not den.is_alive()
-
-
-async def test_long_reports_are_cut_into_parts(
-    sides: MakeSides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bus_module, "PART_SIZE", 16)
-    den, bom = sides()
-    bom.mine = [PolicyRow(f"project-{n}", 1, BOM) for n in range(20)]
-    await bom.shared.exchange()
-    assert len(bom.bus.values) > 4
-    await den.shared.exchange()
-    assert den.policies == bom.mine
-
-
-@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x83", b"not a head"])
-async def test_a_head_that_is_none_is_refused_once_told(sides: MakeSides, value: bytes) -> None:
-    den, _ = sides()
-    den.bus.values["bom.head"] = value
-    await den.shared.exchange()
-    await den.shared.exchange()
-    assert den.failures("bom") == 1
-
-
-async def test_a_lost_store_is_told_once_and_tried_after_a_pause(sides: MakeSides) -> None:
-    den, _ = sides()
-    await den.shared.exchange()
-    den.bus.is_down = True
+async def test_a_lost_store_is_told_once_and_tried_after_a_pause() -> None:
+    rig = Rig()
+    await rig.link.exchange()
+    rig.part.fails = rig.bus.is_down = True
     for _ in range(5):
-        await den.shared.exchange()
-    assert den.bus.connects == 1
-    den.clock.step(2 * FIRST_PAUSE)
-    await den.shared.exchange()
-    assert den.bus.connects == 2
-    assert den.told == ["cluster.nats_lost"]
-    den.bus.is_down = False
-    den.clock.step(60.0)
-    await den.shared.exchange()
-    assert den.told == ["cluster.nats_lost", "cluster.nats_found"]
-    assert den.metrics.nats_connected._value.get() == 1
+        await rig.link.exchange()
+    assert rig.bus.connects == 1
+    assert rig.link.problem == "no answer"
+    assert not rig.is_connected()
+    rig.clock.step(2 * FIRST_PAUSE)
+    await rig.link.exchange()
+    assert rig.bus.connects == 2
+    assert rig.link.problem == "out of reach"
+    assert rig.told == ["cluster.nats_lost"]
+    rig.part.fails = rig.bus.is_down = False
+    rig.clock.step(2 * LONGEST_PAUSE)
+    await rig.link.exchange()
+    assert rig.told == ["cluster.nats_lost", "cluster.nats_found"]
+    assert rig.link.problem == ""
+    assert rig.part.opens == 2
+    assert rig.is_connected()
 
 
-def test_packing_keeps_a_report() -> None:
-    report = Report(region=DEN, boot=1.0, seq=3)
-    assert unpack(pack(report)) == report
+async def test_pauses_grow_to_a_bound() -> None:
+    rig = Rig()
+    rig.bus.is_down = True
+    for _ in range(200):
+        await rig.link.exchange()
+        rig.clock.step(1.0)
+    # Doubling from 0.5-1.5 s ends at 15-45 s.
+    assert 200 / (1.5 * LONGEST_PAUSE) < rig.bus.connects < 200 / (0.5 * LONGEST_PAUSE) + 8
 
 
-def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "MAX_REPORT_SIZE", 10)
-    with pytest.raises(PeerError):
-        unpack(pack(Report(region=DEN, boot=1.0, seq=3)))
-
-
-@pytest.mark.parametrize("body", [b"", b"nothing compressed"])
-def test_what_does_not_unpack_is_refused(body: bytes) -> None:
-    with pytest.raises(PeerError):
-        unpack(body)
+async def test_what_cannot_wait_is_done_at_once_where_there_is_a_connection() -> None:
+    rig = Rig()
+    await rig.link.hurry(rig.part)
+    assert rig.part.ticks == 0
+    await rig.link.exchange()
+    await rig.link.hurry(rig.part)
+    assert rig.part.ticks == 2
+    rig.part.fails = True
+    await rig.link.hurry(rig.part)
+    assert not rig.link.is_open
+    assert rig.told == ["cluster.nats_lost"]
