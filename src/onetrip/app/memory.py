@@ -36,6 +36,7 @@ class _State(msgspec.Struct):
     moved_age: float
     reverts: int
     blocked_for: float
+    reverted_from: RegionId | None = None
 
 
 class _Memory(msgspec.Struct):
@@ -55,7 +56,14 @@ def dump(traffic: TrafficBook, placer: Placer, flips: FlipsBook, now: float, wal
         if (kept := window.rows()[-ROWS_KEPT:])
     ]
     states = [
-        _State(key, s.region, now - s.moved_at, s.reverts, max(0.0, s.blocked_until - now))
+        _State(
+            key,
+            s.region,
+            now - s.moved_at,
+            s.reverts,
+            max(0.0, s.blocked_until - now),
+            s.reverted_from,
+        )
         for key, s in placer.states().items()
         if s != RouteState()
     ]
@@ -83,6 +91,7 @@ def load(
             now - idle - each.moved_age if math.isfinite(each.moved_age) else -math.inf,
             each.reverts,
             now + max(0.0, each.blocked_for - idle),
+            each.reverted_from,
         )
         for each in memory.states
     }

@@ -60,12 +60,14 @@ class RouteState:
         moved_at: monotonic time of the last move, s.
         reverts: how often the control group undid a move.
         blocked_until: no move before this time.
+        reverted_from: the region that the last undone move was to.
     """
 
     region: RegionId | None = None
     moved_at: float = -math.inf
     reverts: int = 0
     blocked_until: float = -math.inf
+    reverted_from: RegionId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placeme
     if view.is_settling:
         # The paths changed: what the control group measured was of another world.
         state = replace(state, blocked_until=-math.inf)
-    if now < state.blocked_until:
+    if now < state.blocked_until and not _looks_elsewhere(view, state):
         return _stay(view, Status.NOT_HELPING, _reverted(state.blocked_until - now)), state
     if view.count < view.needed:
         return _waiting(view), state
@@ -189,6 +191,16 @@ def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placeme
         reason = f"no region can save more than {view.policy.least_gain * 1e3:g} ms"
         return _stay(view, Status.AT_EDGE, reason), state
     return _explore(view), state
+
+
+def _looks_elsewhere(view: RouteView, state: RouteState) -> bool:
+    """Tell whether a pause leaves the region alone that is best now.
+
+    One undone move tells against its region, when what was learned since points to another one
+    (new code, say). Two of them tell against the prediction.
+    """
+    is_other = view.best not in (None, view.default, state.reverted_from)
+    return is_other and state.reverted_from is not None and state.reverts == 1
 
 
 def _waiting(view: RouteView) -> Placement:
@@ -272,7 +284,7 @@ def _placed(view: RouteView, state: RouteState, now: float) -> tuple[Placement, 
         if view.is_settling:
             return _stay(view, Status.AT_EDGE, SETTLING), replace(state, region=None)
         pause = min(MAX_REVERT_PAUSE, REVERT_PAUSE * 2**state.reverts)
-        back = RouteState(None, now, state.reverts + 1, now + pause)
+        back = RouteState(None, now, state.reverts + 1, now + pause, state.region)
         return _stay(view, Status.NOT_HELPING, _reverted(pause)), back
     if view.is_settling:
         return _away(view, state, SETTLING), state

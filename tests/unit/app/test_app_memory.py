@@ -24,7 +24,7 @@ def learned() -> tuple[TrafficBook, Placer]:
     for i in range(80):
         seen = Observation(KEY, DEN, DEN, Arm.DEFAULT, 2.5, 2.4, False, False, 900.0 + i)
         book.observe(seen, {"db": 0.229})
-    placer.restore({KEY: RouteState(BOM, 950.0, 1, 1200.0)})
+    placer.restore({KEY: RouteState(BOM, 950.0, 1, 1200.0, DEN)})
     return book, placer
 
 
@@ -40,6 +40,7 @@ def test_learning_and_placements_survive_a_restart() -> None:
     assert state.region == BOM
     assert state.moved_at == pytest.approx(20.0 - 60.0)
     assert state.blocked_until == pytest.approx(20.0 + 190.0)
+    assert state.reverted_from == DEN
 
 
 def test_time_spent_down_counts_as_age() -> None:

@@ -220,6 +220,28 @@ def test_nothing_ready_is_unreachable() -> None:
     assert (found.status, found.regions) == (Status.UNREACHABLE, ())
 
 
+def test_after_one_undone_move_another_region_may_be_tried_and_after_two_none() -> None:
+    placer = Placer(DEN)
+    matrix = matrix_of(REGIONS, RTT, {"db-bom": BOM, "db-fra": FRA})
+    env = EnvironmentInput(ENV, SMART, ("db-bom", "db-fra"), dict.fromkeys((DEN, BOM, FRA), True))
+    harm = Saving(-0.05, -0.09, -0.01, 0.95, 500, 50)
+
+    def decide(database: str, now: float, saving: Saving | None = None):  # type: ignore[no-untyped-def]
+        item = route(declared={database: 11.0}, saving=saving)
+        placer.decide(matrix, [env], [item], now, now)
+        found = placer.snapshot.routes[ORDERS]
+        return found.status, found.regions[0]
+
+    assert decide("db-bom", 1000.0) == (Status.PLACED, BOM)
+    assert decide("db-bom", 1060.0, harm) == (Status.NOT_HELPING, DEN)
+    assert decide("db-bom", 1100.0) == (Status.NOT_HELPING, DEN)
+    # New code asks another database.
+    assert decide("db-fra", 1101.0) == (Status.PLACED, FRA)
+    assert decide("db-fra", 1160.0, harm) == (Status.NOT_HELPING, DEN)
+    assert decide("db-fra", 1300.0) == (Status.NOT_HELPING, DEN)
+    assert decide("db-bom", 1300.0) == (Status.NOT_HELPING, DEN)
+
+
 def test_harm_measured_by_the_control_group_reverts_and_blocks() -> None:
     placer, item = Placer(DEN), route(served(DEN, 11), served(FRA, 11))
     place(placer, item, environment())
