@@ -39,6 +39,7 @@ COMPILED = [
     "proxy/exchange",
     "proxy/headers",
     "proxy/hedged",
+    "proxy/consistent",
     "proxy/hop",
     "proxy/ledger",
     "proxy/outliers",

@@ -16,9 +16,11 @@ class FakeReplication:
 
     Attributes:
         known: endpoints by backend; an endpoint that is missing does not answer.
+        waiting: how many wait for an endpoint now.
     """
 
     known: dict[str, dict[str, EndpointState]] = field(default_factory=dict)
+    waiting: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, backend: str, endpoint: str, position: Position, *, lag: float = 0.0) -> None:
@@ -48,12 +50,15 @@ class FakeReplication:
 
     async def reached(self, backend: str, endpoint: str, position: Position, within: float) -> bool:
         """See `Replication`."""
+        self.waiting += 1
         try:
             async with asyncio.timeout(within):
                 while not self._has(backend, endpoint).covers(position):
                     await self._news.wait()
         except TimeoutError:
             return False
+        finally:
+            self.waiting -= 1
         return endpoint in self.known.get(backend, {})
 
     def states(self, backend: str) -> Mapping[str, EndpointState]:

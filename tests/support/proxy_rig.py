@@ -24,6 +24,7 @@ from onetrip.model.catalog import (
     Project,
     RouteRule,
 )
+from onetrip.model.consistency import Consistency
 from onetrip.model.edge import Assets, CachePolicy
 from onetrip.model.measure import Observation, Target
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
@@ -31,6 +32,7 @@ from onetrip.net.dial import Dial, TcpDialer
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
+from onetrip.proxy.consistency import Guide
 from onetrip.proxy.ejection import Verdict
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.settings import ProxySettings
@@ -54,6 +56,8 @@ def make_catalog(
     hedge: Hedge | None = None,
     assets: Assets | None = None,
     cache: CachePolicy | None = None,
+    consistency: Consistency | None = None,
+    reads_nearest: frozenset[str] = frozenset(),
 ) -> Catalog:
     """Return a catalog with one project, `shop`, whose instances are given by region."""
     environment = Environment(
@@ -66,6 +70,8 @@ def make_catalog(
         request_timeout=request_timeout,
         assets=assets,
         cache=cache,
+        consistency=consistency,
+        reads_nearest=reads_nearest,
     )
     project = Project("shop", policy or Policy(), {"production": environment}, hedge)
     return Catalog({"shop": project}, {}, 1)
@@ -110,6 +116,7 @@ class ProxyRig:
         clock: Clock | None = None,
         certificates: CertificateSet | None = None,
         contexts: PeerContexts | None = None,
+        guide: Guide | None = None,
     ) -> None:
         self._certificates = certificates
         self._contexts = contexts
@@ -139,6 +146,7 @@ class ProxyRig:
             on_peer_refused=lambda *refusal: self.refusals.append(refusal),
             on_verdict=self.verdicts.append,
         )
+        self.server.guide = guide
         self.server.update(catalog, topology)
 
     @property

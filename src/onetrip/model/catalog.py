@@ -13,6 +13,7 @@ from enum import Enum
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
+from onetrip.model.consistency import Consistency
 from onetrip.model.edge import Assets, CachePolicy
 from onetrip.model.replica import Replica, ReplicationAccess
 from onetrip.model.topology import Endpoint, RegionId
@@ -202,6 +203,9 @@ class Environment:
     """Files that every edge serves itself."""
     cache: CachePolicy | None = None
     """How responses are kept at the edge; None keeps none. The same for the whole project."""
+    consistency: Consistency | None = None
+    """What its clients may rely on when they read; None promises nothing. The same for the whole
+    project."""
     deny: frozenset[RegionId] = frozenset()
     """Regions that requests of no declared route must never run in, on account of its bindings."""
     reads_nearest: frozenset[str] = frozenset()

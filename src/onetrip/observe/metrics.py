@@ -85,6 +85,18 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
+        self.consistency = Counter(
+            "onetrip_consistency_total",
+            "Reads that brought a token, by how they were kept from showing less than it tells.",
+            ["outcome"],
+            registry=r,
+        )
+        self.consistency_refused = Counter(
+            "onetrip_consistency_tokens_refused_total",
+            "Tokens of clients that were ignored, by reason.",
+            ["reason"],
+            registry=r,
+        )
         self.overflows = Counter(
             "onetrip_proxy_overflows_total",
             "Attempts that a limit of an endpoint refused, by limit.",

@@ -274,6 +274,14 @@ class ReplicationMonitor:
             raise ReplicationError(f"the primary of {backend} tells no position: it keeps no log")
         return look.answered
 
+    async def shown(self, backend: str, endpoint: str) -> Position:
+        """See `Replication`."""
+        each = self._group(backend).endpoints.get(endpoint)
+        if each is None:
+            raise ReplicationError(f"{endpoint} is none of {backend}'s", kind=Kind.NOT_FOUND)
+        look = await each.look()
+        return look.answered if look.answered.ranges else look.position
+
     async def reached(self, backend: str, endpoint: str, position: Position, within: float) -> bool:
         """See `Replication`."""
         group = self._groups.get(backend)

@@ -189,6 +189,14 @@ class Balancer:
             kind=Kind.UNAVAILABLE,
         )
 
+    def choose_in(
+        self, match: Match, region: RegionId, tried: Collection[EndpointPool]
+    ) -> Choice | None:
+        """Return where in `region` a request goes; None unless it may, and something is ready."""
+        site = self._site(match)
+        at = site.get(region) if site is not None else None
+        return None if at is None else self._reachable(at, region, tried)
+
     def _site(self, match: Match) -> _Site | None:
         """Return where a request may run: what `choose` can return is in here, or nothing is."""
         site = self._sites.get(match.environment.site)

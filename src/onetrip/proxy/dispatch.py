@@ -15,8 +15,8 @@ from onetrip.proxy.headers import Prepared, response_block
 from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
 from onetrip.proxy.retry import is_repeatable
+from onetrip.proxy.tracing import parent_of
 from onetrip.proxy.turns import Patience, finish_by
-from onetrip.wire.trace_context import SAMPLED, parent_value
 
 if TYPE_CHECKING:
     from onetrip.proxy.balance import Choice
@@ -97,6 +97,11 @@ class Dispatch:
     def is_request_done(self) -> bool:
         """Tell whether the whole request has been read and written."""
         return self.request is None or self.request.is_done
+
+    @property
+    def notes(self) -> bytes:
+        """Field lines for whoever sent the request."""
+        return b""
 
     def begin(self, match: Match) -> None:
         """Note what the request was recognised as; `step` and `forward` do the rest, again too."""
@@ -221,11 +226,7 @@ class Dispatch:
         """Start an attempt: choose a next hop, and take a kept connection to it if there is one."""
         services, record, match = self._services, self._record, self._match
         try:
-            if self._hop is not None:
-                choice = services.balancer.choose_own(match, self._hop.arm, self._tried)
-            else:
-                placement = services.snapshot.find(match.key)
-                choice = services.balancer.choose(match, placement, self._share, self._tried)
+            choice = self._pick()
         except UpstreamError as error:
             if services.residency is not None:
                 services.residency.refused(record, match, error)
@@ -247,6 +248,13 @@ class Dispatch:
             self.up = up = pool.take_idle()
             if up is not None:
                 up.begin(self._down.events)
+
+    def _pick(self) -> Choice:
+        services, match = self._services, self._match
+        if self._hop is not None:
+            return services.balancer.choose_own(match, self._hop.arm, self._tried)
+        placement = services.snapshot.find(match.key)
+        return services.balancer.choose(match, placement, self._share, self._tried)
 
     async def _connect(self) -> None:
         assert self._choice is not None
@@ -282,21 +290,14 @@ class Dispatch:
         head, services = self._head, self._services
         mark = b""
         if choice.via_peer:
-            match = self._match
-            variant = match.environment.variant if match.is_trial else ""
+            variant = self._match.environment.variant if self._match.is_trial else ""
             value = services.hops.make(services.region, choice.arm, variant)
             mark = b"%b: %b\r\n" % (HOP_HEADER, value)
-        trace, record = self.prepared.trace, self._record
-        flags = trace.flags if trace else 0
-        if record.span_id:
-            parent = parent_value(record.trace_id, record.span_id, flags | SAMPLED)
-        else:
-            parent = parent_value(record.trace_id, services.rng.getrandbits(64), flags)
-        own = b"X-Request-Id: %b\r\ntraceparent: %b\r\n%b" % (self._record.request_id, parent, mark)
-        has_body = self.request is not None
-        prepared = self.prepared
+        prepared, record, has_body = self.prepared, self._record, self.request is not None
+        parent = parent_of(record, prepared.trace, services)
+        own = b"X-Request-Id: %b\r\ntraceparent: %b\r\n%b" % (record.request_id, parent, mark)
         start = up.start(head, prepared.block, own, has_body=has_body, upgrades=prepared.upgrades)
-        self._record.sent_at = services.clock.now()
+        record.sent_at = services.clock.now()
         if has_body:
             self.move_request(start)
         elif start:

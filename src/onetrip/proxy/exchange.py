@@ -266,6 +266,7 @@ class Exchange:
     def _response_start(self, up: NextHop, response: ResponseHead) -> tuple[bytes, bool]:
         """Return the response head for the client, and whether its body will be chunked."""
         head, meta, status = self._head, response.meta, response.status
+        assert self._dispatch is not None
         has_length = meta.content_length is not None
         self.record.server_timing = meta.server_timing
         self._is_answered = True
@@ -282,7 +283,7 @@ class Exchange:
             memo[2],
             b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
             self._connection_line(),
-            self._placement_line() + self._notes,
+            self._placement_line() + self._notes + self._dispatch.notes,
         )
         return start, is_chunked
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ACCESS_EVENT = "proxy.exchange_finished"
 """What tells an access line from the events, where both go to the same place."""
 
+_ELSEWHERE = ("moved", "primary")
+
 NO_ROUTE = "none"
 """Value of the `route` label when no environment took the request."""
 
@@ -68,6 +70,8 @@ class Record:
     from_peer: bool = False
     is_upgrade: bool = False
     server_timing: bytes = b""
+    freshness: str = ""
+    """How a read was kept from showing less than its client has seen, "" where nobody asked."""
     attempts: int = 0
     error: OnetripError | None = None
 
@@ -119,7 +123,8 @@ class Ledger:
         if match is not None and record.region is not None and not record.is_upgrade:
             # What a candidate does tells nothing about the code that everybody else gets.
             is_told = record.error is None or record.error.side is not Side.DOWNSTREAM
-            if is_told and not match.is_trial:
+            # Who reads elsewhere than its route does tells nothing about the route either.
+            if is_told and not match.is_trial and record.freshness not in _ELSEWHERE:
                 self._observe(record, settled(match, record.status), now)
         if record.span_id and self.tracer is not None:
             self.tracer.end(record, now)
@@ -240,6 +245,7 @@ class Ledger:
             "from_peer": record.from_peer,
             "region": record.region,
             "arm": record.arm.value,
+            "consistency": record.freshness or None,
             "served_by": record.served_by,
             "upstream": record.endpoint,
             "is_cold": record.is_cold,

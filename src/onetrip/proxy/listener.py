@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
@@ -39,6 +39,9 @@ from onetrip.proxy.settings import ProxySettings
 from onetrip.proxy.tracing import Tracer
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
+
+if TYPE_CHECKING:
+    from onetrip.proxy.consistency import Guide
 
 
 class Connection(Protocol):
@@ -107,6 +110,7 @@ class ProxyServer:
         self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
+        self.guide: Guide | None = None  # set before `update` where projects promise consistency
         outliers = Outliers(settings.ejection, is_ready, clock, metrics, on_verdict)
         self._services = Services(
             settings=settings,
@@ -163,6 +167,7 @@ class ProxyServer:
         self._services.routing = routing
         self._services.update_sweep(catalog)
         self._services.update_hedges(catalog, self._metrics)
+        self._services.update_consistency(catalog, self.guide, self._metrics)
         self._services.update_edge(catalog, self._metrics)
         if self._services.residency is not None:
             self._services.residency.update(catalog)

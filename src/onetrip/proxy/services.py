@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onetrip.model.catalog import Catalog
     from onetrip.model.edge import Purge
     from onetrip.observe.metrics import Metrics
+    from onetrip.proxy.consistency import ConsistencyBook, Guide
     from onetrip.proxy.edge import Edge
     from onetrip.proxy.hedge import HedgeBook
     from onetrip.proxy.residency import ResidencyLog
@@ -47,6 +48,7 @@ class Services:
         on_peer_refused: told of (address, reason, detail) when a request is not taken for a peer's.
         challenges: what the node itself answers before any route.
         edge: answers without an instance; None while no environment wants that.
+        consistency: what clients may not read behind; None while no project promises that.
         hedges: which requests are sent a second time; None while no project wants that.
         make_dispatch: brings a request to a next hop.
         tracer: makes spans; None while nothing is traced.
@@ -72,6 +74,7 @@ class Services:
     challenges: Challenges
     edge: Edge | None = None
     hedges: HedgeBook | None = None
+    consistency: ConsistencyBook | None = None
     make_dispatch: type[Dispatch] = Dispatch
     tracer: Tracer | None = None
     residency: ResidencyLog | None = None
@@ -88,9 +91,24 @@ class Services:
             from onetrip.proxy.hedged import HedgedDispatch
 
             self.hedges = HedgeBook(self.clock, metrics)
-            self.make_dispatch = HedgedDispatch
+            if self.consistency is None:
+                self.make_dispatch = HedgedDispatch
         if self.hedges is not None:
             self.hedges.update(catalog)
+
+    def update_consistency(self, catalog: Catalog, guide: Guide | None, metrics: Metrics) -> None:
+        """Keep what the projects of `catalog` promise about reads."""
+        if self.consistency is None and guide is not None:
+            if any(e.consistency is not None for e in catalog.environments()):
+                from onetrip.proxy.consistency import ConsistencyBook  # most nodes do without
+                from onetrip.proxy.consistent import ConsistentDispatch
+                from onetrip.proxy.hedge import HedgeBook
+
+                self.consistency = ConsistencyBook(guide, self.clock, metrics)
+                self.hedges = self.hedges or HedgeBook(self.clock, metrics)
+                self.make_dispatch = ConsistentDispatch
+        if self.consistency is not None:
+            self.consistency.update(catalog)
 
     def update_sweep(self, catalog: Catalog) -> None:
         """Look at deadlines often enough for the shortest one of `catalog`, too."""

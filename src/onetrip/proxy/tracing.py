@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from onetrip.errors import Side
 from onetrip.observe.spans import Attribute, Span, SpanSink
-from onetrip.wire.trace_context import SAMPLED, Trace, new_trace_id
+from onetrip.wire.trace_context import SAMPLED, Trace, new_trace_id, parent_value
 
 if TYPE_CHECKING:
     from onetrip.proxy.ledger import Record
@@ -78,6 +78,14 @@ def begin_trace(record: Record, trace: Trace | None, services: Services) -> None
     record.trace_id = trace.trace_id if trace else new_trace_id(services.rng.getrandbits(128))
     if services.tracer is not None:
         services.tracer.begin(record, trace)
+
+
+def parent_of(record: Record, trace: Trace | None, services: Services) -> bytes:
+    """Return the `traceparent` for the next hop, whose parent is the span of this exchange."""
+    flags = trace.flags if trace else 0
+    if record.span_id:
+        return parent_value(record.trace_id, record.span_id, flags | SAMPLED)
+    return parent_value(record.trace_id, services.rng.getrandbits(64), flags)
 
 
 def _attributes(record: Record, method: str, route: str, error: str) -> dict[str, Attribute]:

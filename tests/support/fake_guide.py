@@ -1,0 +1,37 @@
+"""Where applications read, as a test says, over replication in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onetrip.model.catalog import Environment
+from onetrip.model.topology import RegionId
+from support.fake_replication import FakeReplication
+
+
+@dataclass(slots=True)
+class FakeGuide:
+    """Implements `proxy.consistency.Guide` for one node.
+
+    Attributes:
+        reads: the endpoint that reads use, by backend; the primary where nothing is said.
+        homes: region of the primary, by backend.
+        primaries: where it is no longer the backend's own endpoint.
+    """
+
+    replication: FakeReplication
+    reads: dict[str, str] = field(default_factory=dict)
+    homes: dict[str, RegionId] = field(default_factory=dict)
+    primaries: dict[str, str] = field(default_factory=dict)
+
+    def nearest(self, environment: Environment, backend: str, region: RegionId) -> str:
+        """See `Guide`."""
+        return self.reads.get(backend, self.primary(backend))
+
+    def primary(self, backend: str) -> str:
+        """See `Guide`."""
+        return self.primaries.get(backend, backend)
+
+    def home(self, backend: str) -> RegionId | None:
+        """See `Guide`."""
+        return self.homes.get(backend)
