@@ -70,6 +70,7 @@ def build_probe(entry: ProbeEntry) -> ProbeSettings:
         interval=entry.interval,
         timeout=entry.timeout,
         max_rate=entry.max_rate,
+        peers=entry.peers,
         failing_after=entry.unhealthy_after,
         recovered_after=entry.healthy_after,
     )

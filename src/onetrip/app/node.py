@@ -31,6 +31,7 @@ from onetrip.app.nats import longest_silence
 from onetrip.app.news import News
 from onetrip.app.notify import Notifier
 from onetrip.app.overrides import Overrides
+from onetrip.app.probing import Probing
 from onetrip.app.refusals import RefusalLog
 from onetrip.app.releases import Releases
 from onetrip.app.reports import ReportMaker
@@ -61,7 +62,6 @@ from onetrip.observe.series import SeriesLimit
 from onetrip.place.placer import Move
 from onetrip.probe.base import Network
 from onetrip.probe.runner import ProbeRunner
-from onetrip.probe.specs import specs_for
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.router import Routing
 from onetrip.tasks import Tasks
@@ -162,6 +162,16 @@ class Node:
             self._sampled,
             self._probe_failed,
             knock=TcpKnock(clock, settings.source_address),
+        )
+        self._probing = Probing(
+            region,
+            prober=self._prober,
+            scorer=self.scorer,
+            rtts=self._rtts,
+            cluster=self._cluster,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
         )
         ejections = EjectionLog(self._tell, self._log)
         self.plane = build_plane(
@@ -266,7 +276,6 @@ class Node:
         self._shared = self.view.nats = self._share(rng, reports, self._sync)
         self._admin: web.AppRunner | None = None
         self._rng = rng
-        self._targets: set[Target] = set()
         self.admin_port = self.peer_port = 0
 
     @property
@@ -397,7 +406,7 @@ class Node:
         while self._clock.now() < deadline:
             known = self._rtts.estimates(self._clock.now()).keys()
             heard = all(math.isfinite(peer.age) for peer in self._cluster.peers(self._clock.now()))
-            if heard and known >= self._targets:
+            if heard and known >= self._probing.targets:
                 break
             await self._clock.sleep(0.02)
         await self.scorer.run_once()
@@ -505,11 +514,14 @@ class Node:
 
     def _is_ready(self, target: Target) -> bool:
         estimate = self.scorer.rows.get(self.region, {}).get(target)
-        return estimate is None or estimate.state is not EstimateState.FAILING
+        if estimate is None or estimate.state is not EstimateState.FAILING:
+            return not self._probing.is_silent(target)
+        return False
 
     def _failing(self) -> frozenset[Target]:
         row = self.scorer.rows.get(self.region, {})
-        return frozenset(t for t, e in row.items() if e.state is EstimateState.FAILING)
+        failing = frozenset(t for t, e in row.items() if e.state is EstimateState.FAILING)
+        return failing | self._probing.silent()
 
     def _moved(self, move: Move) -> None:
         target = move.target or f"{self.region} (default)"
@@ -540,10 +552,7 @@ class Node:
         catalog = policies.effective(self._base, self._cluster.policies(), settings.topology)
         self.plane.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
-        specs = specs_for(settings.topology, catalog, self.region)
-        self._targets = {spec.target for spec in specs}
-        self._rtts.prune(self._targets)
-        self._prober.set_specs(specs)
+        self._probing.update(settings.topology, catalog, settings.probe.peers)
 
     async def _change_policy(self, project: str, change: PolicyChange, is_whole: bool) -> Policy:
         topology = self.settings.topology

@@ -1,13 +1,14 @@
 """Which regions can serve an environment now: instances that answer, nodes that answer, drains.
 
 Pure: it reads the RTT rows of the cluster (a target that fails its probes is down) and what nodes
-told about themselves.
+told about themselves. A region whose node this one does not probe is judged by its reports.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from onetrip.estimate.nearest import nearest_column
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId
@@ -18,6 +19,23 @@ from onetrip.place.defaults import EnvironmentInput
 Rows = Mapping[RegionId, Mapping[Target, RttEstimate]]
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Regions that are not probed and do not report, either.
+
+    Attributes:
+        silent: their node told something once and does so no more: it is down.
+        unheard: nothing is known of them; they serve where no other region is known to.
+    """
+
+    silent: frozenset[RegionId] = frozenset()
+    unheard: frozenset[RegionId] = frozenset()
+
+
+PRESENT = Absence()
+"""Nobody is missing."""
+
+
 class Readiness:
     """The state of the cluster as one node sees it.
 
@@ -25,6 +43,7 @@ class Readiness:
         region: this node's own region.
         rows: each region's RTT row.
         draining: regions that take no new work while another one can.
+        absence: what the reports say of the regions whose node is not probed.
     """
 
     def __init__(
@@ -33,11 +52,13 @@ class Readiness:
         topology: Topology,
         rows: Rows,
         draining: frozenset[RegionId] = frozenset(),
+        absence: Absence = PRESENT,
     ) -> None:
         self._region = region
         self._topology = topology
         self._rows = rows
         self._draining = draining
+        self._absence = absence
         # Nearly always empty: then every environment is ready wherever it has an instance.
         self._failing = {r: failing for r, row in rows.items() if (failing := _failing_of(row))}
 
@@ -58,19 +79,24 @@ class Readiness:
 
     def instances(self, env: Environment) -> dict[RegionId, bool]:
         """Return the regions that have an instance, and whether one there can take requests."""
-        if not self._failing and not self._draining:
+        if not self._failing and not self._draining and self._absence == PRESENT:
             return dict.fromkeys([i.region for i in env.instances], True)
         found: dict[RegionId, bool] = {}
         for instance in env.instances:
             target = Target(TargetKind.INSTANCE, str(instance.endpoint))
             ready = self._is_ready(instance.region, target)
             found[instance.region] = found.get(instance.region, False) or ready
-        kept = {r: ok and r not in self._draining for r, ok in found.items()}
-        # A drain must not take the last region away.
-        return kept if any(kept.values()) else found
+        # A drain must not take the last region away, nor must that nothing is heard of it yet.
+        for out in (self._draining | self._absence.unheard, self._draining):
+            kept = {r: ok and r not in out for r, ok in found.items()}
+            if any(kept.values()):
+                return kept
+        return found
 
     def _is_ready(self, region: RegionId, target: Target) -> bool:
         own = self._failing.get(self._region, frozenset())
+        if region in self._absence.silent:
+            return False
         place = self._topology.regions.get(region)
         if region == self._region or place is None or place.proxy is None:
             return target not in own

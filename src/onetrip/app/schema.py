@@ -141,6 +141,8 @@ class ProbeEntry(Strict):
     timeout: Timeout = 2.0
     max_rate: Annotated[float, Meta(gt=0, le=10_000)] = 50.0
     """Probes a second, over all targets."""
+    peers: Annotated[int, Meta(ge=8, le=1000)] | None = None
+    """None probes every peer of a small cluster, and 16 of a large one (`probe.peers`)."""
     unhealthy_after: Annotated[int, Meta(ge=1, le=100)] = 3
     healthy_after: Annotated[int, Meta(ge=1, le=100)] = 1
 

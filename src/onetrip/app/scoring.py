@@ -14,7 +14,7 @@ from dataclasses import replace
 from onetrip.app.advise import declared_inputs, switched_off
 from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
-from onetrip.app.readiness import Readiness, Rows, rtt_of
+from onetrip.app.readiness import PRESENT, Absence, Readiness, Rows, rtt_of
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.anycast import find_anycast
@@ -105,6 +105,10 @@ class Scorer:
         """This node's own region, while it drains."""
         self.is_advising = False
         """No request passes this node: what was declared counts, and nothing is moved."""
+        self.absence: Absence = PRESENT
+        """Regions that are neither probed nor heard."""
+        self.on_run: Callable[[], None] = lambda: None
+        """Called after each run."""
         self.topology = Topology()
         self.catalog = Catalog()
 
@@ -203,6 +207,7 @@ class Scorer:
                 self._report_drift(drift)
             row, peers = self.rows.get(self._region, {}), self._cluster.peers(self._now)
             self._exporter.export(self.placer.snapshot, routes, row, peers)
+            self.on_run()
 
     async def _decide(self) -> tuple[list[Move], list[RouteInput]]:
         now, wall = self._clock.now(), self._clock.wall()
@@ -215,7 +220,7 @@ class Scorer:
         self._note_anycast(matrix)
         matrix = add_nearest(matrix, {b.name: b.endpoints for b in backends.values() if b.replicas})
         draining = self._cluster.draining() | self.draining
-        ready = Readiness(self._region, self.topology, self.rows, draining)
+        ready = Readiness(self._region, self.topology, self.rows, draining, self.absence)
         environments = ready.environments(self.catalog, self._backends)
         self._relearn(now)
         services, evidence = self._services(now), self._evidence(now)

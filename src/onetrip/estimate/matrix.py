@@ -34,6 +34,14 @@ _WARM_ROUNDS = 60
 _SEED = 1
 """Any fixed number: equal rows must give an equal matrix on every node."""
 
+MAX_ERROR = 0.5
+"""Largest expected relative error of a prediction that is offered. Of the 236-city matrix with 16
+measured peers a region, half of the predictions are within 10 % and nine in ten within 36 %."""
+
+_MOVED, _MOVED_SHARE = 0.05, 0.2
+"""Coordinates are fitted anew once this share of some region's cells differ by this ratio: a few
+paths that shift say nothing of where a region is, and predictions that stay let scores stay."""
+
 
 @dataclass(frozen=True, slots=True)
 class RttMatrix:
@@ -52,6 +60,7 @@ class RttMatrix:
         backend_is_stale: shape (R, D).
         backend_is_failing: shape (R, D).
         coordinates: of the fit behind the predictions, or None when none was needed.
+        fitted: the RTTs that they were fitted to, shape (R, R).
         served_by: for each column that stands for another endpoint in each region (the nearest of
             a backend, the instance that takes a call), that endpoint; shape (R,).
     """
@@ -67,6 +76,7 @@ class RttMatrix:
     backend_is_stale: Bools
     backend_is_failing: Bools
     coordinates: Coordinates | None = None
+    fitted: Floats | None = None
     served_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def between(self, source: RegionId, target: RegionId) -> float:
@@ -111,8 +121,8 @@ class RttMatrix:
         )
 
 
-class _Cells(NamedTuple):
-    """One array of times with its masks."""
+class Cells(NamedTuple):
+    """One array of times, s, with its masks: what was measured."""
 
     rtt: Floats
     is_stale: Bools
@@ -134,18 +144,36 @@ def build_matrix(
         previous: the matrix before, whose coordinates a new fit starts from.
     """
     peers = _fill(rows, regions, [Target(TargetKind.PEER, region) for region in regions])
-    measured = _mirror(_diagonal(peers))
     data = _fill(rows, regions, [Target(TargetKind.BACKEND, name) for name in backends])
+    return complete(_diagonal(peers), data, tuple(regions), tuple(backends), previous)
+
+
+def complete(
+    peers: Cells,
+    data: Cells,
+    regions: tuple[RegionId, ...],
+    backends: tuple[str, ...],
+    previous: RttMatrix | None = None,
+) -> RttMatrix:
+    """Fill what nobody measured: from the other end, and then from coordinates.
+
+    Args:
+        peers: between the regions, shape (R, R), NaN where not measured.
+        data: to the backends, shape (R, D); nothing is filled in there.
+        previous: see `build_matrix`.
+    """
+    measured = _mirror(peers)
     missing = np.isnan(measured.rtt)
-    coordinates = _fit(measured.rtt, missing, tuple(regions), previous)
+    coordinates, fitted = _fit(measured.rtt, missing, regions, previous)
     rtt, error = measured.rtt, np.zeros(measured.rtt.shape)
     if coordinates is not None:
-        rtt = np.where(missing, coordinates.predict(), rtt)
-        error = np.where(missing, coordinates.relative_error(), error)
+        error = coordinates.relative_error()
+        predicted = np.where(error <= MAX_ERROR, coordinates.predict(), np.nan)
+        rtt = np.where(missing, predicted, rtt)
     is_predicted = missing & ~np.isnan(rtt)
     return RttMatrix(
-        regions=tuple(regions),
-        backends=tuple(backends),
+        regions=regions,
+        backends=backends,
         rtt=rtt,
         is_stale=measured.is_stale | is_predicted,
         is_failing=measured.is_failing,
@@ -155,12 +183,13 @@ def build_matrix(
         backend_is_stale=data.is_stale,
         backend_is_failing=data.is_failing,
         coordinates=coordinates,
+        fitted=fitted,
     )
 
 
-def _fill(rows: Rows, regions: Sequence[RegionId], targets: Sequence[Target]) -> _Cells:
+def _fill(rows: Rows, regions: Sequence[RegionId], targets: Sequence[Target]) -> Cells:
     shape = (len(regions), len(targets))
-    cells = _Cells(np.full(shape, math.nan), np.zeros(shape, bool), np.zeros(shape, bool))
+    cells = Cells(np.full(shape, math.nan), np.zeros(shape, bool), np.zeros(shape, bool))
     columns = {target: column for column, target in enumerate(targets)}
     for row, region in enumerate(regions):
         for target, estimate in rows.get(region, {}).items():
@@ -173,7 +202,7 @@ def _fill(rows: Rows, regions: Sequence[RegionId], targets: Sequence[Target]) ->
     return cells
 
 
-def _diagonal(cells: _Cells) -> _Cells:
+def _diagonal(cells: Cells) -> Cells:
     for i in range(cells.rtt.shape[0]):
         if math.isnan(cells.rtt[i, i]):
             cells.rtt[i, i] = 0.0
@@ -181,13 +210,13 @@ def _diagonal(cells: _Cells) -> _Cells:
     return cells
 
 
-def _mirror(cells: _Cells) -> _Cells:
+def _mirror(cells: Cells) -> Cells:
     # A time that is missing, or stale here and fresh there, is taken from the other end. A
     # failing direction keeps its mark: it must not look healthy because the other one is.
     missing = np.isnan(cells.rtt)
     fresher = cells.is_stale & ~cells.is_stale.T & ~cells.is_failing.T & ~np.isnan(cells.rtt.T)
     take = missing | fresher
-    return _Cells(
+    return Cells(
         np.where(take, cells.rtt.T, cells.rtt),
         np.where(take, cells.is_stale.T, cells.is_stale),
         cells.is_failing | (missing & cells.is_failing.T),
@@ -196,11 +225,20 @@ def _mirror(cells: _Cells) -> _Cells:
 
 def _fit(
     rtt: Floats, missing: Bools, regions: tuple[RegionId, ...], previous: RttMatrix | None
-) -> Coordinates | None:
+) -> tuple[Coordinates | None, Floats | None]:
     knows_enough = np.sum(~missing, axis=1) > MIN_NEIGHBOURS  # the diagonal is never missing
     if not (missing & knows_enough[:, None] & knows_enough[None, :]).any():
-        return None
+        return None, None
     start = previous.coordinates if previous and previous.regions == regions else None
-    if start is None:
-        return fit_coordinates(rtt, seed=_SEED)
-    return fit_coordinates(rtt, seed=_SEED, rounds=_WARM_ROUNDS, start=start)
+    if previous is None or start is None or previous.fitted is None:
+        return fit_coordinates(rtt, seed=_SEED), rtt
+    if not _has_moved(previous.fitted, rtt):
+        return start, previous.fitted
+    return fit_coordinates(rtt, seed=_SEED, rounds=_WARM_ROUNDS, start=start), rtt
+
+
+def _has_moved(fitted: Floats, rtt: Floats) -> bool:
+    # NaN compares false on either side: a cell that came or went differs, too.
+    same = (np.abs(rtt - fitted) <= _MOVED * fitted) | (np.isnan(rtt) & np.isnan(fitted))
+    known = np.sum(~np.isnan(rtt), axis=1)
+    return bool(np.any(np.sum(~same, axis=1) > _MOVED_SHARE * known))

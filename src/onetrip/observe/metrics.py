@@ -177,6 +177,8 @@ class Metrics:
             ["kind", "failure"],
             registry=r,
         )
+        part = "Other regions this node probes: near, far, on the shortlist, or all of them."
+        self.probe_peers = Gauge("onetrip_probe_peers", part, ["part"], registry=r)
         # estimate
         self.rtt = Gauge(
             "onetrip_estimate_rtt_seconds",

@@ -113,7 +113,8 @@ class CallColumns:
 
 
 def _ways(matrix: RttMatrix) -> np.ndarray:
-    ways = matrix.rtt.copy()
+    # What is only estimated starts no placement, neither here nor there.
+    ways = np.where(matrix.is_predicted, np.nan, matrix.rtt)
     np.fill_diagonal(ways, 0.0)
     return ways
 

@@ -60,14 +60,17 @@ def usable_regions(matrix: RttMatrix, env: EnvironmentInput) -> np.ndarray:
 
 
 def default_region(matrix: RttMatrix, edge: RegionId, usable: np.ndarray) -> int:
-    """Return the index of the default region, -1 when none is usable."""
+    """Return the index of the default region, -1 when none is usable.
+
+    Of the other regions the nearest that was measured, or else the nearest by its coordinates.
+    """
     row = matrix.regions.index(edge)
     if not usable.any():
         return -1
     if usable[row]:
         return row
-    distance = np.where(usable, np.nan_to_num(matrix.rtt[row], nan=1e9), np.inf)
-    return int(np.argmin(distance))
+    distance = np.nan_to_num(matrix.rtt[row], nan=1e9) + np.where(matrix.is_predicted[row], 1e6, 0)
+    return int(np.argmin(np.where(usable, distance, np.inf)))
 
 
 def unseen_placement(matrix: RttMatrix, edge: RegionId, env: EnvironmentInput) -> Placement:

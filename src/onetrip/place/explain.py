@@ -6,7 +6,7 @@ Also what the toggle would do with a route, from the same run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,7 @@ def explain_candidates(
     policy: Policy,
     placement: Placement,
     instances: Mapping[RegionId, bool],
+    guesses: Collection[RegionId] = (),
 ) -> tuple[Candidate, ...]:
     """Return the terms of the best regions, best score first, and those of the default's.
 
@@ -52,12 +53,14 @@ def explain_candidates(
     Args:
         backends: names of the route's backends, in the frame's order.
         instances: regions that have an instance at all, and whether one is ready.
+        guesses: regions to be measured before they may be chosen.
     """
     totals = row.scores.total[row.index]
     order = np.argsort(np.nan_to_num(totals, nan=np.inf), kind="stable")[:MOST_CANDIDATES].tolist()
     told = [c for c in (row.default, _column(row, placement)) if c >= 0 and c not in order]
     return tuple(
-        _candidate(row, column, backends, policy, placement, instances) for column in order + told
+        _candidate(row, column, backends, policy, placement, instances, guesses)
+        for column in order + told
     )
 
 
@@ -105,6 +108,7 @@ def _candidate(
     policy: Policy,
     placement: Placement,
     instances: Mapping[RegionId, bool],
+    guesses: Collection[RegionId],
 ) -> Candidate:
     frame, region = row.frame, row.frame.regions[column]
     terms = []
@@ -118,7 +122,7 @@ def _candidate(
         compute=float(frame.compute[row.index]),
         backend_trips=tuple(terms),
         score=float(row.scores.total[row.index, column]),
-        verdict=_verdict(row, column, policy, placement, instances),
+        verdict=_verdict(row, column, policy, placement, instances, guesses),
         endpoints=tuple(frame.endpoint(row.index, slot, column) for slot in range(len(backends))),
     )
 
@@ -129,6 +133,7 @@ def _verdict(
     policy: Policy,
     placement: Placement,
     instances: Mapping[RegionId, bool],
+    guesses: Collection[RegionId],
 ) -> str:
     region = row.frame.regions[column]
     if placement.regions and region == placement.regions[0]:
@@ -142,6 +147,9 @@ def _verdict(
     gain = float(row.scores.gain[row.index, column])
     if np.isnan(gain):
         return "RTT not known yet"
+    if not row.frame.edge_measured[column]:
+        spread = f"RTT estimated, ± {row.frame.edge_spread[column] * 1e3:.0f} ms"
+        return f"{spread}: {'being measured' if region in guesses else 'starts no move'}"
     if not row.scores.fresh[row.index, column]:
         return "RTT is stale or failing: may not start a move"
     return "default" if column == row.default else _versus_default(gain)

@@ -47,6 +47,8 @@ class Frame:
     Attributes:
         edge_rtt: RTT(edge, X), s, NaN unknown, shape (R,).
         edge_fresh: whether that may start a move, shape (R,).
+        edge_measured: whether it was measured at all, and not estimated, shape (R,).
+        edge_spread: error bound of an estimate of it, s, 0 where measured, shape (R,).
         backend_rtt: RTT(X, b), s, NaN unknown, shape (R, B + 1), last column 0.
         backend_fresh: shape (R, B + 1).
         backend_index: shape (K, D), B where padded.
@@ -64,6 +66,8 @@ class Frame:
     keys: tuple[RouteKey, ...]
     edge_rtt: np.ndarray
     edge_fresh: np.ndarray
+    edge_measured: np.ndarray
+    edge_spread: np.ndarray
     backend_rtt: np.ndarray
     backend_fresh: np.ndarray
     backend_index: np.ndarray
@@ -108,6 +112,7 @@ def build_frame(
     edge_rtt[row] = 0.0
     edge_fresh = ~(matrix.is_stale[row] | matrix.is_failing[row])
     edge_fresh[row] = True
+    edge_measured = ~(matrix.is_predicted[row] | np.isnan(edge_rtt))
     backend_fresh = ~(matrix.backend_is_stale | matrix.backend_is_failing)
     count = len(matrix.regions)
     return Frame(
@@ -116,6 +121,8 @@ def build_frame(
         keys=tuple(keys),
         edge_rtt=edge_rtt,
         edge_fresh=edge_fresh,
+        edge_measured=edge_measured,
+        edge_spread=matrix.error[row] * np.nan_to_num(edge_rtt),
         backend_rtt=np.hstack([matrix.backend_rtt, np.zeros((count, 1))]),
         backend_fresh=np.hstack([backend_fresh, np.ones((count, 1), dtype=bool)]),
         backend_index=index,

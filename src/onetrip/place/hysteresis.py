@@ -47,6 +47,8 @@ faster elsewhere pays 9 % of its mean latency for a control group of 1 %."""
 
 SETTLING = "RTTs are moving: waiting for them to settle"
 
+GUESSING = "measuring regions that may be better still"
+
 RETURN_SHARE = 0.5
 """A placed route returns when its predicted saving falls below this share of the least gain."""
 
@@ -89,6 +91,7 @@ class RouteView:
         age: s since the route was first seen.
         is_read: exploration may use it.
         is_settling: an RTT that the scores depend on moved just now.
+        is_guessing: a region that is only estimated could be better, and is being measured.
         unknown: why scores are missing, or "".
     """
 
@@ -115,6 +118,7 @@ class RouteView:
     age: float
     is_read: bool
     is_settling: bool = False
+    is_guessing: bool = False
     unknown: str = ""
 
 
@@ -183,6 +187,8 @@ def _at_default(view: RouteView, state: RouteState, now: float) -> tuple[Placeme
         if now - state.moved_at < view.policy.dwell:
             reason = f"{view.best} looks better; waiting out the dwell time"
             return _stay(view, Status.AT_EDGE, reason), state
+        if view.is_guessing:
+            return _stay(view, Status.ANALYZING, GUESSING, "needs the RTTs to them"), state
         moved = replace(state, region=view.best, moved_at=now)
         return _move(view, moved, view.best_gain, sure), moved
     if view.unknown:

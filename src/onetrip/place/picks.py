@@ -19,7 +19,8 @@ class Picks:
     Attributes:
         best: per key, index of the best usable region whose terms are fresh; -1 without one.
         safest: per key, index of the one among them that saves most at least; -1 without one.
-        possible: per key, index of the region that could still save most; -1 without one.
+        possible: per key, index of the region that could still save most, among those whose RTT
+            from the edge was measured; -1 without one.
         reach: the most each region could save, s, shape (K, R); -inf where it is out.
         order: per key, region indices from the best score to the worst, unknown ones last.
     """
@@ -38,7 +39,7 @@ class Picks:
             self.reach = np.where(known, np.fmin(scores.ceiling, scores.gain + margin), -np.inf)
         # The default itself saves nothing; it is no candidate for exploring.
         self.reach[self._rows, np.maximum(frame.default, 0)] = -np.inf
-        self.possible = _argmax(self.reach)
+        self.possible = _argmax(np.where(frame.edge_measured, self.reach, -np.inf))
         filled = np.where(np.isnan(scores.total), 1e6 + frame.edge_rtt[None, :], scores.total)
         self.order = np.argsort(np.nan_to_num(filled, nan=2e6), axis=1, kind="stable").tolist()
 
@@ -72,6 +73,13 @@ class Picks:
         safest = int(np.argmax(sure))
         chosen = safest if sure[best] <= least_gain < sure[safest] else best
         return chosen, float(errors[chosen])
+
+    def placed_gain(self, i: int, current: int | None) -> float:
+        """Return what `current` saves key `i` over its default, s; 0 without one, NaN unknown."""
+        if current is None:
+            return 0.0
+        # What is only estimated tells as little as what is not known: it must not end a placement.
+        return float(self.scores.gain[i, current]) if self.frame.edge_measured[current] else np.nan
 
     def unknown(self, i: int) -> str:
         """Say which RTT keeps the costs of key `i` from being learned or compared, or ""."""

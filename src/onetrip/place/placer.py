@@ -27,10 +27,11 @@ from onetrip.place.defaults import (
 )
 from onetrip.place.explain import Row, explain_candidates, what_if
 from onetrip.place.frame import Frame, build_frame
+from onetrip.place.guesses import Guesses
 from onetrip.place.hysteresis import MIN_REQUESTS, RouteState, RouteView, may_explore, step
 from onetrip.place.picks import Picks
 from onetrip.place.score import Scores, changed_rtts, rescore, score
-from onetrip.place.shifts import MATTERS, Shifts
+from onetrip.place.shifts import Shifts
 
 MOST_CHANGED = 0.1
 """Share of changed RTTs up to which cells are renewed one by one rather than all at once."""
@@ -100,6 +101,8 @@ class Placer:
         self._costs = CostBook()
         self._run: _Run | None = None
         self._shifts = Shifts()
+        self.guesses: Guesses | None = None
+        """Names the regions to measure before a move, where not every region is measured."""
         self.stale_trials: list[RouteKey] = []
         """Routes whose arms must be compared anew after the last run: they moved, or RTTs did."""
         self.snapshot = PlacementSnapshot(edge)
@@ -223,8 +226,13 @@ class Placer:
         scores = self._score(frame)
         index = {route.key: i for i, route in enumerate(routes)}
         picks = Picks(frame, scores)
+        waits = [False] * len(routes)
+        if self.guesses is not None:
+            policies, upcoming = [e.policy for e in order], [r.upcoming for r in routes]
+            waits = self.guesses.note(picks, self._states, policies, upcoming, now)
         views = [
-            self._view(picks, i, routes[i], order[i], costs[i], now) for i in range(len(routes))
+            self._view(picks, i, routes[i], order[i], costs[i], waits[i], now)
+            for i in range(len(routes))
         ]
         self._run = _Run(frame, scores, picks, index, costs, routes, views, environments, wall, now)
         return views
@@ -245,6 +253,7 @@ class Placer:
         route: RouteInput,
         env: EnvironmentInput,
         costs: RouteCosts,
+        is_guessing: bool,
         now: float,
     ) -> RouteView:
         state = self._states.get(route.key, RouteState())
@@ -268,7 +277,7 @@ class Placer:
             best=_index_name(regions, best),
             best_gain=float(picks.scores.gain[i, best]) if best >= 0 else math.nan,
             best_error=float(picks.scores.error[i, best]) if best >= 0 else math.nan,
-            current_gain=float(picks.scores.gain[i, current]) if current is not None else 0.0,
+            current_gain=picks.placed_gain(i, current),
             ahead_error=ahead_error,
             possible=_index_name(regions, possible),
             possible_gain=float(picks.reach[i, possible]) if possible >= 0 else 0.0,
@@ -279,30 +288,12 @@ class Placer:
             upcoming=route.upcoming,
             age=route.age,
             is_read=route.key.method is MethodClass.READ,
-            is_settling=self._is_settling(picks, i, route.key, env, current, best, now),
+            is_settling=self._shifts.is_settling(
+                picks, i, env.columns(route.key.method), env.policy.least_gain, (current, best), now
+            ),
+            is_guessing=is_guessing,
             unknown=picks.unknown(i),
         )
-
-    def _is_settling(
-        self,
-        picks: Picks,
-        i: int,
-        key: RouteKey,
-        env: EnvironmentInput,
-        current: int | None,
-        best: int,
-        now: float,
-    ) -> bool:
-        trips = picks.frame.trips[i, : len(env.backends)]
-        unsettled = self._shifts.unsettled(env.columns(key.method), trips, now)
-        if unsettled == 0.0:
-            return False
-        gain = picks.scores.gain[i]
-        at_stake = float(gain[best]) if best >= 0 else 0.0
-        if current is not None:
-            at_stake = float(gain[current]) if best == current else at_stake - float(gain[current])
-        at_stake = 0.0 if math.isnan(at_stake) else abs(at_stake)
-        return unsettled > MATTERS * max(env.policy.least_gain, at_stake)
 
     def _prune(self, environments: Mapping[EnvironmentId, EnvironmentInput]) -> None:
         self._costs.keep(environments)
@@ -322,7 +313,14 @@ class Placer:
             edge=self._edge,
             placement=placement,
             trips=estimate,
-            candidates=explain_candidates(row, env.backends, env.policy, placement, env.instances),
+            candidates=explain_candidates(
+                row,
+                env.backends,
+                env.policy,
+                placement,
+                env.instances,
+                self.guesses.named if self.guesses is not None else (),
+            ),
             saving=run.routes[i].saving,
             decided_at=run.wall,
             moved_at=moved_at,

@@ -7,12 +7,14 @@ everywhere or near in two places, choose wrongly, and then have to wait out the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onetrip.place.frame import Frame
+from onetrip.place.picks import Picks
 
 HOLD = 8.0
 """Seconds without a further shift before the RTTs count as settled: one probe interval of 5 s plus
@@ -53,7 +55,36 @@ class Shifts:
         moved = _moved(old.backend_rtt, new.backend_rtt).max(axis=0)
         for name, size in zip(new.backends, moved, strict=False):
             self._mark(name, float(size), now)
-        self._mark(EDGE, float(_moved(old.edge_rtt, new.edge_rtt).max()), now)
+        # An estimate that gives way to a measurement is no shift, nor is news of one long ago.
+        away = np.where(old.edge_fresh & new.edge_fresh, _moved(old.edge_rtt, new.edge_rtt), 0.0)
+        self._mark(EDGE, float(away.max()), now)
+
+    def is_settling(
+        self,
+        picks: Picks,
+        i: int,
+        columns: Sequence[str],
+        least_gain: float,
+        compared: tuple[int | None, int],
+        now: float,
+    ) -> bool:
+        """Tell whether scores move by too much to decide about key `i`.
+
+        Args:
+            columns: of its backends, in the frame's order.
+            least_gain: saving that justifies a move, s.
+            compared: index of the region it was moved to, or None, and of the best one, or -1.
+        """
+        unsettled = self.unsettled(columns, picks.frame.trips[i, : len(columns)], now)
+        if unsettled == 0.0:
+            return False
+        current, best = compared
+        gain = picks.scores.gain[i]
+        at_stake = float(gain[best]) if best >= 0 else 0.0
+        if current is not None:
+            at_stake = float(gain[current]) if best == current else at_stake - float(gain[current])
+        at_stake = 0.0 if math.isnan(at_stake) else abs(at_stake)
+        return unsettled > MATTERS * max(least_gain, at_stake)
 
     def unsettled(self, backends: Sequence[str], trips: np.ndarray, now: float) -> float:
         """Return by how much a route's scores may still be moving, s.

@@ -43,6 +43,7 @@ class ProbeSettings:
         recovered_after: successes in a row after which it counts as up again.
         max_backoff: longest interval of a target that keeps failing; bounds how late its
             recovery is seen.
+        peers: near and far peers to probe (`probe/peers`); None depends on how many there are.
     """
 
     interval: float = 5.0
@@ -53,11 +54,12 @@ class ProbeSettings:
     failing_after: int = 3
     recovered_after: int = 1
     max_backoff: float = 15.0
+    peers: int | None = None
 
     def __post_init__(self) -> None:
         for name, least, most in _BOUNDS:
             value = getattr(self, name)
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 raise ConfigError(f"probe {name} of {value!r} is not in [{least:g}, {most:g}]")
 
 
@@ -70,6 +72,7 @@ _BOUNDS = (
     ("failing_after", 1, 100),
     ("recovered_after", 1, 100),
     ("max_backoff", 0.05, 3600.0),
+    ("peers", 8, 1000),
 )
 
 

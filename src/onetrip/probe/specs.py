@@ -1,12 +1,25 @@
-"""What a node probes: its peers, every backend, and every instance; a pure list from the model.
+"""What a node can probe: its peers, backends, and instances; a pure table from the model.
 
-Instances of other regions are probed as well, because direct forwarding and failover need to know
-whether they live. An endpoint that several environments share is probed once.
+Where every region is probed, that is all of them: direct forwarding and failover need to know
+whether instances of other regions live, and each is one target more. Where a node probes a choice
+of its peers (`probe/peers`), the node of each region probes what is there: the backends that its
+environments use, and its instances. Those of a region that cannot tell, because it has no node or
+shares nothing, come with the region as a peer does; so do those that requests go to directly. An
+endpoint that several environments share is probed once.
 """
 
 from __future__ import annotations
 
-from onetrip.model.catalog import Backend, BackendKind, Catalog, Environment, Instance
+from collections.abc import Iterable
+
+from onetrip.model.catalog import (
+    Backend,
+    BackendKind,
+    Catalog,
+    Environment,
+    Forwarding,
+    Instance,
+)
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.probe.base import ProbeSpec
@@ -15,16 +28,62 @@ PING_PATH = "/.well-known/onetrip/ping"
 """Answered by every node itself (RFC 8615 for the prefix)."""
 
 
+class SpecTable:
+    """What the node of one region probes, by the regions it chooses.
+
+    Attributes:
+        own: probed whatever is chosen, where the node chooses.
+        remote: probed where that region is chosen; every region that can be.
+    """
+
+    def __init__(self, topology: Topology, catalog: Catalog, own_region: RegionId) -> None:
+        self._topology = topology
+        self._catalog = catalog
+        self._region = own_region
+        self.own: list[ProbeSpec] = []
+        self.remote: dict[RegionId, list[ProbeSpec]] = {
+            region.id: [_peer_spec(region)]
+            for region in topology.regions.values()
+            if region.id != own_region and region.proxy is not None
+        }
+        used: set[str] = set()
+        for environment in catalog.sites():
+            self._add(environment)
+            if any(i.region == own_region for i in environment.instances):
+                used.update(environment.bindings.values())
+        for name, backend in catalog.backends.items():
+            self.own += _backend_specs(backend) if name in used else []
+
+    def specs(self, chosen: Iterable[RegionId]) -> list[ProbeSpec]:
+        """Return the probes of a node that chose some of the other regions."""
+        found: dict[Target, ProbeSpec] = {}
+        for spec in self.own:
+            found.setdefault(spec.target, spec)
+        for region in chosen:
+            for spec in self.remote.get(region, ()):
+                found.setdefault(spec.target, spec)
+        return list(found.values())
+
+    def _add(self, environment: Environment) -> None:
+        is_direct = self._catalog.policy_of(environment.id).forwarding is Forwarding.DIRECT
+        for instance in environment.instances:
+            region = self._topology.regions.get(instance.region)
+            if instance.region == self._region:
+                self.own.append(instance_spec(environment, instance))
+            elif is_direct or region is None or region.proxy is None or region.peer is None:
+                specs = self.remote.setdefault(instance.region, [])
+                specs.append(instance_spec(environment, instance))
+
+
 def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> list[ProbeSpec]:
-    """Return the probes of the node in `own_region`: one for each target, in a stable order."""
+    """Return the probes of a node in `own_region` that probes everything, in a stable order."""
     found: dict[Target, ProbeSpec] = {}
     for region in topology.regions.values():
         if region.id != own_region and region.proxy is not None:
             _add(found, _peer_spec(region))
     for backend in catalog.backends.values():
-        _add(found, _backend_spec(backend, backend.name, backend.endpoint))
-        for replica in backend.replicas:
-            _add(found, _backend_spec(backend, replica.name, replica.endpoint))
+        for spec in _backend_specs(backend):
+            _add(found, spec)
     for environment in catalog.sites():
         for instance in environment.instances:
             _add(found, instance_spec(environment, instance))
@@ -49,6 +108,11 @@ def _peer_spec(region: Region) -> ProbeSpec:
         path=PING_PATH,
         host_header=str(region.proxy),
     )
+
+
+def _backend_specs(backend: Backend) -> list[ProbeSpec]:
+    named = [(backend.name, backend.endpoint), *((r.name, r.endpoint) for r in backend.replicas)]
+    return [_backend_spec(backend, name, endpoint) for name, endpoint in named]
 
 
 def _backend_spec(backend: Backend, name: str, endpoint: Endpoint) -> ProbeSpec:

@@ -19,6 +19,7 @@ from onetrip.model.catalog import Mode, Policy
 from onetrip.model.measure import Arm, Observation, RouteKey
 from onetrip.model.placement import Placement, Status, TripEstimate
 from onetrip.place.arms import assign
+from onetrip.place.guesses import Guesses
 from onetrip.probe.plan import ProbeSettings
 from onetrip.simulate.nodes import ENVIRONMENT, Edge, Node
 from onetrip.simulate.probing import Probes
@@ -77,6 +78,7 @@ class Run:
         latency: s, NaN where it did not run.
         changes: of every route at every edge, in time order.
         estimates: learned costs at the end, by (edge, route).
+        peers: the most peers that a node probed at once.
     """
 
     region: Ints
@@ -84,6 +86,7 @@ class Run:
     latency: npt.NDArray[np.float64]
     changes: tuple[Change, ...]
     estimates: Mapping[tuple[int, int], TripEstimate]
+    peers: int
 
 
 class Fleet:
@@ -117,6 +120,9 @@ class Fleet:
         self._probes = Probes(
             world, line, settings.probe, settings.filters, settings.silent_after, rng
         )
+        if self._probes.choice is not None:
+            for edge in self._edges:
+                edge.placer.guesses = Guesses()
         self._rows: dict[int, dict[str, float]] = {}
         self._data = np.full((len(world.regions), len(world.backends)), np.nan)
         self._open: list[tuple[float, int]] = []
@@ -140,7 +146,15 @@ class Fleet:
                 self._learn(end)
                 self._score(end, end - last, stretch)
                 last = end
-        return Run(self._region, self._arm, self._latency, tuple(self._changes), self._estimates())
+        choice = self._probes.choice
+        return Run(
+            self._region,
+            self._arm,
+            self._latency,
+            tuple(self._changes),
+            self._estimates(),
+            choice.most if choice is not None else len(self._world.regions) - 1,
+        )
 
     def _periods(self, duration: float) -> list[tuple[float, float, bool]]:
         """Cut the run into (start, end, whether a scoring run ends it)."""
@@ -296,8 +310,11 @@ class Fleet:
                     self._settings.policy,
                     now,
                     elapsed,
+                    self._probes.down(edge.own, now),
                 )
                 self._note_changes(number, before, {move.key for move in moves}, now)
+
+        self._probes.follow(now, {edge.own: edge.placer.guesses for edge in self._edges})
 
     def _note_changes(
         self, number: int, before: list[Placement], moved: set[RouteKey], now: float

@@ -86,14 +86,16 @@ class Edge:
         policy: Policy,
         now: float,
         elapsed: float,
+        down: Bools,
     ) -> list[Move]:
         """Score once and publish the placements to `table`.
 
         Args:
+            down: regions that do not answer this one, shape (R,).
             own: this node's own service times; those of `peers` are what they shared.
             elapsed: s since the last call.
         """
-        self._note_readiness(matrix.is_failing[self.own])
+        self._note_readiness(down)
         environment = EnvironmentInput(ENVIRONMENT, policy, self._backends, self.ready)
         inputs = self._inputs(own, peers, now, max(elapsed, 1e-3))
         moves = self._placer.decide(matrix, [environment], inputs, now, now)

@@ -104,6 +104,7 @@ class ScenarioFile(Strict):
     warm_up: Time = 120.0
     requests: Annotated[int, Meta(ge=1, le=20_000_000)] = 30_000
     probe_interval: Annotated[float, Meta(ge=0.05, le=3600)] = 5.0
+    probe_peers: Annotated[int, Meta(ge=8, le=1000)] | None = None
     score_interval: Annotated[float, Meta(ge=0.05, le=3600)] = 0.5
 
 
@@ -151,7 +152,7 @@ def scenario_settings(file: ScenarioFile) -> Settings:
     )
     return Settings(
         policy=policy,
-        probe=ProbeSettings(interval=file.probe_interval),
+        probe=ProbeSettings(interval=file.probe_interval, peers=file.probe_peers),
         # As the node sets it from its probe interval.
         filters=FilterSettings(max_age=max(30.0, 6 * file.probe_interval)),
         score_interval=file.score_interval,

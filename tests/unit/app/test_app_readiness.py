@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onetrip.app.readiness import Readiness
+from onetrip.app.readiness import Absence, Readiness
 from onetrip.model.catalog import Environment, EnvironmentId, Instance
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
@@ -29,9 +29,13 @@ def instance(region: RegionId) -> Target:
 
 
 def ready(
-    rows: dict[RegionId, dict[Target, RttEstimate]], *draining: RegionId
+    rows: dict[RegionId, dict[Target, RttEstimate]],
+    *draining: RegionId,
+    silent: frozenset[RegionId] = frozenset(),
+    unheard: frozenset[RegionId] = frozenset(),
 ) -> dict[RegionId, bool]:
-    return Readiness(DEN, TOPOLOGY, rows, frozenset(draining)).instances(ENV)
+    absence = Absence(silent, unheard)
+    return Readiness(DEN, TOPOLOGY, rows, frozenset(draining), absence).instances(ENV)
 
 
 def test_what_was_never_probed_counts_as_ready() -> None:
@@ -63,3 +67,22 @@ def test_draining_region_is_out_unless_it_is_the_last() -> None:
     assert ready({}, BOM) == {DEN: True, BOM: False, FRA: True}
     rows = {DEN: failing(instance(DEN), instance(FRA))}
     assert ready(rows, BOM) == {DEN: False, BOM: True, FRA: False}
+
+
+def test_region_that_is_not_probed_is_judged_by_its_reports() -> None:
+    assert ready({}, silent=frozenset({BOM})) == {DEN: True, BOM: False, FRA: True}
+    assert ready({BOM: failing(instance(BOM))}, silent=frozenset({FRA}))[BOM] is False
+
+
+def test_region_of_which_nothing_is_known_serves_only_where_no_other_can() -> None:
+    everywhere_else = frozenset({BOM, FRA})
+    assert ready({}, unheard=everywhere_else) == {DEN: True, BOM: False, FRA: False}
+    own_is_down = {DEN: failing(instance(DEN))}
+    assert ready(own_is_down, unheard=everywhere_else) == {DEN: False, BOM: True, FRA: True}
+    assert ready(own_is_down, unheard=frozenset({BOM})) == {DEN: False, BOM: False, FRA: True}
+    gone = frozenset({FRA})
+    assert ready(own_is_down, unheard=frozenset({BOM}), silent=gone) == {
+        DEN: False,
+        BOM: True,
+        FRA: False,
+    }

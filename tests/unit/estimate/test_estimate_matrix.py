@@ -1,11 +1,12 @@
 """The matrix: where each number comes from, and what its masks say about it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from onetrip.estimate.matrix import RttMatrix, build_matrix
+from onetrip.estimate.matrix import MAX_ERROR, RttMatrix, build_matrix
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId
 from support.traces import topology_matrix
@@ -169,3 +170,36 @@ def test_previous_matrix_of_other_regions_is_no_start() -> None:
     other = build_matrix(rows, regions[:8], [])
     cold = build_matrix(rows, regions, [])
     assert np.array_equal(build_matrix(rows, regions, [], previous=other).rtt, cold.rtt)
+
+
+def test_prediction_that_may_be_far_off_is_left_unknown() -> None:
+    # One region whose RTTs fit no place: the halves of its peers cannot both be right.
+    regions, rows = azure_rows({(0, 1), (5, 9)})
+    for number, (target, estimate) in enumerate(list(rows[regions[0]].items())):
+        if target in (peer("r5"), peer("r9")):
+            continue
+        wild = 0.001 if number % 2 else 0.9
+        rows[regions[0]][target] = replace(estimate, rtt=wild)
+        other = rows[RegionId(target.name)]
+        other[peer("r0")] = replace(other[peer("r0")], rtt=wild)
+    matrix = build_matrix(rows, regions, [])
+    assert matrix.coordinates is not None
+    assert matrix.coordinates.relative_error()[0, 1] > MAX_ERROR
+    assert math.isnan(matrix.rtt[0, 1])
+    assert not matrix.is_predicted[0, 1]
+    assert matrix.is_predicted[5, 9], "the others are not worse for it"
+
+
+def test_coordinates_stay_until_a_region_seems_to_have_moved() -> None:
+    regions, rows = azure_rows({(0, 1)})
+    first = build_matrix(rows, regions, [])
+    for target in list(rows[regions[0]])[:2]:
+        longer = rows[regions[0]][target].rtt * 1.5
+        rows[regions[0]][target] = replace(rows[regions[0]][target], rtt=longer)
+    second = build_matrix(rows, regions, [], previous=first)
+    assert second.rtt[0, 1] == first.rtt[0, 1], "two paths of ten shifted"
+    assert second.coordinates is first.coordinates
+    for target, estimate in rows[regions[0]].items():
+        rows[regions[0]][target] = replace(estimate, rtt=estimate.rtt * 1.5)
+    third = build_matrix(rows, regions, [], previous=second)
+    assert third.rtt[0, 1] > 1.1 * first.rtt[0, 1]

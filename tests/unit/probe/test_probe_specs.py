@@ -8,6 +8,7 @@ from onetrip.model.catalog import (
     Catalog,
     Environment,
     EnvironmentId,
+    Forwarding,
     Instance,
     Policy,
     Project,
@@ -15,7 +16,7 @@ from onetrip.model.catalog import (
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.replica import Replica
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
-from onetrip.probe.specs import PING_PATH, ProbeSpec, instance_target, specs_for
+from onetrip.probe.specs import PING_PATH, ProbeSpec, SpecTable, instance_target, specs_for
 
 DEN, BOM, FRA = RegionId("den"), RegionId("bom"), RegionId("fra")
 
@@ -110,3 +111,56 @@ def test_wildcard_host_becomes_one_that_it_matches() -> None:
     instance = Instance(DEN, Endpoint("10.0.0.1", 9000))
     specs = by_target(specs_for(TOPOLOGY, catalog(environment("p", ("*.x.y",), instance)), DEN))
     assert specs[instance_target(instance)].host_header == "probe.x.y"
+
+
+def fleet(*, direct: bool = False) -> tuple[Topology, Catalog]:
+    """Denver and three regions: one with a node, one whose node shares nothing, one without."""
+    ams, nrt = RegionId("ams"), RegionId("nrt")
+    topology = Topology(
+        {
+            DEN: Region(DEN, "Denver", proxy=Endpoint("10.0.0.1", 80), peer=Endpoint("p1", 81)),
+            BOM: Region(BOM, "Mumbai", proxy=Endpoint("10.0.0.2", 80), peer=Endpoint("p2", 81)),
+            ams: Region(ams, "Amsterdam", proxy=Endpoint("10.0.0.3", 80)),
+            nrt: Region(nrt, "Tokyo"),
+            FRA: Region(FRA, "Frankfurt"),
+        }
+    )
+    instances = [Instance(r, Endpoint(f"{r}.test", 9)) for r in (DEN, BOM, ams, nrt)]
+    near = replace(environment("p", ("a.x",), *instances), bindings={"db": "orders"})
+    away = replace(environment("q", ("b.x",), *instances[1:]), bindings={"db": "rates"})
+    made = catalog(near, away)
+    if direct:
+        policy = Policy(forwarding=Forwarding.DIRECT)
+        made = replace(made, projects={"shop": replace(made.projects["shop"], policy=policy)})
+    return topology, made
+
+
+def test_own_probes_are_those_of_what_runs_here() -> None:
+    table = SpecTable(*fleet(), DEN)
+    names = {spec.target.name for spec in table.own}
+    assert names == {"orders", "den.test:9"}, "the region's own instances, and their backends"
+
+
+def test_region_is_probed_as_a_whole_only_where_nobody_else_tells_of_it() -> None:
+    table = SpecTable(*fleet(), DEN)
+    told = {region: {s.target.name for s in specs} for region, specs in table.remote.items()}
+    assert told == {
+        BOM: {"bom"},
+        RegionId("ams"): {"ams", "ams.test:9"},
+        RegionId("nrt"): {"nrt.test:9"},
+    }, "Frankfurt has nothing to probe"
+
+
+def test_instances_that_are_forwarded_to_directly_come_with_their_region() -> None:
+    table = SpecTable(*fleet(direct=True), DEN)
+    assert {s.target.name for s in table.remote[BOM]} == {"bom", "bom.test:9"}
+
+
+def test_only_chosen_regions_are_probed_and_shared_endpoints_once() -> None:
+    table = SpecTable(*fleet(direct=True), DEN)
+    assert set(by_target(table.specs([]))) == {spec.target for spec in table.own}
+    chosen = by_target(table.specs([BOM, FRA]))
+    assert chosen.keys() - {spec.target for spec in table.own} == {
+        Target(TargetKind.PEER, "bom"),
+        Target(TargetKind.INSTANCE, "bom.test:9"),
+    }

@@ -46,10 +46,11 @@ def test_units_of_people_become_seconds() -> None:
 def test_settings_are_the_nodes_own_unless_the_file_says_so() -> None:
     plain = scenario_settings(read_scenario(data()))
     assert (plain.policy.control_ratio, plain.policy.least_gain) == (0.01, 0.010)
-    changed = data(policy={"control": 0.02, "least_gain_ms": 5}, probe_interval=10)
+    changed = data(policy={"control": 0.02, "least_gain_ms": 5}, probe_interval=10, probe_peers=20)
     asked = scenario_settings(read_scenario(changed))
     assert (asked.policy.control_ratio, asked.policy.least_gain) == (0.02, 0.005)
     assert (asked.probe.interval, asked.filters.max_age) == (10, 60)
+    assert (plain.probe.peers, asked.probe.peers) == (None, 20)
 
 
 @pytest.mark.parametrize(
