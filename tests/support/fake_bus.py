@@ -18,6 +18,7 @@ class Stored:
     revision: int = 0
     watchers: list[tuple[str, OnChange]] = field(default_factory=list)
     writes: int = 0
+    reads: list[str] = field(default_factory=list)
 
     def write(self, key: str, value: bytes | None) -> None:
         """Write a value and tell who watches."""
@@ -66,6 +67,7 @@ class FakeBucket:
 
     async def get(self, key: str) -> Change | None:
         self._check()
+        self.stored.reads.append(key)
         return self.stored.values.get(key)
 
     async def watch(self, pattern: str, on_change: OnChange) -> None:

@@ -26,21 +26,22 @@ PASSWORDS = {
 }
 
 
-class NatsServer:
-    """Serves the users of `PASSWORDS`, who show a certificate too."""
+class NatsProcess:
+    """A server with any configuration, on a port of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    scheme = "nats"
+
+    def __init__(self, folder: Path, config: str) -> None:
         self.folder = folder
         self.port = free_port()
-        self.url = f"tls://127.0.0.1:{self.port}"
-        self.authority = Authority(folder)
-        shutil.copy(self.authority.file, folder / "ca.pem")
-        for name in ("server", *PASSWORDS):
-            self.authority.issue(name, "127.0.0.1")
-            (folder / f"{name}.password").write_text(PASSWORDS.get(name, "unused"))
-        (folder / "nats.conf").write_text(with_user(EXAMPLE.read_text(encoding="utf-8"), "fra"))
+        (folder / "nats.conf").write_text(config)
         self._program = require_program("nats-server", Path(sys.executable).parent)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start it and wait until it listens."""
@@ -62,6 +63,27 @@ class NatsServer:
             self._process.wait()
             self._process = None
 
+    def _is_open(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
+
+class NatsServer(NatsProcess):
+    """The server of the example; serves the users of `PASSWORDS`, who show a certificate too."""
+
+    scheme = "tls"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, with_user(EXAMPLE.read_text(encoding="utf-8"), "fra"))
+        self.authority = Authority(folder)
+        shutil.copy(self.authority.file, folder / "ca.pem")
+        for name in ("server", *PASSWORDS):
+            self.authority.issue(name, "127.0.0.1")
+            (folder / f"{name}.password").write_text(PASSWORDS.get(name, "unused"))
+
     def keys(self) -> dict[str, object]:
         """Return what `cluster.nats` of every node says."""
         files = {"cert": "{region}.pem", "key": "{region}.key"}
@@ -81,13 +103,6 @@ class NatsServer:
         return JetStreamBus(
             Access((self.url,), "onetrip", region, user=region, password=secret, tls=context)
         )
-
-    def _is_open(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
-        except OSError:
-            return False
-        return True
 
 
 def with_user(config: str, name: str) -> str:

@@ -14,6 +14,7 @@ from onetrip.app.nats import NatsSettings
 from onetrip.app.overrides import Overrides
 from onetrip.app.releases import Releases
 from onetrip.cluster.bus import BusLink, Part
+from onetrip.cluster.delta import ReportLog
 from onetrip.cluster.jetstream import Access, JetStreamBus
 from onetrip.cluster.messages import PolicyRow, Report
 from onetrip.cluster.shared_reports import SharedReports
@@ -72,7 +73,7 @@ def join(
     secret: bytes,
     *,
     cluster: ClusterState,
-    report: Callable[[], Report],
+    look: Callable[[], ReportLog],
     on_policies: Callable[[list[PolicyRow]], None],
     on_report: Callable[[Report], None],
     releases: Releases,
@@ -104,7 +105,7 @@ def join(
         secret,
         bus.reports,
         cluster,
-        report,
+        look,
         on_policies,
         on_report,
         interval=interval,

@@ -273,7 +273,7 @@ class Node:
             self._overrides.on_change = self._sync.wake
         self._certificates.join(self._sync, self._cluster)
         self._releases.join(self._sync)
-        self._shared = self.view.nats = self._share(rng, reports, self._sync)
+        self._shared = self.view.nats = self._share(rng, self._sync)
         self._admin: web.AppRunner | None = None
         self._rng = rng
         self.admin_port = self.peer_port = 0
@@ -603,7 +603,7 @@ class Node:
             on_refused=self._refusals.note,
         )
 
-    def _share(self, rng: Random, reports: ReportMaker, sync: PeerSync | None) -> BusLink | None:
+    def _share(self, rng: Random, sync: PeerSync | None) -> BusLink | None:
         settings = self.settings
         if settings.nats is None or settings.cluster_secret is None or sync is None:
             return None
@@ -614,7 +614,7 @@ class Node:
             self.region,
             settings.cluster_secret,
             cluster=self._cluster,
-            report=reports.make,
+            look=sync.telling.look,
             on_policies=self._policies_arrived,
             on_report=lambda report: sync.on_report(report),
             releases=self._releases,

@@ -125,10 +125,11 @@ class ReportLog:
     Attributes:
         boot, seq: of the newest report; 0 before the first.
         urgent_seq: the newest report with something that peers should know at once.
+        news_seq: the newest report that told anything.
     """
 
     def __init__(self) -> None:
-        self.boot, self.seq, self.urgent_seq = 0.0, 0, 0
+        self.boot, self.seq, self.urgent_seq, self.news_seq = 0.0, 0, 0, 0
         self._now = 0.0
         self._region = RegionId("")
         self._facts: tuple[bool, str] = (False, "")
@@ -148,6 +149,8 @@ class ReportLog:
         self._region, self.boot, self.seq, self._now = report.region, report.boot, report.seq, now
         facts = (report.is_draining, report.resources)
         is_urgent |= report.is_draining is not self._facts[0]
+        if facts != self._facts:
+            self.news_seq = self.seq
         self._facts = facts
         for section in SECTIONS:
             is_urgent |= self._note(section, getattr(report, section.name), now)
@@ -208,8 +211,10 @@ class ReportLog:
                 known.row, known.seq, known.at = row, self.seq, now
                 del told[key]
             told[key] = known
+            self.news_seq = self.seq
         for key in told.keys() - found if len(told) > len(found) else ():
             self._gone.append((self.seq, section.name, told.pop(key).number))
+            self.news_seq = self.seq
         return is_urgent
 
     def _since(self, section: Section, seq: int) -> list[tuple[int, Any]]:

@@ -138,6 +138,8 @@ class JetStreamBus:
             inbox_prefix=f"_INBOX.{access.region}",  # replies to others can be kept from us
             error_cb=self._note,
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # of each server, before the next exchange tries anew
+            reconnect_time_wait=0,
             connect_timeout=int(TIMEOUT),
             user=access.user,
             password=access.password,
@@ -185,6 +187,7 @@ class JetStreamBucket:
         self._bus = bus
         self.values: KeyValue | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._failure = ""
 
     async def put(self, key: str, value: bytes) -> None:
         """See `Bucket`."""
@@ -218,17 +221,25 @@ class JetStreamBucket:
             self._watcher.cancel()
         found = await self._bus.call(f"{pattern} not watched", self._open().watch(pattern))
         self._watcher = asyncio.create_task(_follow(found, on_change), name="nats-watch")
+        self._watcher.add_done_callback(self._watch_ended)
 
     def leave(self) -> None:
         """Forget a connection that ends."""
         self.values = None
+        self._failure = ""
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
 
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        """Have the next call fail after a watch that ended by itself, so that all begins anew."""
+        if not task.cancelled() and task is self._watcher:
+            self._failure = f"the watch ended: {task.exception()!r}"
+            self.values = None
+
     def _open(self) -> KeyValue:
         if self.values is None:
-            raise PeerError("cluster.nats: not connected", kind=Kind.CONNECT)
+            raise PeerError(f"cluster.nats: {self._failure or 'not connected'}", kind=Kind.CONNECT)
         return self.values
 
 

@@ -67,6 +67,7 @@ class PeerSync:
         secrets: more to share, by name: makes it for the region that asks. Shared over TLS only.
         shared: more to share with every node: returns what it calls by a name, None for nothing.
         on_report: told of every report that a peer gave.
+        telling: makes and keeps this node's reports.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class PeerSync:
         self._loops: dict[RegionId, tuple[Endpoint, asyncio.Task[object]]] = {}
         self._down: set[RegionId] = set()
         self._copies: dict[RegionId, ReportCopy] = {}
-        self._telling = Telling(report, clock, interval)
+        self.telling = Telling(report, clock, interval)
         self._runner: web.AppRunner | None = None
 
     async def serve(self, host: str, port: int) -> int:
@@ -158,7 +159,7 @@ class PeerSync:
 
     def wake(self) -> None:
         """Tell the peers soon: something was declared at this node."""
-        self._telling.wake()
+        self.telling.wake()
 
     async def fetch_secret(self, region: RegionId, name: str) -> bytes:
         """Return what the node of `region` shares under `name`.
@@ -191,7 +192,7 @@ class PeerSync:
 
     async def stop_serving(self) -> None:
         """Answer no peer any more, and go on pulling."""
-        self._telling.close()
+        self.telling.close()
         if self._acceptor is not None:
             self._acceptor.close()
         if self._runner is not None:
@@ -272,7 +273,7 @@ class PeerSync:
 
     async def _content(self, name: str, region: str, known: Known | None) -> bytes | None:
         if name == REPORT:
-            return self._telling.whole() if known is None else await self._telling.since(known)
+            return self.telling.whole() if known is None else await self.telling.since(known)
         if name in self.secrets:
             return self.secrets[name](region) if self.contexts is not None else None
         return await self.shared(name) if self.shared is not None else None

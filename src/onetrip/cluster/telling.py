@@ -123,6 +123,11 @@ class Telling:
         finally:
             self._held -= 1
 
+    def look(self) -> ReportLog:
+        """Return what this node has told, with a report of this moment unless one is as good."""
+        self._look()
+        return self._log
+
     def wake(self) -> None:
         """Tell soon: something was declared at this node."""
         if self._timer is None and not self._is_closed:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from onetrip.cluster.jetstream import Access, JetStreamBus
 from onetrip.cluster.shared_rows import key_of, seal
 from onetrip.errors import PeerError
 from onetrip.model.catalog import Mode
@@ -16,7 +17,8 @@ from onetrip.model.measure import RouteKey
 from onetrip.model.topology import RegionId
 from support.cluster import Cluster, Site
 from support.deploying import TERMS, Rig, bundle
-from support.nats_server import NatsServer
+from support.nats_identity import USER, Account, Identity
+from support.nats_server import NatsProcess, NatsServer
 from support.shared_rows import policy
 from support.waits import BOUND, eventually
 
@@ -246,3 +248,41 @@ async def test_who_shows_no_certificate_is_not_let_in(server: NatsServer) -> Non
     with pytest.raises(PeerError, match=r"cluster\.nats"):
         await bus.connect()
     await bus.close()
+
+
+async def test_who_proves_it_by_credentials_is_let_in(tmp_path: Path) -> None:
+    account = Account()
+    own = account.credentials(tmp_path / "den.creds")
+    other = Account().credentials(tmp_path / "other.creds")
+    server = NatsProcess(tmp_path, f'{account.config()}jetstream {{ store_dir: "js" }}')
+    server.start()
+    try:
+        await comes_in(Access((server.url,), "onetrip", "den", credentials=own))
+        with pytest.raises(PeerError, match=r"Authorization.*cluster\.nats\.credentials_file"):
+            await comes_in(Access((server.url,), "onetrip", "den", credentials=other))
+    finally:
+        server.kill()
+
+
+async def test_who_proves_it_by_an_nkey_is_let_in(tmp_path: Path) -> None:
+    own, other = Identity(USER), Identity(USER)
+    for name, identity in (("den", own), ("other", other)):
+        (tmp_path / f"{name}.nk").write_text(f"{identity.seed}\n")
+    users = f"authorization {{ users: [ {{ nkey: {own.public} }} ] }}"
+    server = NatsProcess(tmp_path, f'{users}\njetstream {{ store_dir: "js" }}')
+    server.start()
+    try:
+        await comes_in(Access((server.url,), "onetrip", "den", nkey=tmp_path / "den.nk"))
+        with pytest.raises(PeerError, match=r"Authorization.*cluster\.nats\.nkey_file"):
+            await comes_in(Access((server.url,), "onetrip", "den", nkey=tmp_path / "other.nk"))
+    finally:
+        server.kill()
+
+
+async def comes_in(access: Access) -> None:
+    bus = JetStreamBus(access)
+    try:
+        await bus.connect()
+        await bus.reports.put(f"{access.region}.head", b"mine")
+    finally:
+        await bus.close()

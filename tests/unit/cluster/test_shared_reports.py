@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from onetrip.cluster import shared_reports as module
+from onetrip.cluster.delta import ReportLog
 from onetrip.cluster.messages import PolicyRow, Report
-from onetrip.cluster.pace import LONGEST, REFRESH, beat_interval
-from onetrip.cluster.shared_reports import MAX_TRIES, Head, SharedReports, pack, unpack
+from onetrip.cluster.pace import BASE_INTERVAL
+from onetrip.cluster.shared_reports import MAX_TRIES, Head, SharedReports
 from onetrip.cluster.state import ClusterState
-from onetrip.errors import PeerError
+from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
@@ -21,6 +22,8 @@ from support.fake_bus import FakeBucket, Stored
 
 DEN, BOM = RegionId("den"), RegionId("bom")
 BOTH = frozenset({DEN, BOM})
+DB = Target(TargetKind.BACKEND, "db")
+OTHERS = [Target(TargetKind.PEER, f"r{n}") for n in range(50)]
 
 
 class Side:
@@ -39,13 +42,15 @@ class Side:
         self.seq = 0
         self.boot = 1.0
         self.mine: list[PolicyRow] = []
+        self.rtt = 0.1
+        self.log = ReportLog()
         self.region = region
         self.shared = SharedReports(
             region,
             secret,
             self.bucket,
             self.state,
-            self.report,
+            self.look,
             self.policies.extend,
             self.seen.append,
             interval=1.0,
@@ -54,9 +59,15 @@ class Side:
             log=silent_log(),
         )
 
-    def report(self) -> Report:
+    def look(self) -> ReportLog:
         self.seq += 1
-        return Report(region=self.region, boot=self.boot, seq=self.seq, policies=self.mine)
+        rtts = [
+            RttEstimate(DB, self.rtt, self.rtt, 0.001, self.seq, 0, 0.0, EstimateState.FRESH),
+            *(RttEstimate(t, 0.1, 0.1, 0.001, 9, 0, 0.0, EstimateState.FRESH) for t in OTHERS),
+        ]
+        report = Report(self.region, self.boot, self.seq, rtts=rtts, policies=self.mine)
+        self.log.note(report, self.clock.now())
+        return self.log
 
     def is_alive(self) -> bool:
         return self.state.peers(self.clock.now())[0].is_alive
@@ -109,26 +120,81 @@ async def test_a_node_counts_as_alive_from_its_second_beat_on(sides: MakeSides) 
     assert den.policies == bom.mine
 
 
-async def test_a_report_without_news_is_not_written_again_and_its_node_stays_alive(
+async def test_what_is_not_news_is_not_written_again_and_its_node_stays_alive(
     sides: MakeSides,
 ) -> None:
     den, bom = sides()
     await opened(den, bom)
-    await rounds(REFRESH - 1, bom, den)
-    assert bom.head().seq == 1
-    assert bom.head().beat == REFRESH - 1
+    await rounds(8, bom, den)
+    assert (bom.head().seq, bom.head().beat) == (1, 8)
     assert den.is_alive()
     assert [report.seq for report in den.seen] == [1]
-    bom.mine = [PolicyRow("shop", 1, BOM)]
-    await rounds(1, bom, den)
-    assert den.policies == bom.mine
 
 
-async def test_figures_that_creep_arrive_after_a_while(sides: MakeSides) -> None:
+async def test_what_is_news_is_written_as_a_delta_and_put_on_the_base(sides: MakeSides) -> None:
     den, bom = sides()
     await opened(den, bom)
-    await rounds(3 * REFRESH, bom, den)
-    assert 2 <= len(den.seen) <= 4
+    await rounds(2, bom, den)
+    bom.rtt, bom.mine = 0.2, [PolicyRow("shop", 1, BOM)]
+    await bom.shared.tick()
+    head = bom.head()
+    assert head.base == 1
+    assert head.seq == 3
+    assert len(bom.stored.bytes_of("bom.delta")) < 300
+    assert "bom.delta" not in den.stored.reads  # the head carried it
+    assert den.policies == bom.mine
+    assert [row.rtt for row in den.seen[-1].rtts if row.target == DB] == [0.2]
+    assert len(den.seen[-1].rtts) == 1 + len(OTHERS)
+
+
+async def test_deltas_that_were_missed_are_made_up_for(sides: MakeSides) -> None:
+    den, bom = sides()
+    await opened(den, bom)
+    await rounds(2, bom, den)
+    den.bucket.leave()
+    for rtt in (0.2, 0.3, 0.4):
+        bom.rtt = rtt
+        await rounds(1, bom)
+    await den.shared.open()
+    bom.rtt = 0.5
+    await rounds(1, bom, den)
+    assert [row.rtt for row in den.seen[-1].rtts if row.target == DB] == [0.5]
+
+
+async def test_a_step_that_is_too_long_for_the_head_is_read(
+    sides: MakeSides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_STEP", 16)
+    den, bom = sides()
+    await opened(den, bom)
+    await rounds(2, bom, den)
+    bom.rtt = 0.2
+    await rounds(1, bom, den)
+    assert "bom.delta" in den.stored.reads
+    assert [row.rtt for row in den.seen[-1].rtts if row.target == DB] == [0.2]
+
+
+async def test_who_comes_later_reads_base_and_delta(sides: MakeSides) -> None:
+    den, bom = sides()
+    await opened(bom)
+    await rounds(2, bom)
+    bom.rtt = 0.2
+    await rounds(1, bom)
+    await opened(den)
+    await rounds(1, bom, den)
+    assert bom.head().base == 1
+    assert [row.rtt for row in den.seen[-1].rtts if row.target == DB] == [0.2]
+
+
+async def test_a_base_is_written_again_before_the_store_forgets_it(sides: MakeSides) -> None:
+    den, bom = sides()
+    await opened(den, bom)
+    await rounds(2, bom, den)
+    bom.clock.step(BASE_INTERVAL)
+    await rounds(1, bom, den)
+    assert bom.head().base == bom.head().seq == 3
+    assert bom.head().slot == 0
+    assert den.seen[-1].seq == 3
 
 
 async def test_what_a_node_left_behind_is_no_sign_of_life(sides: MakeSides) -> None:
@@ -222,7 +288,7 @@ async def test_a_report_that_is_not_what_its_head_says_is_refused_after_a_few_lo
     await opened(den, bom)
     await bom.shared.tick()
     den.clock.step(1.0)
-    den.stored.write("bom.0.0", b"other bytes")
+    den.stored.write(f"bom.{bom.head().slot}.0", b"other bytes")
     await bom.shared.tick()
     for _ in range(MAX_TRIES):
         assert den.failures("bom") == 0
@@ -249,7 +315,7 @@ async def test_long_reports_are_cut_into_parts(
     await opened(den, bom)
     await rounds(2, bom, den)
     assert len(bom.stored.values) > 4
-    assert den.policies == bom.mine
+    assert {row.project for row in den.policies} == {row.project for row in bom.mine}
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"\x83", b"not a head"])
@@ -268,27 +334,3 @@ async def test_a_store_that_lost_everything_gets_the_report_again(sides: MakeSid
     await opened(bom)
     await bom.shared.tick()
     assert {"bom.head", f"bom.{bom.head().slot}.0"} <= bom.stored.values.keys()
-
-
-def test_what_a_node_reads_is_bounded_whatever_the_size_of_the_cluster() -> None:
-    assert beat_interval(1.0, 3) == 1.0
-    for regions in (30, 330, 3300):
-        assert regions / beat_interval(1.0, regions) <= 60
-    assert LONGEST > REFRESH
-
-
-def test_packing_keeps_a_report() -> None:
-    report = Report(region=DEN, boot=1.0, seq=3)
-    assert unpack(pack(report)) == report
-
-
-def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REPORT_SIZE", 10)
-    with pytest.raises(PeerError):
-        unpack(pack(Report(region=DEN, boot=1.0, seq=3)))
-
-
-@pytest.mark.parametrize("body", [b"", b"nothing compressed"])
-def test_what_does_not_unpack_is_refused(body: bytes) -> None:
-    with pytest.raises(PeerError):
-        unpack(body)
