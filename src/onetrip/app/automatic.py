@@ -98,8 +98,10 @@ def _ordering_region(entry: AcmeEntry, file: File, own: str) -> str:
         raise ConfigError("tls.acme.region: required with several regions: whose node orders")
     if file.cluster.tls is None:
         raise ConfigError("tls.acme: needs cluster.tls with several regions: keys travel there")
-    if file.regions[entry.region].peer is None:
-        raise ConfigError(f"tls.acme.region: needs regions.{entry.region}.peer, for the others")
+    if file.regions[entry.region].peer is None and file.cluster.nats is None:
+        raise ConfigError(
+            f"tls.acme.region: needs regions.{entry.region}.peer or cluster.nats, for the others"
+        )
     return entry.region
 
 

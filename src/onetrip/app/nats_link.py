@@ -14,14 +14,16 @@ from onetrip.app.nats import NatsSettings
 from onetrip.app.overrides import Overrides
 from onetrip.app.releases import Releases
 from onetrip.cluster.bus import BusLink, Part
-from onetrip.cluster.delta import ReportLog
 from onetrip.cluster.jetstream import Access, JetStreamBus
-from onetrip.cluster.messages import PolicyRow, Report
+from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.shared_reports import SharedReports
 from onetrip.cluster.shared_rows import Row, SharedRows, Thing
+from onetrip.cluster.shared_secrets import SharedSecrets
 from onetrip.cluster.state import ClusterState
+from onetrip.cluster.sync import PeerSync
 from onetrip.model.resource import Resource, ResourceKind
 from onetrip.model.topology import RegionId
+from onetrip.net.accept import OnRefused
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.release.registry import is_forgettable
@@ -73,9 +75,9 @@ def join(
     secret: bytes,
     *,
     cluster: ClusterState,
-    look: Callable[[], ReportLog],
+    sync: PeerSync,
     on_policies: Callable[[list[PolicyRow]], None],
-    on_report: Callable[[Report], None],
+    on_refused: OnRefused,
     releases: Releases,
     overrides: Overrides,
     interval: float,
@@ -105,16 +107,18 @@ def join(
         secret,
         bus.reports,
         cluster,
-        look,
+        sync.telling.look,
         on_policies,
-        on_report,
+        lambda report: sync.on_report(report),
         interval=interval,
         clock=clock,
         metrics=metrics,
         log=log,
     )
+    private = SharedSecrets(region, secret, bus.calls, sync, clock=clock, on_refused=on_refused)
+    sync.detour = private.fetch
     depot = Depot(bus.files, releases, clock=clock, rng=rng, log=log, spawn=tasks.spawn)
-    parts: list[Part] = [rows, reports, depot]
+    parts: list[Part] = [rows, reports, depot, private]
     link = BusLink(region, bus, parts, clock=clock, rng=rng, metrics=metrics, log=log, tell=tell)
     releases.spread, releases.depot = _spreading(rows, depot), depot
     overrides.spread = rows.offer

@@ -8,7 +8,7 @@ Whatever is missed meanwhile is caught up with by the parts when they are opened
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -69,6 +69,16 @@ class Files(Protocol):
 
     async def delete(self, name: str) -> None:
         """Delete a file, where there is one."""
+
+
+class Calls(Protocol):
+    """Questions from node to node; both methods raise `PeerError` when it cannot be done."""
+
+    async def serve(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what is asked of this region, until the connection ends."""
+
+    async def ask(self, region: RegionId, question: bytes) -> bytes:
+        """Return the answer of the node of a region."""
 
 
 class Bus(Protocol):

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import io
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
 from nats.errors import Error
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
@@ -30,6 +31,7 @@ from nats.js.object_store import ObjectStore
 from onetrip.cluster.bus import Change, OnChange
 from onetrip.cluster.nats_proof import CREDENTIALS, NKEY, Form, read_proof
 from onetrip.errors import Kind, PeerError
+from onetrip.model.topology import RegionId
 
 TIMEOUT = 5.0
 """Seconds that connecting or one call may take."""
@@ -79,6 +81,7 @@ class JetStreamBus:
         reports: each region writes its own keys, which begin with its name.
         rows: every region writes every key.
         files: every region writes every file.
+        calls: each region answers for itself.
     """
 
     def __init__(self, access: Access) -> None:
@@ -88,6 +91,7 @@ class JetStreamBus:
         self.reports = JetStreamBucket(self)
         self.rows = JetStreamBucket(self)
         self.files = JetStreamFiles(self)
+        self.calls = NatsCalls(self, access)
 
     async def connect(self) -> None:
         """Connect and open the buckets.
@@ -110,7 +114,7 @@ class JetStreamBus:
         client, self._client = self._client, None
         for bucket in (self.reports, self.rows):
             bucket.leave()
-        self.files.store = None
+        self.files.store = self.calls.client = None
         if client is not None:
             with contextlib.suppress(*FAILURES):
                 await asyncio.wait_for(client.close(), TIMEOUT)
@@ -154,6 +158,7 @@ class JetStreamBus:
         # Read from the leader: a replica that lags behind would have us write in vain.
         self.rows.values = await self._bucket(stream, "rows", storage=StorageType.FILE)
         self.files.store = await self._files(stream)
+        self.calls.client = client
 
     async def _bucket(self, stream: JetStreamContext, name: str, **more: Any) -> KeyValue:
         bucket = f"{self._access.prefix}-{name}"
@@ -280,6 +285,37 @@ class JetStreamFiles:
         if self.store is None:
             raise PeerError("cluster.nats: not connected", kind=Kind.CONNECT)
         return self.store
+
+
+class NatsCalls:
+    """Requests and replies of NATS itself, on a subject for each region."""
+
+    def __init__(self, bus: JetStreamBus, access: Access) -> None:
+        self._bus = bus
+        self._region = access.region
+        self._subject = f"{access.prefix}.ask"
+        self.client: Client | None = None
+
+    async def serve(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """See `Calls`."""
+
+        async def reply(message: Msg) -> None:
+            with contextlib.suppress(*FAILURES):
+                await message.respond(await answer(message.data))
+
+        subject = f"{self._subject}.{self._region}"
+        work = self._open().subscribe(subject, cb=reply)
+        await self._bus.call(f"{subject} not answered", work)
+
+    async def ask(self, region: RegionId, question: bytes) -> bytes:
+        """See `Calls`."""
+        work = self._open().request(f"{self._subject}.{region}", question, TIMEOUT)
+        return bytes((await self._bus.call(f"peer {region} not asked", work)).data)
+
+    def _open(self) -> Client:
+        if self.client is None:
+            raise PeerError("cluster.nats: not connected", kind=Kind.CONNECT)
+        return self.client
 
 
 async def _delete(values: KeyValue, key: str, revision: int) -> None:

@@ -66,6 +66,7 @@ class PeerSync:
         contexts: used from the next handshake on; None at the start stays None.
         secrets: more to share, by name: makes it for the region that asks. Shared over TLS only.
         shared: more to share with every node: returns what it calls by a name, None for nothing.
+        detour: asks peers without an address for a secret, where there is another way.
         on_report: told of every report that a peer gave.
         telling: makes and keeps this node's reports.
     """
@@ -109,6 +110,7 @@ class PeerSync:
         self.contexts = contexts
         self.secrets: dict[str, Callable[[str], bytes]] = {}
         self.shared: Callable[[str], Awaitable[bytes | None]] | None = None
+        self.detour: Callable[[RegionId, str], Awaitable[bytes]] | None = None
         self.on_report: Callable[[Report], None] = lambda report: None
         self._on_refused = on_refused
         self._acceptor: Acceptor | None = None
@@ -167,6 +169,8 @@ class PeerSync:
         Raises:
             PeerError: it did not answer, or there is no TLS between nodes.
         """
+        if self.contexts is not None and region not in self._loops and self.detour is not None:
+            return await self.detour(region, name)
         if self.contexts is None or region not in self._loops:
             raise PeerError(f"peer {region} cannot be asked over TLS")
         return await self._fetch(region, self._loops[region][0], name)

@@ -15,6 +15,7 @@ from onetrip.app.node import Node
 from onetrip.observe.logs import silent_log
 from support.acme_server import running_acme
 from support.certs import Authority
+from support.nats_server import NatsServer
 from support.ports import free_ports
 from support.waits import eventually
 
@@ -87,6 +88,30 @@ async def serial(node, server):
 
 def has_certificate(node):
     return node.view.certificates()[0].expires_at is not None
+
+
+@pytest.fixture
+def nats(tmp_path):
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    server = NatsServer(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+async def test_nodes_known_by_nats_alone_answer_and_serve(tmp_path, nats):
+    async with running_acme(tmp_path, *free_ports(2)) as server:
+        path = write(tmp_path, server, "http-01")
+        config = yaml.safe_load(path.read_text())
+        config["cluster"]["nats"] = nats.keys()
+        for region in config["regions"].values():
+            del region["peer"], region["node"]["peer_listen"]
+        path.write_text(yaml.safe_dump(config))
+        async with running(path, "bom") as bom, running(path, "den") as den:
+            await eventually(lambda: has_certificate(den) and has_certificate(bom))
+            assert await serial(den, server) == await serial(bom, server)
+            assert len(server.orders) == len(server.accounts) == 1
 
 
 @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
