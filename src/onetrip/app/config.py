@@ -7,18 +7,13 @@ cluster: what differs between nodes stands under `regions.<id>.node`.
 
 from __future__ import annotations
 
-import copy
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import msgspec
-import yaml
 
 from onetrip.acme.settings import AcmeSettings
 from onetrip.app.advise import without_traffic
 from onetrip.app.automatic import build_acme
+from onetrip.app.config_file import decode
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_address, parse_listener
@@ -49,9 +44,6 @@ from onetrip.observe.taps import SentrySettings
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 from onetrip.release.terms import Terms
-
-MAX_FILE_SIZE = 8 * 1024 * 1024
-"""Bytes of configuration read at most; 10,000 projects take about 4 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,110 +112,13 @@ def load_settings(path: Path, region: str | None = None, *, advise: bool = False
         ConfigError: one line, `FILE: KEY: reason`.
     """
     try:
-        file = _decode(path)
+        file = decode(path, File)
         if not advise and file.mode == "serve":
             return _Builder(path, file).settings(region)
         return without_traffic(_Builder(path, file, advises=True).settings(region), advise)
     except ConfigError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path}: {text}") from error
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader for the YAML 1.2 core types that refuses a key written twice.
-
-    YAML 1.1 reads `mode: off` as false and `22:22` as 1342; both would surprise here.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                raise ConfigError(f"line {line}: key {key!r} is not text; quote it")
-            if key in seen:
-                raise ConfigError(f"line {line}: key {key!r} is written twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _culprit(message: str, data: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
-    """Find which entry of the mapping at `place` the message is about: the one that fails alone.
-
-    Returns:
-        Its name, and the data with that mapping cut down to it.
-    """
-    for name in _follow(data, place):
-        alone = copy.deepcopy(data)
-        entries = _follow(alone, place)
-        for other in [key for key in entries if key != name]:
-            del entries[other]
-        try:
-            msgspec.convert(alone, File)
-        except msgspec.ValidationError as error:
-            if str(error) == message:
-                return name, alone
-    return "?", data
-
-
-def _follow(data: Any, place: str) -> dict[str, Any]:
-    for part in re.findall(r"[^.\[\]]+", place):
-        data = data[int(part) if isinstance(data, list) else part]
-    return data if isinstance(data, dict) else {}
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf")
-)
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile("^[-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _decode(path: Path) -> File:
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_SIZE:
-            raise ConfigError(f"file of {size} bytes exceeds limit of {MAX_FILE_SIZE}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot be read: {reason}") from error
-    try:
-        data = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise ConfigError(f"{where}not YAML: {getattr(error, 'problem', error)}") from error
-    except RecursionError as error:
-        raise ConfigError("not YAML: nested too deeply") from error
-    try:
-        return msgspec.convert(data if data is not None else {}, File)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_keyed(str(error), data)) from error
-
-
-def _keyed(message: str, data: object) -> str:
-    """Turn msgspec's "reason - at `$.a[...].b`" into "a.name.b: reason"."""
-    reason, found, where = message.partition(" - at `")
-    key = where.rstrip("`").removeprefix("key in `").lstrip("$").lstrip(".") if found else ""
-    while "[...]" in key and isinstance(data, dict):
-        head = key.partition("[...]")[0]
-        name, data = _culprit(message, data, head)
-        key = key.replace("[...]", f".{name}", 1)
-    reason = reason.replace("Object contains unknown field", "unknown key")
-    reason = reason.replace("Object missing required field", "missing key")
-    return f"{key or '(top)'}: {reason}"
 
 
 class _Builder:

@@ -121,12 +121,15 @@ def build_peer_contexts(entry: ClusterEntry, folder: Path, region: str) -> PeerC
         raise ConfigError(f"cluster.tls.{error}") from error
 
 
-def read_secret(folder: Path, file: str | None, env: str | None, key: str) -> str | None:
+def read_secret(
+    folder: Path, file: str | None, env: str | None, key: str, *, least: int = MIN_SECRET_SIZE
+) -> str | None:
     """Return a secret from a file or from the environment; None when neither is set.
 
     Args:
         folder: what a relative path is relative to.
         key: the configuration's name for it, without `_file` or `_env`.
+        least: bytes that it must have; fewer where others chose it, as with a database's password.
 
     Raises:
         ConfigError: it cannot be read or is too short; the message does not hold it.
@@ -146,8 +149,8 @@ def read_secret(folder: Path, file: str | None, env: str | None, key: str) -> st
     else:
         return None
     size = len(value.encode())
-    if size < MIN_SECRET_SIZE:
-        raise ConfigError(f"{key}: secret of {size} bytes is below limit of {MIN_SECRET_SIZE}")
+    if size < least:
+        raise ConfigError(f"{key}: secret of {size} bytes is below limit of {least}")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from onetrip.cli.secret import read_token
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import BackendKind
 from onetrip.model.topology import Endpoint, parse_endpoint
+
+if TYPE_CHECKING:
+    from onetrip.relay.route_settings import RouteSettings
 
 
 class RelayKind(StrEnum):
@@ -28,7 +31,11 @@ def relay(
     kind: Annotated[RelayKind, typer.Argument(help="Protocol of the database.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT that applications connect to.")],
     backend: Annotated[str, typer.Option(help="The backend's name in the node's configuration.")],
-    to: Annotated[str, typer.Option(help="HOST:PORT of the database.")],
+    to: Annotated[str, typer.Option(help="HOST:PORT of the database.")] = "",
+    route: Annotated[
+        Path | None,
+        typer.Option(help="File with a primary and its replicas, instead of --to (postgres)."),
+    ] = None,
     report: Annotated[str, typer.Option(help="Admin API of this region's node.")] = DEFAULT_API,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the API's token (else ONETRIP_TOKEN).")
@@ -46,10 +53,11 @@ def relay(
     """Relay a database's connections and count their round trips (docs/relay.md)."""
     from onetrip.relay.settings import RelaySettings
 
+    routes, target = _targets(kind, to, route)
     settings = RelaySettings(
         kind=BackendKind(kind.value),
         listen=_address("--listen", listen),
-        target=_address("--to", to),
+        target=target,
         backend=backend,
         project=project,
         connect_timeout=connect_timeout,
@@ -61,7 +69,20 @@ def relay(
     _check_api(report, token)
     from onetrip.relay.run import run
 
-    sys.exit(run(settings, report, token))
+    sys.exit(run(settings, report, token, routes))
+
+
+def _targets(kind: RelayKind, to: str, route: Path | None) -> tuple[RouteSettings | None, Endpoint]:
+    if (route is None) == (not to):
+        raise ConfigError("set one of --to and --route")
+    if route is None:
+        return None, _address("--to", to)
+    if kind is not RelayKind.POSTGRES:
+        raise ConfigError(f"--route: only postgres is routed, not {kind.value}")
+    from onetrip.app.config_route import load_route
+
+    found = load_route(route)
+    return found, found.endpoints[0].at
 
 
 def _check_api(url: str, token: str | None) -> None:

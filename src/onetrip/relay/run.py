@@ -7,6 +7,9 @@ import contextlib
 import os
 import secrets
 import signal
+from contextlib import AsyncExitStack
+from random import SystemRandom
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,23 +23,41 @@ from onetrip.relay.settings import RelaySettings
 from onetrip.tasks import Tasks
 from onetrip.timing import MonotonicClock
 
+if TYPE_CHECKING:
+    from onetrip.relay.route_server import RouteServer
+    from onetrip.relay.route_settings import RouteSettings
+
 FINAL_REPORT_TIMEOUT = 2.0
 """Longest wait for the last report to be taken, s."""
 
 
-def run(settings: RelaySettings, api: str, token: str | None) -> int:
+def run(
+    settings: RelaySettings, api: str, token: str | None, route: RouteSettings | None = None
+) -> int:
     """Relay until SIGTERM or SIGINT; return the process's exit code.
+
+    Args:
+        route: where sessions go, instead of all of them to one place.
 
     Raises:
         ConfigError: the address cannot be bound.
     """
-    return uvloop.run(_serve(settings, api, token))
+    return uvloop.run(_serve(settings, api, token, route))
 
 
-async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
+async def _serve(
+    settings: RelaySettings, api: str, token: str | None, route: RouteSettings | None
+) -> int:
     clock = MonotonicClock()
     log = stderr_log("info", clock.wall, backend=settings.backend)
-    server = RelayServer(settings, TcpDialer(), clock, log)
+    server: RelayServer | RouteServer
+    if route is None:
+        server = RelayServer(settings, TcpDialer(), clock, log)
+    else:
+        # Here, so that a relay without routes stays as small as it is.
+        from onetrip.relay.route_server import RouteServer
+
+        server = RouteServer(settings, route, TcpDialer(), clock, SystemRandom(), log)
     post = HttpPost(api, token)
     name = secrets.token_hex(6)
     reporter = Reporter(settings, name, lambda: server.counts, post, clock, log)
@@ -50,7 +71,10 @@ async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
         # asyncio replaces the system's text with one that repeats the address.
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise ConfigError(f"--listen: {settings.listen}: {reason}") from error
+    stack = AsyncExitStack()
     try:
+        if route is not None:
+            await _open_api(stack, server, settings, route)
         tasks.spawn(reporter.cut_forever(), "relay.cut")
         tasks.spawn(reporter.send_forever(), "relay.report")
         where = Endpoint(settings.listen.host, port)
@@ -59,12 +83,33 @@ async def _serve(settings: RelaySettings, api: str, token: str | None) -> int:
         log.info("relay.draining", connections=server.connections)
         await server.drain()
     finally:
+        await stack.aclose()
         await server.stop()
         await _last_report(reporter)
         await tasks.cancel(timeout=5.0)
         await post.close()
     log.info("relay.stopped")
     return 0
+
+
+async def _open_api(
+    stack: AsyncExitStack,
+    server: RelayServer | RouteServer,
+    settings: RelaySettings,
+    route: RouteSettings,
+) -> None:
+    from onetrip.relay.route_api import RouteApi
+    from onetrip.relay.route_server import RouteServer
+
+    if route.api is None or not isinstance(server, RouteServer):
+        return
+    own = RouteApi(server, settings.backend, route.api_token)
+    try:
+        await own.start(route.api)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ConfigError(f"--route: api.listen: {route.api}: {reason}") from error
+    stack.push_async_callback(own.stop)
 
 
 async def _last_report(reporter: Reporter) -> None:

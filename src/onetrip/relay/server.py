@@ -76,7 +76,7 @@ class RelayServer:
         """
         where = self._settings.listen
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Acceptor(self._accept), where.host, where.port, backlog=BACKLOG
+            lambda: Acceptor(self._accept), where.host, where.port, backlog=BACKLOG
         )
         self._tasks.spawn(self._sweep_forever(), "relay.sweep")
         port: int = self._server.sockets[0].getsockname()[1]
@@ -158,7 +158,7 @@ class RelayServer:
         self._log.error("relay.task_failed", task=name, error=type(error).__name__)
 
 
-class _Acceptor(asyncio.Protocol):
+class Acceptor(asyncio.Protocol):
     """Hands a new connection over at once."""
 
     def __init__(self, on_accept: Callable[[asyncio.Transport], None]) -> None:

@@ -44,7 +44,7 @@ class LoginError(UpstreamError):
 
 
 @dataclass(slots=True)
-class Session:
+class Started:
     """What a server told while it started.
 
     Attributes:
@@ -69,7 +69,7 @@ class Login:
     def __init__(
         self, user: str, database: str, password: str | None, nonce: bytes, *, is_private: bool
     ) -> None:
-        self.session = Session()
+        self.started = Started()
         self.is_ready = False
         self._user = user
         self._database = database
@@ -109,10 +109,10 @@ class Login:
             raise LoginError(fields.get("C", ""), fields.get("M", ""))
         if kind == "S":
             name, value = read_parameter(body)
-            self.session.parameters[name] = value
+            self.started.parameters[name] = value
         elif kind == "K":
-            self.session.process = int.from_bytes(body[:4], "big")
-            self.session.secret = body[4:]
+            self.started.process = int.from_bytes(body[:4], "big")
+            self.started.secret = body[4:]
         elif kind == "Z":
             if not self._is_proved:
                 raise UpstreamError("the server did not prove itself", kind=Kind.DENIED)

@@ -58,7 +58,7 @@ class RequestReader:
     """
 
     def __init__(self, limit: int = MAX_REQUEST) -> None:
-        self._limit = limit
+        self.limit = limit
         self._held = bytearray()
 
     @property
@@ -80,9 +80,9 @@ class RequestReader:
             kind, length = HEAD.unpack_from(held, at)
             if length < 4:
                 raise ProtocolError(f"message {chr(kind)!r} has a length of {length}, below 4")
-            if length > self._limit:
+            if length > self.limit:
                 raise LimitError(
-                    f"message of {length} bytes exceeds limit of {self._limit}",
+                    f"message of {length} bytes exceeds limit of {self.limit}",
                     kind=Kind.BODY_TOO_LARGE,
                 )
             end = at + length + 1
@@ -106,6 +106,11 @@ class ReplyReader:
         self.whole = frozenset(whole)
         self._held = b""
         self._skip = 0
+
+    @property
+    def is_between(self) -> bool:
+        """Tell whether what was handed out ends where a message does."""
+        return not self._skip
 
     def feed(self, data: bytes) -> list[Message]:
         """Return what `data` brings, in order; joined, it is what came.

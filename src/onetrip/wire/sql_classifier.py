@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onetrip.wire.sql_functions import (
     BEFORE_PARENTHESES,
@@ -33,6 +34,9 @@ _DOUBTS = re.compile(
 )
 """Anything in a text too long to be read that may leave state behind."""
 
+
+_LAZY = re.compile(rb"(?i)synchronous_commit")
+"""Wherever it stands: SET LOCAL, a literal of set_config, the body of DO."""
 
 _READERS = frozenset({"select", "values", "table", "with", "show", "explain"})
 
@@ -69,7 +73,8 @@ class Classifier:
         except AmbiguousError:
             return DOUBTFUL
         text = sql.decode("latin-1")
-        return joined([self._statement(tokens, text) for tokens in statements])
+        found = joined([self._statement(tokens, text) for tokens in statements])
+        return replace(found, is_lazy=True) if _LAZY.search(sql) else found
 
     def _statement(self, tokens: list[Token], text: str) -> Intent:
         first = tokens[0]
@@ -136,8 +141,14 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 
 def _unread(sql: bytes) -> Intent:
     doubts = _DOUBTS.search(sql) is not None
-    drops = "" if doubts else None
-    return Intent(Act.WRITE, may_end=True, pins=doubts, may_copy=True, deallocates=drops)
+    return Intent(
+        Act.WRITE,
+        may_end=True,
+        pins=doubts,
+        may_copy=True,
+        deallocates="" if doubts else None,
+        is_lazy=doubts or _LAZY.search(sql) is not None,
+    )
 
 
 def _pins(tokens: list[Token]) -> bool:

@@ -51,6 +51,7 @@ class Intent:
         deallocates: the prepared statement that it drops; "" for all, None for none.
         discards: it clears the whole session.
         undoes: it goes back to a savepoint.
+        is_lazy: commits may stop waiting for the disk, in its transaction or from now on.
     """
 
     act: Act
@@ -61,9 +62,10 @@ class Intent:
     deallocates: str | None = None
     discards: bool = False
     undoes: bool = False
+    is_lazy: bool = False
 
 
-DOUBTFUL = Intent(Act.WRITE, may_end=True, pins=True, may_copy=True)
+DOUBTFUL = Intent(Act.WRITE, may_end=True, pins=True, may_copy=True, is_lazy=True)
 """What is assumed of text that has no sure reading."""
 
 EMPTY = Intent(Act.NEUTRAL)
@@ -89,6 +91,7 @@ def joined(intents: Sequence[Intent]) -> Intent:
         deallocates=_joined_names([intent.deallocates for intent in intents]),
         discards=any(intent.discards for intent in intents),
         undoes=any(intent.undoes for intent in intents),
+        is_lazy=any(intent.is_lazy for intent in intents),
     )
 
 

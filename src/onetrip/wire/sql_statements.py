@@ -125,7 +125,7 @@ STATEMENTS: dict[str, Reader] = {
     "declare": _declare,
     "copy": _plain(Intent(Act.WRITE, may_copy=True)),
     "do": _plain(Intent(Act.WRITE, may_end=True, pins=True)),
-    **dict.fromkeys(("listen", "load"), _plain(Intent(Act.WRITE, pins=True))),
+    **dict.fromkeys(("listen", "load"), _plain(Intent(Act.NEUTRAL, pins=True))),
     "execute": _plain(Intent(Act.WRITE, pins=True)),
 }
 """By first word; any other statement is a write."""

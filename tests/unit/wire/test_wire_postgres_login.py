@@ -26,9 +26,9 @@ def test_trust() -> None:
     sent = END + ready(b"I")
     answers = b"".join(one.feed(sent[at : at + 1]) for at in range(len(sent)))
     assert (answers, one.is_ready) == (b"", True)
-    assert one.session.parameters == {"server_version": "15"}
-    assert (one.session.process, one.session.secret) == (9, b"abcd")
-    assert "abcd" not in repr(one.session)
+    assert one.started.parameters == {"server_version": "15"}
+    assert (one.started.process, one.started.secret) == (9, b"abcd")
+    assert "abcd" not in repr(one.started)
 
 
 def test_md5() -> None:

@@ -262,3 +262,16 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(5):
         assert small.classify(b"SELECT %d" % number).act is Act.READ
     assert len(small._known) == 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET LOCAL synchronous_commit = off",
+        "SELECT set_config('Synchronous_Commit', 'off', true)",
+        "DO $$ BEGIN SET LOCAL synchronous_commit = off; END $$",
+    ],
+)
+def test_commits_that_may_not_wait_are_noticed(sql: str) -> None:
+    assert CLASSIFIER.classify(sql.encode()).is_lazy
+    assert not CLASSIFIER.classify(b"SET LOCAL jit = off").is_lazy

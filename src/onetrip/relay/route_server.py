@@ -1,0 +1,254 @@
+"""The listener of a routing relay: lets clients in, runs their sessions, cancels, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from random import Random
+
+from onetrip.errors import OnetripError
+from onetrip.model.catalog import BackendKind
+from onetrip.net.dial import Dial
+from onetrip.observe.logs import Log
+from onetrip.relay.admission import LOGIN_TIMEOUT, Admission, refusal
+from onetrip.relay.client_link import ClientLink
+from onetrip.relay.fleet import Fleet
+from onetrip.relay.greeting import Greeter
+from onetrip.relay.link import Link
+from onetrip.relay.opening import send_cancel
+from onetrip.relay.route_settings import Others, PoolMode, RouteSettings
+from onetrip.relay.server import BACKLOG, QUIET, SWEEP_INTERVAL, Acceptor, Counts
+from onetrip.relay.session import RoutedSession
+from onetrip.relay.session_parts import SessionParts, Usage
+from onetrip.relay.session_state import SessionState
+from onetrip.relay.settings import RelaySettings
+from onetrip.tasks import Tasks
+from onetrip.timing import Clock
+from onetrip.wire.flip_setup import flips_for
+from onetrip.wire.flips import Tally
+from onetrip.wire.postgres_messages import error_response, message, parameter_status, ready
+from onetrip.wire.postgres_start import Cancel, Start, backend_key, cancel_packet
+from onetrip.wire.sql_classifier import Classifier
+
+SECRET_SIZE = 4
+"""Bytes of a key to cancel with; protocol 3.0 has room for no more."""
+
+
+class RouteServer:
+    """Routes every connection of one listener. Stands in for `RelayServer`."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        route: RouteSettings,
+        dial: Dial,
+        clock: Clock,
+        rng: Random,
+        log: Log,
+    ) -> None:
+        self.usage = Usage()
+        self._tally = Tally()
+        self.fleet = Fleet(
+            route, dial, clock, rng, log, self._tally, timeout=settings.connect_timeout
+        )
+        self._settings = settings
+        self._route = route
+        self._dial = dial
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._admission = Admission(route, rng)
+        self._classifier = Classifier(route.functions)
+        self._clients: set[ClientLink] = set()
+        self._links: set[Link] = set()
+        self._greeter = Greeter(clock, timeout=settings.connect_timeout)
+        self._sessions: dict[int, tuple[bytes, RoutedSession]] = {}
+        self._tasks = Tasks(self._task_failed)
+        self._server: asyncio.Server | None = None
+        self._passed = 0
+        self._refused = 0
+        self._refusal = ""
+
+    @property
+    def connections(self) -> int:
+        """Client connections open now."""
+        return len(self._clients) + len(self._links)
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted since the start: connections are those to the servers."""
+        tally = self._tally
+        opened = self.fleet.opened + self._passed
+        return Counts(tally.trips, tally.setup_trips, opened, tally.opaque)
+
+    async def start(self) -> int:
+        """Listen, and return the port (useful with port 0).
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        where = self._settings.listen
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Acceptor(self._accept), where.host, where.port, backlog=BACKLOG
+        )
+        self.fleet.start()
+        self._tasks.spawn(self._sweep_forever(), "relay.sweep")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def drain(self) -> None:
+        """Stop accepting and end each session between two transactions; wait a bounded time."""
+        self._close_listener()
+        deadline = self._clock.now() + self._settings.drain_timeout
+        while self.connections and (now := self._clock.now()) < deadline:
+            for _, session in list(self._sessions.values()):
+                if session.is_quiet:
+                    session.end("57P01", "the relay stops")
+            for link in list(self._links):
+                if not link.counter.is_waiting and now - link.active_at >= QUIET:
+                    link.close()
+            await self._clock.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Close everything now."""
+        self._close_listener()
+        for client in list(self._clients):
+            client.abort()
+        for link in list(self._links):
+            link.abort()
+        await self._tasks.cancel(timeout=5.0)
+        await self.fleet.stop()
+        # Transports report their end in the next rounds of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _close_listener(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def _accept(self, transport: asyncio.Transport) -> None:
+        limit = self._settings.max_connections
+        if self.connections >= limit:
+            self._refuse(f"more than {limit} connections")
+            transport.write(error_response("53300", "too many clients", severity="FATAL"))
+            transport.close()
+            return
+        client = ClientLink(self._clock, self._clients.discard)
+        self._clients.add(client)
+        client.accept(transport)
+        self._tasks.spawn(self._serve(client), "relay.session")
+
+    async def _serve(self, client: ClientLink) -> None:
+        process = 0
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                found = await self._admit(client)
+            if found is None:
+                return
+            session, greeting = found
+            process, secret = self._new_key()
+            self._sessions[process] = secret, session
+            client.write(greeting + backend_key(process, secret) + ready(b"I"))
+            await session.run()
+        except TimeoutError:
+            self._refuse(f"no login within {LOGIN_TIMEOUT:g} s")
+        except OnetripError as error:
+            if not client.is_lost:
+                self._refuse(str(error))
+            client.write(refusal(error))
+        finally:
+            self._sessions.pop(process, None)
+            if client in self._clients:
+                client.on_change = lambda: None
+                client.on_room = lambda has_room: None
+                client.close()
+
+    async def _admit(self, client: ClientLink) -> tuple[RoutedSession, bytes] | None:
+        """Let a client in; return its session and what it is told, or None where it has none."""
+        opening = await self._admission.opening(client)
+        if isinstance(opening, Cancel):
+            self._cancel(opening)
+            return None
+        if self._route.others is Others.PASS and opening.user not in self._route.accounts:
+            await self._pass(client, opening)
+            return None
+        admitted = await self._admission.authenticate(client, opening)
+        parts = SessionParts(
+            self.fleet,
+            admitted.account,
+            admitted.database,
+            self._classifier,
+            self.usage,
+            self._route.replica_wait,
+            self._route.pool.wait,
+        )
+        is_pinned = self._route.mode is PoolMode.SESSION
+        state = SessionState(admitted.startup, is_pinned=is_pinned)
+        reports = await self._greeter.reports(parts, state)
+        for name, value in reports.items():
+            state.reported(name, value)
+        told = b"".join(parameter_status(*report) for report in reports.items())
+        return RoutedSession(client, parts, state), message(b"R", b"\0\0\0\0") + told
+
+    def _new_key(self) -> tuple[int, bytes]:
+        while (process := self._rng.getrandbits(31)) in self._sessions or not process:
+            pass
+        return process, self._rng.randbytes(SECRET_SIZE)
+
+    def _cancel(self, asked: Cancel) -> None:
+        secret, session = self._sessions.get(asked.process, (b"", None))
+        link = session.link if session is not None else None
+        if link is None or not hmac.compare_digest(secret, asked.secret) or not link.is_busy:
+            return
+        packet = cancel_packet(link.started.process, link.started.secret)
+        endpoint = self.fleet.endpoint(link.name)
+        timeout = self._settings.connect_timeout
+        task = self._tasks.spawn(
+            send_cancel(endpoint, packet, self._dial, self._clock, timeout=timeout), "relay.cancel"
+        )
+        link.cancelling.add(task)
+        task.add_done_callback(link.cancelling.discard)
+
+    async def _pass(self, client: ClientLink, start: Start) -> None:
+        """Pass a session on untouched to the primary, as a relay without routes does."""
+        endpoint = self.fleet.endpoint(await self.fleet.primary(self._route.pool.wait))
+        link = Link(flips_for(BackendKind.POSTGRES, self._tally), self._clock, self._links.discard)
+        transport, rest = client.transport, client.early
+        if transport is None:
+            return
+        self._clients.discard(client)
+        self._links.add(link)
+        self._passed += 1
+        link.accept(transport)
+        link.client.data_received(start.raw + rest)
+        try:
+            at = endpoint.at
+            await self._dial(
+                lambda: link.server, at.host, at.port, timeout=self._settings.connect_timeout
+            )
+        except OnetripError as error:
+            self._refuse(str(error))
+            link.abort()
+        else:
+            link.join()
+
+    def _refuse(self, reason: str) -> None:
+        self._refused += 1
+        self._refusal = reason
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_INTERVAL)
+            oldest = self._clock.now() - self._settings.idle_timeout
+            for _, session in list(self._sessions.values()):
+                if session.active_at < oldest:
+                    session.end("57P05", "the session was idle for too long")
+            for link in list(self._links):
+                if link.active_at < oldest:
+                    link.close()
+            if self._refused:
+                self._log.warning("relay.refused", connections=self._refused, reason=self._refusal)
+                self._refused = 0
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._log.error("relay.task_failed", task=name, error=type(error).__name__)
