@@ -216,7 +216,8 @@ class Scorer:
         self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
         regions, backends = tuple(self.topology.regions), self.catalog.backends
         endpoints = tuple(name for b in backends.values() for name in b.endpoints)
-        matrix = self.matrix = build_matrix(self.rows, regions, endpoints, self.matrix)
+        doubting = () if self.placer.guesses is None else (self._region,)
+        matrix = self.matrix = build_matrix(self.rows, regions, endpoints, self.matrix, doubting)
         self._note_anycast(matrix)
         matrix = add_nearest(matrix, {b.name: b.endpoints for b in backends.values() if b.replicas})
         draining = self._cluster.draining() | self.draining

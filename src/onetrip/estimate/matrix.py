@@ -9,7 +9,7 @@ can be trusted. Pure: staleness was decided when the estimates were made.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -134,6 +134,7 @@ def build_matrix(
     regions: Sequence[RegionId],
     backends: Sequence[str],
     previous: RttMatrix | None = None,
+    doubting: Collection[RegionId] = (),
 ) -> RttMatrix:
     """Put the rows together.
 
@@ -142,10 +143,12 @@ def build_matrix(
         regions: rows of the result; estimates of any other region are left out.
         backends: columns of the backend arrays.
         previous: the matrix before, whose coordinates a new fit starts from.
+        doubting: regions that start moves by what they measured themselves: what only the other
+            end told is stale in their rows.
     """
     peers = _fill(rows, regions, [Target(TargetKind.PEER, region) for region in regions])
     data = _fill(rows, regions, [Target(TargetKind.BACKEND, name) for name in backends])
-    return complete(_diagonal(peers), data, tuple(regions), tuple(backends), previous)
+    return complete(_diagonal(peers), data, tuple(regions), tuple(backends), previous, doubting)
 
 
 def complete(
@@ -154,15 +157,16 @@ def complete(
     regions: tuple[RegionId, ...],
     backends: tuple[str, ...],
     previous: RttMatrix | None = None,
+    doubting: Collection[RegionId] = (),
 ) -> RttMatrix:
     """Fill what nobody measured: from the other end, and then from coordinates.
 
     Args:
         peers: between the regions, shape (R, R), NaN where not measured.
         data: to the backends, shape (R, D); nothing is filled in there.
-        previous: see `build_matrix`.
+        previous, doubting: see `build_matrix`.
     """
-    measured = _mirror(peers)
+    measured = _mirror(peers, [regions.index(region) for region in doubting])
     missing = np.isnan(measured.rtt)
     coordinates, fitted = _fit(measured.rtt, missing, regions, previous)
     rtt, error = measured.rtt, np.zeros(measured.rtt.shape)
@@ -210,15 +214,17 @@ def _diagonal(cells: Cells) -> Cells:
     return cells
 
 
-def _mirror(cells: Cells) -> Cells:
+def _mirror(cells: Cells, doubting: Sequence[int]) -> Cells:
     # A time that is missing, or stale here and fresh there, is taken from the other end. A
     # failing direction keeps its mark: it must not look healthy because the other one is.
     missing = np.isnan(cells.rtt)
     fresher = cells.is_stale & ~cells.is_stale.T & ~cells.is_failing.T & ~np.isnan(cells.rtt.T)
     take = missing | fresher
+    is_stale = np.where(take, cells.is_stale.T, cells.is_stale)
+    is_stale[doubting] |= take[doubting]
     return Cells(
         np.where(take, cells.rtt.T, cells.rtt),
-        np.where(take, cells.is_stale.T, cells.is_stale),
+        is_stale,
         cells.is_failing | (missing & cells.is_failing.T),
     )
 

@@ -150,7 +150,8 @@ class Probes:
         rows = Cells(data.rtt, (now - data.updated_at > age) | silent, data.failing)
         names = tuple(self._world.backends)
         if self.choice is not None:
-            self._last = complete(peers, rows, self._world.regions, names, self._last)
+            known, edges = self._world.regions, tuple(self._world.edges)
+            self._last = complete(peers, rows, known, names, self._last, edges)
             return self._last
         return RttMatrix(
             regions=self._world.regions,

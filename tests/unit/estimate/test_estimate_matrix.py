@@ -51,6 +51,17 @@ def test_missing_direction_comes_from_the_other_one() -> None:
     assert not matrix.is_predicted.any()
 
 
+def test_what_only_the_other_end_told_starts_no_move_of_a_node_that_doubts() -> None:
+    rows = {
+        DEN: row((peer("bom"), 0.229, FRESH)),
+        BOM: row((peer("den"), 0.231, FRESH)),
+        FRA: row((peer("den"), 0.117, FRESH), (peer("bom"), 0.130, FRESH)),
+    }
+    matrix = build_matrix(rows, REGIONS, [], doubting=(DEN,))
+    assert matrix.between(DEN, FRA) == 0.117
+    assert matrix.is_stale.tolist() == [[False, False, True]] + 2 * [[False] * 3]
+
+
 def test_stale_time_is_replaced_by_a_fresh_one_from_the_other_end() -> None:
     matrix = built({DEN: row((peer("bom"), 0.300, STALE)), BOM: row((peer("den"), 0.231, FRESH))})
     assert matrix.between(DEN, BOM) == 0.231
