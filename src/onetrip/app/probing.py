@@ -61,6 +61,7 @@ class Probing:
         self._limit: int | None = None
         self._table: SpecTable | None = None
         self._chosen: frozenset[RegionId] = frozenset()
+        self._hints: list[RegionId] = []
         self._pruned_at = -math.inf
         self.targets: frozenset[Target] = frozenset()
         scorer.on_run = self.follow
@@ -79,6 +80,8 @@ class Probing:
             self._scorer.placer.guesses = Guesses() if limit is not None else None
             self._metrics.probe_peers.clear()
         self._chosen = frozenset()
+        hints = (project.policy.hint for project in catalog.projects.values())
+        self._hints = sorted({hint for hint in hints if hint is not None})
         if self._plan is None:
             self._scorer.absence = PRESENT
             self._metrics.probe_peers.labels("all").set(len(self._table.remote))
@@ -129,8 +132,8 @@ class Probing:
         defaults = placer.snapshot.environments.values()
         unseen = sorted({p.regions[0] for p in defaults if p.regions})
         if placer.guesses is None:
-            return unseen, ()
-        return [*placer.guesses.used, *unseen], placer.guesses.named
+            return [*self._hints, *unseen], ()
+        return [*placer.guesses.used, *self._hints, *unseen], placer.guesses.named
 
     def _probe(self, specs: Sequence[ProbeSpec]) -> None:
         now = self._pruned_at = self._clock.now()

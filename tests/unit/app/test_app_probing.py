@@ -217,6 +217,16 @@ async def test_region_is_measured_before_a_route_moves_there() -> None:
     assert HOME in before
 
 
+async def test_region_that_a_project_is_pinned_to_is_probed_before_its_first_request() -> None:
+    fleet = Fleet()
+    pinned = next(r for r in REGIONS[1:] if r not in fleet.peers())
+    made = catalog()
+    policy = replace(made.projects["shop"].policy, hint=pinned)
+    made = replace(made, projects={"shop": replace(made.projects["shop"], policy=policy)})
+    fleet.probing.update(topology(), made, None)
+    assert pinned in fleet.peers()
+
+
 async def test_region_in_use_stays_probed_and_others_make_room() -> None:
     fleet = Fleet()
     await fleet.run(3)
