@@ -54,6 +54,7 @@ from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import (
     CertificateState,
     CertificateStatus,
+    EndpointStatus,
     EnvoyStatus,
     Event,
     LatencyPoint,
@@ -143,6 +144,7 @@ class FakeView:
     nats_reason: str = ""
     worker_rows: list[WorkerStatus] = field(default_factory=list)
     followers: list[EnvoyStatus] | None = None
+    replication: list[EndpointStatus] = field(default_factory=list)
     changes: list[tuple[str, PolicyChange]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -251,6 +253,10 @@ class FakeView:
     async def test_webhook(self, name: str) -> Delivery:
         """Return what the last attempt became."""
         return self.webhook_deliveries(name)[0]
+
+    def replicas(self) -> list[EndpointStatus]:
+        """Return the endpoints of the orders database, as `replication` says; none by default."""
+        return self.replication
 
     def relays(self) -> list[RelayStatus]:
         """Return the relays of the orders database."""

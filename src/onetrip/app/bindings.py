@@ -66,7 +66,9 @@ def _backend(each: BindingEntry, name: str, backends: Mapping[str, Backend], whe
     if name not in backends:
         known = ", ".join(backends) or "none"
         raise ConfigError(f"{where}: backend {name!r} is not one of {known}")
-    if each.reads == "nearest" and not backends[name].replicas:
+    access = backends[name].replication
+    finds_some = access is not None and bool(access.discover)
+    if each.reads == "nearest" and not backends[name].replicas and not finds_some:
         raise ConfigError(f"{where}.reads: backend {name!r} has no replicas")
     return name
 

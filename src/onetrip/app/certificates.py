@@ -20,7 +20,6 @@ from onetrip.app.automatic import follow_hosts
 from onetrip.app.config import Settings
 from onetrip.app.dataplane import DataPlane
 from onetrip.cluster.state import ClusterState
-from onetrip.cluster.sync import PeerSync
 from onetrip.errors import AcmeError, ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.status import CertificateState, CertificateStatus
@@ -33,6 +32,7 @@ from onetrip.timing import Clock
 
 if TYPE_CHECKING:
     from onetrip.acme.storage import Storage
+    from onetrip.cluster.sync import PeerSync
 
 CHECK_INTERVAL = 10.0
 """Time between two looks at what has to be ordered, s."""

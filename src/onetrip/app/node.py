@@ -34,6 +34,7 @@ from onetrip.app.overrides import Overrides
 from onetrip.app.probing import Probing
 from onetrip.app.refusals import RefusalLog
 from onetrip.app.releases import Releases
+from onetrip.app.replication import Replicas
 from onetrip.app.reports import ReportMaker
 from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
@@ -43,8 +44,6 @@ from onetrip.app.view import LiveView
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
-from onetrip.cluster.sync import PeerSync
-from onetrip.cluster.telling import silent_after
 from onetrip.control.api import build_admin
 from onetrip.control.rates import RateLimit
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
@@ -69,6 +68,7 @@ from onetrip.timing import Clock, MonotonicClock
 
 if TYPE_CHECKING:
     from onetrip.cluster.bus import BusLink
+    from onetrip.cluster.sync import PeerSync
 
 SAVE_INTERVAL = 15.0
 """Seconds between two writes of what was learned; at most this much is lost by a crash."""
@@ -131,7 +131,7 @@ class Node:
             region,
             frozenset(settings.topology.regions),
             max(
-                silent_after(settings.sync_interval, len(settings.topology.regions)),
+                _patience(settings),
                 longest_silence(
                     settings.nats, settings.sync_interval, len(settings.topology.regions)
                 ),
@@ -151,6 +151,18 @@ class Node:
         )
         self.scorer.is_advising = settings.mode == "advise"
         self.scorer.draining = frozenset([region] if self._inheritance.is_draining else [])
+        self.replicas = Replicas(
+            region,
+            scorer=self.scorer,
+            cluster=self._cluster,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            log=self._log,
+            tell=self._tell,
+            tasks=self._tasks,
+            on_found=self._apply_catalog,
+        )
         self._prober = ProbeRunner(
             region,
             dial,
@@ -253,6 +265,7 @@ class Node:
             purge=self.plane.purge,
             take=lambda told: advise.take(self.plane, told),
             releases=self._releases,
+            replicas=self.replicas,
             workers=self.plane.workers,
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
@@ -267,6 +280,7 @@ class Node:
             clock=clock,
             ejections=ejections,
             releases=self._releases,
+            replicas=self.replicas,
         )
         self._sync = self._build_sync(rng, reports)
         if self._sync is not None:
@@ -359,6 +373,7 @@ class Node:
         await self.plane.stop()
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
+        await self.replicas.close()
         if self._shared is not None:
             await self._shared.close()
         if self._sync is not None:
@@ -548,10 +563,11 @@ class Node:
 
     def _apply_catalog(self) -> None:
         settings = self.settings
-        self._base = self._releases.catalog()
+        self._base = self.replicas.with_found(self._releases.catalog())
         catalog = policies.effective(self._base, self._cluster.policies(), settings.topology)
         self.plane.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
+        self.replicas.follow(catalog)
         self._probing.update(settings.topology, catalog, settings.probe.peers)
 
     async def _change_policy(self, project: str, change: PolicyChange, is_whole: bool) -> Policy:
@@ -586,6 +602,8 @@ class Node:
         settings = self.settings
         if settings.cluster_secret is None:
             return None
+        from onetrip.cluster.sync import PeerSync  # memory, for a node alone
+
         return PeerSync(
             self.region,
             settings.cluster_secret,
@@ -663,3 +681,12 @@ class Node:
         for sock in await self.listeners.copies("admin", settings.admin):
             await web.SockSite(self._admin, sock).start()
         return int(self._admin.addresses[0][1])
+
+
+def _patience(settings: Settings) -> float:
+    """Return the time without a word after which a peer counts as gone, s."""
+    if settings.cluster_secret is None:
+        return 5 * settings.sync_interval
+    from onetrip.cluster.telling import silent_after  # memory, for a node alone
+
+    return silent_after(settings.sync_interval, len(settings.topology.regions))

@@ -15,7 +15,7 @@ from pathlib import Path
 from onetrip.app.bindings import build_bindings, check_calls
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
-from onetrip.app.replicas import build_replicas
+from onetrip.app.replicas import build_replicas, check_region
 from onetrip.app.residency import Residency, check_residency, is_restricted
 from onetrip.app.route_rules import build_rule
 from onetrip.app.schema import File
@@ -60,7 +60,7 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     Raises:
         ConfigError: the first entry that cannot be used; the message starts with its key.
     """
-    backends = {name: _backend(name, entry, folder) for name, entry in file.backends.items()}
+    backends = {n: _backend(n, entry, topology, folder) for n, entry in file.backends.items()}
     can_deploy = bool(file.deployments.domain or file.deployments.allow)
     projects = {
         name: _project(name, entry, topology, backends, can_deploy=can_deploy)
@@ -105,10 +105,20 @@ def build_terms(entry: DeploymentsEntry) -> Terms:
     )
 
 
-def _backend(name: str, entry: BackendEntry, folder: Path) -> Backend:
+def _backend(name: str, entry: BackendEntry, topology: Topology, folder: Path) -> Backend:
     key = f"backends.{name}"
     check_id(name, key)
-    return replace(_primary(name, entry, folder, key), replicas=build_replicas(name, entry, key))
+    backend = replace(
+        _primary(name, entry, folder, key),
+        region=check_region(entry.region, topology, f"{key}.region"),
+        replicas=build_replicas(name, entry, topology, key),
+    )
+    if entry.replication is None:
+        return backend
+    from onetrip.app.replication_access import build_access  # many nodes do without
+
+    access = build_access(entry.replication, backend.kind, topology, folder, f"{key}.replication")
+    return replace(backend, replication=access)
 
 
 def _primary(name: str, entry: BackendEntry, folder: Path, key: str) -> Backend:
@@ -189,6 +199,7 @@ def _environment(
         request_timeout=entry.request_timeout,
         deny=residency.everywhere,
         reads_nearest=bound.reads_nearest,
+        data_deny=residency.of_data(entry.bindings),
         calls=bound.calls,
     )
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onetrip.estimate.nearest import nearest_column
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId, Topology
@@ -63,16 +62,19 @@ class Readiness:
         self._failing = {r: failing for r, row in rows.items() if (failing := _failing_of(row))}
 
     def environments(
-        self, catalog: Catalog, backends: Mapping[EnvironmentId, tuple[str, ...]]
+        self,
+        catalog: Catalog,
+        backends: Mapping[EnvironmentId, tuple[str, ...]],
+        nearest: Mapping[EnvironmentId, Mapping[str, str]],
     ) -> list[EnvironmentInput]:
-        """Return every environment as placement sees it."""
+        """Return every environment as placement sees it; `nearest` is of `Reads.columns`."""
         return [
             EnvironmentInput(
                 id=env.id,
                 policy=catalog.policy_of(env.id),
                 backends=backends[env.id],
                 instances=self.instances(env),
-                nearest={name: nearest_column(name) for name in env.reads_nearest},
+                nearest=nearest.get(env.id, {}),
             )
             for env in catalog.environments()
         ]

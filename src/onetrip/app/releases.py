@@ -18,7 +18,6 @@ from onetrip.app.keeping import Keeper
 from onetrip.app.news import News
 from onetrip.cluster.messages import Report
 from onetrip.cluster.resources import ROWS, decode_rows, encode_rows
-from onetrip.cluster.sync import PeerSync
 from onetrip.control.view import KeptAssets
 from onetrip.errors import ApiError, Kind, PeerError
 from onetrip.model.catalog import Catalog
@@ -39,6 +38,7 @@ from onetrip.timing import Clock
 
 if TYPE_CHECKING:
     from onetrip.app.depot import Depot
+    from onetrip.cluster.sync import PeerSync
 
 INTERVAL = 1.0
 """Between two looks at what waits, s."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from onetrip.app.schema_projects import BackendEntry
 from onetrip.errors import ConfigError
 from onetrip.model.replica import Replica
-from onetrip.model.topology import is_id, parse_endpoint
+from onetrip.model.topology import RegionId, Topology, is_id, parse_endpoint
 
 
-def build_replicas(backend: str, entry: BackendEntry, key: str) -> tuple[Replica, ...]:
+def build_replicas(
+    backend: str, entry: BackendEntry, topology: Topology, key: str
+) -> tuple[Replica, ...]:
     """Return the replicas of a backend; `key` is where it stands.
 
     Raises:
-        ConfigError: a name or an address that cannot be used.
+        ConfigError: a name, an address or a region that cannot be used.
     """
     found: dict[str, Replica] = {}
     for name, each in entry.replicas.items():
@@ -25,8 +27,23 @@ def build_replicas(backend: str, entry: BackendEntry, key: str) -> tuple[Replica
         if str(endpoint) in found:
             other = found[str(endpoint)].name
             raise ConfigError(f"{where}.address: {endpoint} is that of {other}")
-        found[str(endpoint)] = Replica(f"{backend}/{name}", endpoint)
+        region = check_region(each.region, topology, f"{where}.region")
+        found[str(endpoint)] = Replica(f"{backend}/{name}", endpoint, region)
     return tuple(found.values())
+
+
+def check_region(name: str | None, topology: Topology, key: str) -> RegionId | None:
+    """Return where an endpoint is declared to be; `key` is where that stands.
+
+    Raises:
+        ConfigError: a region that does not exist.
+    """
+    if name is None:
+        return None
+    if name not in topology.regions:
+        known = ", ".join(topology.regions)
+        raise ConfigError(f"{key}: region {name!r} is not one of {known}")
+    return RegionId(name)
 
 
 def check_name(text: str, key: str) -> None:

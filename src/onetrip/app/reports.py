@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.releases import Releases
+from onetrip.app.replication import Replicas
 from onetrip.app.scoring import Scorer
 from onetrip.cluster.messages import CodeChange, Report, ServiceRow
 from onetrip.cluster.state import ClusterState
@@ -40,6 +41,7 @@ class ReportMaker:
         clock: Clock,
         ejections: EjectionLog,
         releases: Releases,
+        replicas: Replicas,
     ) -> None:
         self._region = region
         self._boot = boot
@@ -50,6 +52,7 @@ class ReportMaker:
         self._clock = clock
         self._ejections = ejections
         self._releases = releases
+        self._replicas = replicas
         self._seq = 0
 
     def make(self) -> Report:
@@ -77,6 +80,7 @@ class ReportMaker:
             latencies=self._traffic.latencies(now, busiest),
             policies=list(self._cluster.policies().values()),
             resources=self._releases.digest,
+            endpoints=self._replicas.rows(),
         )
 
 

@@ -6,7 +6,7 @@ every binding of its environment, so the words of all of them count for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from onetrip.app.schema_projects import BindingEntry, EnvironmentEntry, RouteEntry
 from onetrip.errors import ConfigError
@@ -46,6 +46,15 @@ class Residency:
             return self._checked(own | self.everywhere, key)
         used = [name for name, trips in route.round_trips.items() if trips > 0]
         return self._checked(own | self._union(used, key), key)
+
+    def of_data(self, entries: Mapping[str, str | BindingEntry]) -> dict[str, Denied]:
+        """Return the regions whose copies of each backend must not be read."""
+        found: dict[str, Denied] = {}
+        for name, denied in self._bindings.items():
+            each = entries[name]
+            if denied and isinstance(each, BindingEntry) and each.backend is not None:
+                found[each.backend] = found.get(each.backend, frozenset()) | denied
+        return found
 
     def _union(self, bindings: Collection[str], key: str) -> Denied:
         found = (self._bindings.get(name, frozenset()) for name in bindings)

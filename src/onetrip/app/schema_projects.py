@@ -30,6 +30,23 @@ class ReplicaEntry(Strict):
     """`backends.<name>.replicas.<name>`: a copy of a backend that answers reads."""
 
     address: Text
+    region: Text | None = None
+
+
+Networks = Annotated[list[Text], Meta(max_length=64)]
+
+
+class ReplicationEntry(Strict):
+    """`backends.<name>.replication`: how endpoints are asked for position and lag."""
+
+    user: Text
+    password_file: Text | None = None
+    password_env: Text | None = None
+    database: Text = ""
+    interval: Annotated[float, Meta(ge=0.2, le=300)] = 2.0
+    max_lag: Annotated[float, Meta(ge=0.1, le=86400)] = 5.0
+    discover: Annotated[dict[str, Networks], Meta(max_length=64)] = field(default_factory=dict)
+    """Networks that may be looked for replicas in, by the region they are in."""
 
 
 class BackendEntry(Strict):
@@ -41,7 +58,10 @@ class BackendEntry(Strict):
     """Of a database; its kind and address."""
     url_env: Text | None = None
     probe_path: Path = "/"
+    region: Text | None = None
+    """Where the address above is."""
     replicas: Annotated[dict[str, ReplicaEntry], Meta(max_length=32)] = field(default_factory=dict)
+    replication: ReplicationEntry | None = None
 
 
 class BindingEntry(Strict):

@@ -15,13 +15,14 @@ from onetrip.app.advise import declared_inputs, switched_off
 from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
 from onetrip.app.readiness import PRESENT, Absence, Readiness, Rows, rtt_of
+from onetrip.app.reads import Reads
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.anycast import find_anycast
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
-from onetrip.estimate.nearest import add_nearest, nearest_rtt
+from onetrip.estimate.nearest import add_nearest, move_primaries, nearest_rtt
 from onetrip.estimate.timings import TimingBook, timing_evidence
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.catalog import Catalog, Environment, EnvironmentId, Forwarding
@@ -46,6 +47,8 @@ from onetrip.timing import Clock
 
 Services = dict[RouteKey, list[ServiceSummary]]
 Evidence = dict[RouteKey, list[TripEvidence]]
+
+Standing = Callable[[], tuple[frozenset[str], Mapping[str, str]]]
 
 INLINE_ROUTES = 50
 """Routes up to which a round is so short that a thread would cost more than it saves."""
@@ -88,7 +91,10 @@ class Scorer:
         self._inputs = InputMaker()
         self._calls = Calls()
         self._backends: dict[EnvironmentId, tuple[str, ...]] = {}
-        self._nearest: frozenset[tuple[EnvironmentId, str]] = frozenset()
+        self.reads = Reads(Catalog())
+        """Which endpoints reads have a choice of, as of the last run."""
+        self.standing: Standing = lambda: (frozenset(), {})
+        """Which endpoints lag, and the primary of backends that have another than declared."""
         self._names: dict[EnvironmentId, dict[str, str]] = {}
         self._timings = TimingBook()
         self.flips = FlipsBook()
@@ -123,9 +129,7 @@ class Scorer:
         self._backends = {
             e.id: tuple(dict.fromkeys(columns_of(e).values())) for e in catalog.environments()
         }
-        self._nearest = frozenset(
-            (e.id, b) for e in catalog.environments() for b in e.reads_nearest
-        )
+        self.reads = Reads(catalog, *self.standing())
         self.flips.update(self._backends)
         # Server-Timing may name a binding or its backend.
         self._names = {
@@ -172,9 +176,9 @@ class Scorer:
         if called is not None:
             return called
         key = seen.key
-        if key.method is MethodClass.READ and (key.environment, name) in self._nearest:
-            return nearest_rtt(row, self.catalog.backends[name].endpoints)
-        return rtt_of(row, Target(TargetKind.BACKEND, name))
+        if key.method is MethodClass.READ and (e := self.reads.endpoints(key.environment, name)):
+            return nearest_rtt(row, e)
+        return rtt_of(row, Target(TargetKind.BACKEND, self.reads.primary(name)))
 
     def _is_direct(self, seen: Observation) -> bool:
         # Nobody else times a request that went to an instance without passing its node.
@@ -219,10 +223,11 @@ class Scorer:
         doubting = () if self.placer.guesses is None else (self._region,)
         matrix = self.matrix = build_matrix(self.rows, regions, endpoints, self.matrix, doubting)
         self._note_anycast(matrix)
-        matrix = add_nearest(matrix, {b.name: b.endpoints for b in backends.values() if b.replicas})
+        self.reads = self.reads.at(*self.standing())
+        matrix = move_primaries(add_nearest(matrix, self.reads.groups), self.reads.moved)
         draining = self._cluster.draining() | self.draining
         ready = Readiness(self._region, self.topology, self.rows, draining, self.absence)
-        environments = ready.environments(self.catalog, self._backends)
+        environments = ready.environments(self.catalog, self._backends, self.reads.columns)
         self._relearn(now)
         services, evidence = self._services(now), self._evidence(now)
         routes = self._route_inputs(services, evidence, now, elapsed)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onetrip.app.releases import Releases
+from onetrip.app.replication import Replicas
 from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Successor
@@ -22,6 +23,7 @@ from onetrip.model.placement import Decision, PlacementSnapshot, WhatIf
 from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.status import (
     CertificateStatus,
+    EndpointStatus,
     EnvoyStatus,
     Event,
     LatencyPoint,
@@ -68,6 +70,7 @@ class LiveView:
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
         releases: Releases,
+        replicas: Replicas,
     ) -> None:
         self._region = region
         self._scorer = scorer
@@ -88,6 +91,7 @@ class LiveView:
         self._workers = workers
         self._webhooks = webhooks
         self._envoys = envoys
+        self._replicas = replicas
         self.releases = releases
         """See `NodeView`."""
         self.nats: BusLink | None = None
@@ -170,6 +174,10 @@ class LiveView:
         return await asyncio.to_thread(
             advise_backends, matrix, catalog, decisions, what_if, project, anycast
         )
+
+    def replicas(self) -> list[EndpointStatus]:
+        """See `NodeView`."""
+        return self._replicas.statuses()
 
     def latencies(self, project: str | None) -> list[LatencySummary]:
         """See `NodeView`."""

@@ -19,7 +19,7 @@ def drain(
 ) -> None:
     """Move requests away from a node's region, for as long as another can take them."""
     from onetrip.cli import render
-    from onetrip.control.schemas import DrainBody
+    from onetrip.control.processes import DrainBody
 
     order = {"draining": not off}
     body = make_client(api, token_file).post(("drain",), DrainBody, order, is_dry_run=dry_run)

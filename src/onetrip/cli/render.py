@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Sequence
 
 from onetrip.control import schemas
-from onetrip.control.processes import EnvoyRow, WorkerRow
+from onetrip.control.processes import DrainBody, EnvoyRow, WorkerRow
 from onetrip.control.projects import ProjectsBody
+from onetrip.control.replica_rows import ReplicaRow
 
 DASH = "-"
 """Shown for what is not known."""
@@ -57,6 +58,7 @@ def status(body: schemas.StatusBody) -> str:
         f"saving    {_saving(body.saving_ms)}",
     ]
     lines += [_worker(row) for row in body.workers] + [_envoy(row) for row in body.envoys]
+    lines += [_replica(row) for row in body.replicas]
     return "\n".join(lines + [f"problem   {plain(text)}" for text in body.problems])
 
 
@@ -73,6 +75,13 @@ def _worker(row: WorkerRow) -> str:
 def _envoy(row: EnvoyRow) -> str:
     state = "current" if row.is_current else "behind"
     return f"envoy     {plain(row.name)} {plain(row.version)}, up {duration(row.uptime)}, {state}"
+
+
+def _replica(row: ReplicaRow) -> str:
+    lag = DASH if row.lag_ms is None else f"{row.lag_ms / 1e3:.3g} s behind"
+    state = "primary" if row.is_primary else lag if row.is_read else f"{lag}, not read from"
+    place = f" in {plain(row.region)}" if row.region else ""
+    return f"endpoint  {plain(row.endpoint)}{place}, {state}"
 
 
 def regions(body: schemas.RegionsBody) -> str:
@@ -216,7 +225,7 @@ def _saving(value: float | None) -> str:
     return "not measured yet" if value is None else f"{value:.1f} ms a request, measured"
 
 
-def drain(body: schemas.DrainBody) -> str:
+def drain(body: DrainBody) -> str:
     """Return what the drain of a region means."""
     if body.is_draining:
         return f"{plain(body.region)} drains: requests run elsewhere while another region can"

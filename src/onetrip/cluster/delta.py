@@ -21,6 +21,7 @@ from onetrip.cluster.messages import (
     MAX_REPORT_SIZE,
     CodeChange,
     Count,
+    EndpointRow,
     EvidenceRow,
     PolicyRow,
     Report,
@@ -63,6 +64,7 @@ class Delta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     durations: list[tuple[Count, ServiceRow]] = field(default_factory=list)
     evidence: list[tuple[Count, EvidenceRow]] = field(default_factory=list)
     code_changes: list[tuple[Count, CodeChange]] = field(default_factory=list)
+    endpoints: list[tuple[Count, EndpointRow]] = field(default_factory=list)
     decisions: list[tuple[Count, Decision]] = field(default_factory=list)
     what_if: list[tuple[Count, WhatIf]] = field(default_factory=list)
     latencies: list[tuple[Count, LatencySummary]] = field(default_factory=list)

@@ -13,10 +13,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from onetrip.errors import Kind, PeerError
+from onetrip.errors import Kind, PeerError, ProtocolError
 from onetrip.model.catalog import Mode
 from onetrip.model.measure import RouteKey, RttEstimate, ServiceSummary, TripEvidence
 from onetrip.model.placement import Decision, WhatIf
+from onetrip.model.replication import MAX_POSITION, EndpointState, Role, parse_position
 from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
 
@@ -85,8 +86,40 @@ class CodeChange:
     age: float
 
 
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EndpointRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an endpoint of a backend told this node; see `EndpointState`."""
+
+    endpoint: Annotated[str, Meta(max_length=128)]
+    role: Role
+    position: Annotated[str, Meta(max_length=MAX_POSITION)] = ""
+    lag: float = math.nan
+    lag_bytes: Count | None = None
+    is_replicating: bool = True
+    age: float = 0.0
+    timeline: Count = 0
+
+    @property
+    def state(self) -> EndpointState:
+        """The row as the state that it tells.
+
+        Raises:
+            ProtocolError: its position is none.
+        """
+        return EndpointState(
+            self.role,
+            parse_position(self.position),
+            self.lag,
+            self.lag_bytes,
+            self.is_replicating,
+            self.age,
+            self.timeline,
+        )
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything a node shares.
+
+    What is not set is left out, so that a node of an older version can read the rest.
 
     Attributes:
         boot: Unix time the node started; a restarted node's reports replace its older ones.
@@ -102,6 +135,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         latencies: recent latencies at its own edge.
         policies: every override it knows, of whatever origin.
         resources: digest of the declared things it knows (`release.registry`), "" without any.
+        endpoints: what endpoints of backends with replicas told it.
     """
 
     region: RegionId
@@ -120,6 +154,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     policies: Annotated[list[PolicyRow], Meta(max_length=20_000)] = field(default_factory=list)
     resources: Annotated[str, Meta(max_length=64)] = ""
+    endpoints: Annotated[list[EndpointRow], Meta(max_length=4096)] = field(default_factory=list)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -164,9 +199,22 @@ def check_report(report: Report) -> None:
     for latency in report.latencies:
         if latency.trial is not None and not latency.trial.is_sound():
             raise PeerError(f"distribution of {latency.key} is not sound")
+    for told in report.endpoints:
+        _check_endpoint(told)
     for change in report.code_changes:
         if not 0 <= change.age <= MAX_AGE:
             raise PeerError(f"age of the change of {change.key} is not in 0..{MAX_AGE:g} s")
+
+
+def _check_endpoint(row: EndpointRow) -> None:
+    try:
+        parse_position(row.position)
+    except ProtocolError as error:
+        raise PeerError(f"position of {row.endpoint}: {error}") from error
+    for name, value in (("lag", row.lag), ("age", row.age)):
+        _check_time(f"{name} of {row.endpoint}", value, math.inf)
+    if math.isnan(row.age):
+        raise PeerError(f"age of {row.endpoint} is not known")
 
 
 def _check_time(name: str, value: float, limit: float) -> None:

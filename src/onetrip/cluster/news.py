@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onetrip.cluster.messages import CodeChange, EvidenceRow, ServiceRow
+from msgspec import structs
+
+from onetrip.cluster.messages import CodeChange, EndpointRow, EvidenceRow, ServiceRow
 from onetrip.model.measure import RttEstimate, TargetKind
 from onetrip.model.placement import Decision
 from onetrip.model.status import LatencySummary
@@ -31,6 +33,12 @@ LATEST = 10.0
 
 AGE_STEP = 30.0
 """Seconds by which a measurement is younger than a peer believes before that is told."""
+
+LAG_RATIO, LAG_STEP = 0.25, 0.25
+"""The lag of an endpoint is told again when it moved by both: share of it, and s."""
+
+ENDPOINT_AGE_STEP = 3.0
+"""As `AGE_STEP`, of endpoints: their word is believed for 15 s (`estimate/freshness`)."""
 
 FOR_PEOPLE = 15.0
 """Seconds between two explanations of the same decision: they are read by people."""
@@ -95,6 +103,23 @@ def _evidence_is_news(told: EvidenceRow, row: EvidenceRow, since: float) -> bool
     )
 
 
+def _endpoint_is_news(told: EndpointRow, row: EndpointRow, since: float) -> bool:
+    return (
+        _endpoint_is_urgent(told, row)
+        or _moved(told.lag, row.lag, LAG_RATIO, LAG_STEP)
+        or row.age + ENDPOINT_AGE_STEP < told.age + since
+    )
+
+
+def _endpoint_is_urgent(told: EndpointRow | None, row: EndpointRow) -> bool:
+    # A promotion: until its peers know, they score writes with the primary that was.
+    return told is not None and (told.role, told.is_replicating, told.timeline) != (
+        row.role,
+        row.is_replicating,
+        row.timeline,
+    )
+
+
 def _change_is_news(told: CodeChange, row: CodeChange, since: float) -> bool:
     return row.age + 1.0 < told.age + since
 
@@ -151,6 +176,15 @@ SECTIONS = (
         1000,
         is_aging=True,
         aged=lambda row, since: CodeChange(row.key, row.age + since),
+    ),
+    Section(
+        "endpoints",
+        lambda row: row.endpoint,
+        _endpoint_is_news,
+        4096,
+        _endpoint_is_urgent,
+        is_aging=True,
+        aged=lambda row, since: structs.replace(row, age=row.age + since),
     ),
     Section("decisions", lambda row: row.key, _decision_is_news, 20_000),
     Section("what_if", lambda row: row.key, _for_people, 20_000),

@@ -14,6 +14,7 @@ from dataclasses import replace
 from onetrip.cluster.messages import EvidenceRow, PolicyRow, Report, ServiceRow
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, ServiceSummary, Target
 from onetrip.model.placement import Decision, WhatIf
+from onetrip.model.replication import EndpointState
 from onetrip.model.status import LatencySummary, PeerStatus
 from onetrip.model.topology import RegionId
 
@@ -114,6 +115,17 @@ class ClusterState:
     def evidence(self) -> list[EvidenceRow]:
         """Return the round trips that peers were told."""
         return [row for report in self._reports.values() for row in report.evidence]
+
+    def endpoints(self, now: float) -> dict[str, EndpointState]:
+        """Return what peers were told by endpoints of backends, of each the newest word."""
+        out: dict[str, EndpointState] = {}
+        for region, report in self._reports.items():
+            since = now - self._heard_at[region]
+            for row in report.endpoints:
+                known = out.get(row.endpoint)
+                if known is None or since + row.age < known.age:
+                    out[row.endpoint] = replace(row.state, age=since + row.age)
+        return out
 
     def code_changes(self) -> dict[RouteKey, float]:
         """Return when the code of routes changed, as peers noticed; the latest time counts."""

@@ -27,7 +27,7 @@ from onetrip.control.distributions import (
 )
 from onetrip.control.operations import DEFAULT_ROWS, MAX_EVENTS, Call
 from onetrip.control.problems import problem_kind
-from onetrip.control.processes import UpgradeBody
+from onetrip.control.processes import DrainBody, UpgradeBody
 from onetrip.control.projects import ProjectsBody
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
@@ -262,7 +262,7 @@ class Handlers:
     def _reply_drain(self, draining: frozenset[RegionId]) -> web.Response:
         own, regions = self._view.region, self._view.topology.regions
         names = list[str](region for region in regions if region in draining)
-        return reply(schemas.DrainBody(own, own in draining, names))
+        return reply(DrainBody(own, own in draining, names))
 
     def _is_draining(self) -> bool:
         return self._view.region in self._view.draining

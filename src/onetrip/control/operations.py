@@ -18,7 +18,7 @@ from onetrip.control.access import AuditBody, NewTokenBody, TokenOrder, TokensBo
 from onetrip.control.advice import ReplicaAdviceBody
 from onetrip.control.certificates import CertificatesBody
 from onetrip.control.distributions import DistributionsBody
-from onetrip.control.processes import UpgradeBody
+from onetrip.control.processes import DrainBody, UpgradeBody
 from onetrip.control.projects import ProjectsBody
 from onetrip.control.purging import PurgeBody, PurgeOrder
 from onetrip.control.relays import FlipsOrder, RelaysBody
@@ -320,7 +320,7 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/v1/drain", "drain", "Drain the node's own region, or end its drain",
-        schemas.DrainBody, DrainOrder, query=("dry_run",), scope=Scope.OPERATE, statuses=(503,),
+        DrainBody, DrainOrder, query=("dry_run",), scope=Scope.OPERATE, statuses=(503,),
     ),
     Operation(
         "POST", "/v1/reload", "reload", "Read the configuration again", schemas.ReloadBody, Nothing,

@@ -32,6 +32,14 @@ class EnvoyRow(Struct, frozen=True):
     refused: dict[str, str]
 
 
+class DrainBody(Struct, frozen=True):
+    """`POST /v1/drain`: the node's own region, and every region that drains now."""
+
+    region: str
+    is_draining: bool
+    draining: list[str]
+
+
 class UpgradeBody(Struct, frozen=True):
     """`POST /v1/upgrade`: the process that serves from now on."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from onetrip.control.processes import EnvoyRow, WorkerRow
+from onetrip.control.replica_rows import ReplicaRow
 
 
 class Position(Struct, frozen=True):
@@ -27,6 +28,7 @@ class StatusBody(Struct, frozen=True):
         saving_ms: request-weighted mean of the measured savings of all placed routes.
         workers, envoys: what serves requests; none where the node's own process does.
         mode: "serve", or "advise" where the node takes no traffic.
+        replicas: endpoints of the backends whose replication is watched.
     """
 
     version: str
@@ -45,6 +47,7 @@ class StatusBody(Struct, frozen=True):
     workers: list[WorkerRow] = []
     envoys: list[EnvoyRow] = []
     mode: str = "serve"
+    replicas: list[ReplicaRow] = []
 
 
 class RegionRow(Struct, frozen=True):
@@ -334,14 +337,6 @@ class EventsBody(Struct, frozen=True):
 
     events: list[EventRow]
     next: str | None = None
-
-
-class DrainBody(Struct, frozen=True):
-    """`POST /v1/drain`: the node's own region, and every region that drains now."""
-
-    region: str
-    is_draining: bool
-    draining: list[str]
 
 
 class ReloadBody(Struct, frozen=True):

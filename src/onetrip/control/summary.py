@@ -5,6 +5,8 @@ from __future__ import annotations
 import onetrip
 from onetrip.control import certificates, convert, webhook_rows
 from onetrip.control.processes import envoy_rows, problems_of, worker_rows
+from onetrip.control.replica_rows import problems_of as replica_problems
+from onetrip.control.replica_rows import replica_rows
 from onetrip.control.schemas import StatusBody
 from onetrip.control.view import NodeView
 
@@ -28,6 +30,8 @@ def status_body(view: NodeView, now: float) -> StatusBody:
         problems.append(f"NATS cannot be used, what is known is used on: {reason}")
     problems += certificates.problems_of(view.certificates())
     problems += webhook_rows.problems_of(view.webhooks())
+    replicas = replica_rows(view.replicas())
+    problems += replica_problems(replicas)
     return StatusBody(
         version=onetrip.__version__,
         region=view.region,
@@ -45,4 +49,5 @@ def status_body(view: NodeView, now: float) -> StatusBody:
         workers=workers,
         envoys=envoys,
         mode="advise" if view.is_advising else "serve",
+        replicas=replicas,
     )

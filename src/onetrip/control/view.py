@@ -19,6 +19,7 @@ from onetrip.model.relay import FlipReport, RelayStatus
 from onetrip.model.resource import Resource
 from onetrip.model.status import (
     CertificateStatus,
+    EndpointStatus,
     EnvoyStatus,
     Event,
     LatencyPoint,
@@ -215,6 +216,9 @@ class NodeView(Protocol):
         Raises:
             ApiError: the node takes requests itself.
         """
+
+    def replicas(self) -> list[EndpointStatus]:
+        """Return the endpoints of the backends whose replication is watched."""
 
     def relays(self) -> list[RelayStatus]:
         """Return the database relays of this node's region."""

@@ -21,8 +21,8 @@ LEAST_ABSENCE = 5.0
 RETURN_RATIO = 0.5
 """Share of the greatest lag allowed at which a replica begins to count as fresh again."""
 
-BELIEVED = 5
-"""Looks after which the last word of an endpoint that is silent is not believed any more."""
+BELIEVED_LOOKS, BELIEVED_FOR = 5, 15.0
+"""How long the last word of a silent endpoint is believed: looks, and s, whichever is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class FreshnessBook:
         believed = {
             name: state
             for name, state in states.items()
-            if name in backend.endpoints and state.age <= BELIEVED * max(1.0, access.interval)
+            if name in backend.endpoints
+            and state.age <= max(BELIEVED_FOR, BELIEVED_LOOKS * access.interval)
         }
         changes = self._elect(backend, believed)
         primary = self._primaries.get(backend.name, backend.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from onetrip.estimate.matrix import RttMatrix
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 
 
-def nearest_column(backend: str) -> str:
-    """Return the name of the column that `add_nearest` makes for a backend."""
-    return f"{backend} (nearest)"
+def nearest_column(backend: str, *outside: str) -> str:
+    """Return the name of the column of a backend's nearest endpoint, outside of some regions."""
+    where = f"nearest outside {', '.join(outside)}" if outside else "nearest"
+    return f"{backend} ({where})"
 
 
 def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMatrix:
@@ -30,24 +32,45 @@ def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMa
     each region has; the first one where no RTT is known.
 
     Args:
-        groups: endpoints of a backend by its name, each a column of the matrix.
+        groups: endpoints by the name of their column, each a column of the matrix.
     """
     rows = np.arange(len(matrix.regions))
-    for backend, endpoints in groups.items():
-        columns = [matrix.backends.index(name) for name in endpoints]
+    for name, endpoints in groups.items():
+        columns = [matrix.backends.index(endpoint) for endpoint in endpoints]
         rtt = matrix.backend_rtt[:, columns]
         order = np.where(np.isnan(rtt), np.inf, rtt)
         order = order + np.where(matrix.backend_is_failing[:, columns], _LAST, 0.0)
         picks = np.argmin(order, axis=1)
         chosen = np.array(columns)[picks]
         matrix = matrix.with_column(
-            nearest_column(backend),
+            name,
             matrix.backend_rtt[rows, chosen],
             matrix.backend_is_stale[rows, chosen],
             matrix.backend_is_failing[rows, chosen],
             served_by=tuple(endpoints[int(p)] for p in picks),
         )
     return matrix
+
+
+def move_primaries(matrix: RttMatrix, moved: Mapping[str, str]) -> RttMatrix:
+    """Return the matrix with the RTTs to another endpoint in the column of a backend.
+
+    Args:
+        moved: the endpoint that is the primary now, by backend, each a column of the matrix.
+    """
+    if not moved:
+        return matrix
+    source = list(range(len(matrix.backends)))
+    for backend, endpoint in moved.items():
+        source[matrix.backends.index(backend)] = matrix.backends.index(endpoint)
+    named = {backend: (endpoint,) * len(matrix.regions) for backend, endpoint in moved.items()}
+    return replace(
+        matrix,
+        backend_rtt=matrix.backend_rtt[:, source],
+        backend_is_stale=matrix.backend_is_stale[:, source],
+        backend_is_failing=matrix.backend_is_failing[:, source],
+        served_by={**matrix.served_by, **named},
+    )
 
 
 def nearest_rtt(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> float:

@@ -118,27 +118,28 @@ def parse_position(text: str) -> Position:
     """
     if len(text) > MAX_POSITION:
         raise ProtocolError(f"position of {len(text)} characters exceeds limit of {MAX_POSITION}")
-    if found := _LSN.fullmatch(text):
+    if found := re.fullmatch(_LSN, text):
         return lsn(int(found[1], 16) << 32 | int(found[2], 16))
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not parts:
         return NOTHING
-    if _GTID.fullmatch(parts[0]):
+    if re.fullmatch(_GTID, parts[0]):
         return _position(PositionKind.GTID_LIST, [_parse_gtid(part) for part in parts])
     return _position(PositionKind.GTID, [each for part in parts for each in _parse_set(part)])
 
 
-_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
-_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
-_INTERVAL = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?")
+# Compiled when one is read: many nodes never do.
+_LSN = r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})"
+_GTID = r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})"
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_TAG = r"[a-z_][a-z0-9_]{0,31}"
+_INTERVAL = r"([0-9]{1,19})(?:-([0-9]{1,19}))?"
 
 Change = tuple[str, Range]
 
 
 def _parse_gtid(part: str) -> Change:
-    found = _GTID.fullmatch(part)
+    found = re.fullmatch(_GTID, part)
     if found is None:
         raise ProtocolError(f"{part[:60]!r} is not a GTID domain-server-sequence")
     domain, server, sequence = (int(each) for each in found.groups())
@@ -152,17 +153,17 @@ def _parse_set(part: str) -> list[Change]:
     uuid, *words = (word.strip() for word in part.lower().split(":"))
     source, found = uuid, []
     for word in words:
-        interval = _INTERVAL.fullmatch(word)
+        interval = re.fullmatch(_INTERVAL, word)
         if interval is not None:
             first, last = int(interval[1]), int(interval[2] or interval[1])
             if not 1 <= first <= last < 1 << 63:
                 raise ProtocolError(f"{word!r} is not an interval of transactions")
             found.append((source, (first, last)))
-        elif _TAG.fullmatch(word):
+        elif re.fullmatch(_TAG, word):
             source = f"{uuid}:{word}"
         else:
             raise ProtocolError(f"{word[:60]!r} is neither an interval of transactions nor a tag")
-    if not _UUID.fullmatch(uuid) or not found:
+    if not re.fullmatch(_UUID, uuid) or not found:
         raise ProtocolError(f"{part[:60]!r} is not a position in replication")
     return found
 

@@ -10,6 +10,7 @@ from enum import Enum
 from onetrip.model.catalog import Mode
 from onetrip.model.distribution import Distribution
 from onetrip.model.measure import Arm, RouteKey
+from onetrip.model.replication import EndpointState
 from onetrip.model.topology import RegionId
 
 
@@ -162,3 +163,29 @@ class WorkerStatus:
     connections: int
     placements: int
     ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One endpoint of a backend whose endpoints are asked for positions and lag.
+
+    Attributes:
+        endpoint: see `Backend.endpoints`.
+        address: where it is dialled.
+        region: where it is, None where nobody said.
+        state: what it said of itself; None when nobody has asked it yet.
+        is_primary: it takes the writes.
+        is_read: reads may go there.
+        is_discovered: it was found, and not declared.
+        max_lag: see `ReplicationAccess`.
+    """
+
+    backend: str
+    endpoint: str
+    address: str
+    region: RegionId | None
+    state: EndpointState | None
+    is_primary: bool
+    is_read: bool
+    is_discovered: bool
+    max_lag: float

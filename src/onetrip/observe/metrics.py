@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
 from onetrip.observe.edge_metrics import EdgeMetrics
+from onetrip.observe.replica_metrics import ReplicaMetrics
 from onetrip.observe.volume_metrics import VolumeMetrics
 from onetrip.observe.xds_metrics import XdsMetrics
 
@@ -179,6 +180,7 @@ class Metrics:
         )
         part = "Other regions this node probes: near, far, on the shortlist, or all of them."
         self.probe_peers = Gauge("onetrip_probe_peers", part, ["part"], registry=r)
+        self.replicas = ReplicaMetrics(r)
         # estimate
         self.rtt = Gauge(
             "onetrip_estimate_rtt_seconds",

@@ -20,7 +20,6 @@ from onetrip.net.resolve import CachingResolver, Resolve
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.probe.base import Network, Probe, ProbeSpec
-from onetrip.probe.handshake import MysqlProbe, RedisProbe, TcpProbe
 from onetrip.probe.http import HttpProbe
 from onetrip.probe.plan import (
     PlanState,
@@ -35,7 +34,6 @@ from onetrip.probe.plan import (
     timeout_of,
     wait_until_due,
 )
-from onetrip.probe.postgres import PostgresProbe
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
@@ -44,22 +42,27 @@ _MAX_WAIT = 0.25
 
 _STOP_TIMEOUT = 2.0
 
-_PROBES: dict[BackendKind, Callable[[ProbeSpec, Network], Probe]] = {
-    BackendKind.TCP: TcpProbe,
-    BackendKind.POSTGRES: PostgresProbe,
-    BackendKind.MYSQL: MysqlProbe,
-    BackendKind.REDIS: RedisProbe,
-    BackendKind.HTTP: HttpProbe,
-}
-
 
 def make_probe(spec: ProbeSpec, network: Network) -> Probe:
-    """Return the probe that speaks the spec's protocol."""
-    if spec.kind is BackendKind.HTTP and spec.endpoint.protocol is not HttpProtocol.HTTP1:
+    """Return the probe that speaks the spec's protocol; a node loads those that it uses."""
+    if spec.kind is BackendKind.POSTGRES:
+        from onetrip.probe.postgres import PostgresProbe
+
+        return PostgresProbe(spec, network)
+    if spec.kind is BackendKind.HTTP:
+        if spec.endpoint.protocol is HttpProtocol.HTTP1:
+            return HttpProbe(spec, network)
         from onetrip.probe.http2 import Http2Probe  # needs an optional package
 
         return Http2Probe(spec, network)
-    return _PROBES[spec.kind](spec, network)
+    from onetrip.probe.handshake import MysqlProbe, RedisProbe, TcpProbe
+
+    probes: dict[BackendKind, Callable[[ProbeSpec, Network], Probe]] = {
+        BackendKind.TCP: TcpProbe,
+        BackendKind.MYSQL: MysqlProbe,
+        BackendKind.REDIS: RedisProbe,
+    }
+    return probes[spec.kind](spec, network)
 
 
 @dataclass(slots=True)

@@ -156,6 +156,49 @@ async def test_reads_are_filed_with_the_rtt_to_the_nearest_endpoint() -> None:
     assert endpoints == {MethodClass.READ: ("orders/den",), MethodClass.WRITE: ("orders",)}
 
 
+async def test_a_lagging_replica_is_not_read_from_and_a_promoted_one_is_written_to() -> None:
+    parts = Parts()
+    found = catalog("v1")
+    here = Endpoint("127.0.0.1", 5433)
+    replicas = (Replica("orders/den", here), Replica("orders/fra", replace(here, port=5434)))
+    orders = replace(found.backends["orders"], replicas=replicas)
+    project = found.projects["shop"]
+    near = replace(project.environments["production"], reads_nearest=frozenset({"orders"}))
+    project = replace(project, environments={"production": near})
+    parts.scorer.update(parts.topology, Catalog({"shop": project}, {"orders": orders}))
+    for name, rtt in (("orders", 0.2), ("orders/den", 0.001), ("orders/fra", 0.05)):
+        target = Target(TargetKind.BACKEND, name)
+        parts.rtts.record(Sample(target, rtt, SampleKind.CONNECT, parts.clock.now()))
+    standing: tuple[frozenset[str], dict[str, str]] = (frozenset({"orders/den"}), {})
+    parts.scorer.standing = lambda: standing
+
+    async def rtts() -> dict[MethodClass, float]:
+        await parts.scorer.run_once()
+        parts.traffic.forget({KEY.environment})
+        for method in MethodClass:
+            key = KEY._replace(method=method)
+            at = parts.clock.now()
+            seen = Observation(key, DEN, DEN, Arm.DEFAULT, 0.1, 0.1, False, False, at)
+            parts.scorer.observe(seen)
+        services = parts.traffic.services(parts.clock.now())
+        return {key.method: row.rtts["orders"] for key, (row,) in services.items()}
+
+    async def endpoints() -> dict[MethodClass, tuple[str, ...]]:
+        await parts.scorer.run_once()
+        decisions = {d.key.method: d for d in parts.scorer.placer.decisions()}
+        return {m: d.candidates[0].endpoints for m, d in decisions.items()}
+
+    read, write = MethodClass.READ, MethodClass.WRITE
+    assert await rtts() == pytest.approx({read: 0.05, write: 0.2})
+    assert await endpoints() == {read: ("orders/fra",), write: ("orders",)}
+    standing = (frozenset(), {"orders": "orders/fra"})
+    assert await rtts() == pytest.approx({read: 0.001, write: 0.05})
+    assert await endpoints() == {read: ("orders/den",), write: ("orders/fra",)}
+    # An endpoint that a reload took away meanwhile must not stop the scoring.
+    standing = (frozenset({"orders/gone"}), {"orders": "orders/gone", "gone": "orders"})
+    assert await rtts() == pytest.approx({read: 0.001, write: 0.2})
+
+
 async def test_calls_of_another_project_are_filed_with_what_they_take_and_learned() -> None:
     parts, stock = Parts(), EnvironmentId("stock", "production")
     base = catalog("1")

@@ -15,8 +15,8 @@ from onetrip.cluster.delta import (
     decode_delta,
     encode_delta,
 )
-from onetrip.cluster.messages import MAX_REPORT_SIZE, CodeChange, Report
-from onetrip.cluster.news import AGE_STEP, SECTIONS
+from onetrip.cluster.messages import MAX_REPORT_SIZE, CodeChange, EndpointRow, Report
+from onetrip.cluster.news import AGE_STEP, ENDPOINT_AGE_STEP, SECTIONS
 from onetrip.cluster.telling import Known, hold_time, silent_after
 from onetrip.errors import PeerError
 from onetrip.model.catalog import EnvironmentId
@@ -28,6 +28,7 @@ from onetrip.model.measure import (
     Target,
     TargetKind,
 )
+from onetrip.model.replication import Role
 from onetrip.model.topology import RegionId
 
 BOM = RegionId("bom")
@@ -63,6 +64,29 @@ def test_what_was_measured_again_is_told_before_it_looks_old() -> None:
     later = AGE_STEP + 1
     log.note(report(2, estimate("a", age=later), estimate("b", age=0.0)), later)
     assert told(log, 1) == ["b"]
+
+
+def test_a_promotion_is_told_at_once_and_a_lag_when_it_moved() -> None:
+    log = ReportLog()
+
+    def tell(seq: int, at: float, role: Role, lag: float, age: float = 0.5) -> list[EndpointRow]:
+        row = EndpointRow("db/a", role, "0/5", lag, age=age)
+        log.note(Report(BOM, 1.0, seq, endpoints=[row]), at)
+        return [each for _, each in log.delta(seq - 1).endpoints]
+
+    tell(1, 0.0, Role.REPLICA, 1.0)
+    assert tell(2, 1.0, Role.REPLICA, 1.2, age=1.5) == []
+    assert [row.lag for row in tell(3, 2.0, Role.REPLICA, 1.6)] == [1.6]
+    assert log.urgent_seq == 0
+    assert [row.role for row in tell(4, 2.5, Role.PRIMARY, 0.0)] == [Role.PRIMARY]
+    assert log.urgent_seq == 4
+    assert tell(5, 2.5 + ENDPOINT_AGE_STEP - 0.1, Role.PRIMARY, 0.0) == []
+    assert len(tell(6, 2.5 + ENDPOINT_AGE_STEP + 0.1, Role.PRIMARY, 0.0)) == 1
+    copy = ReportCopy()
+    copy.apply(log.delta(), 10.0)
+    later = copy.apply(log.delta(6), 12.0)
+    assert later is not None
+    assert [row.age for row in later.endpoints] == [2.5]
 
 
 def test_ages_go_on_in_the_copy() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
 from onetrip.cluster.messages import (
     CodeChange,
+    EndpointRow,
     PolicyRow,
     Report,
     ServiceRow,
@@ -32,6 +34,7 @@ from onetrip.model.measure import (
     Target,
     TargetKind,
 )
+from onetrip.model.replication import EndpointState, Role, lsn
 from onetrip.model.status import LatencySummary
 from onetrip.model.topology import RegionId
 
@@ -189,3 +192,51 @@ def test_latest_change_of_code_counts_whoever_noticed() -> None:
         sent = Report(region, 1.0, 1, code_changes=[CodeChange(KEY, age)])
         merged.merge(decode_report(encode_report(sent)), 1000.0)
     assert merged.code_changes() == {KEY: 960.0}
+
+
+def told(endpoint: str, **changes: Any) -> EndpointRow:
+    row = EndpointRow(endpoint, Role.REPLICA, "0/5", 1.5, 80)
+    return msgspec.structs.replace(row, **changes)
+
+
+def test_of_an_endpoint_the_newest_word_of_any_peer_counts() -> None:
+    merged = state()
+    early = told("db/a", position="0/3", age=4.0)
+    merged.merge(Report(BOM, 1.0, 1, endpoints=[early, told("db")]), 100.0)
+    merged.merge(Report(FRA, 1.0, 1, endpoints=[told("db/a", age=0.5)]), 101.0)
+    found = merged.endpoints(103.0)
+    assert found["db"] == EndpointState(Role.REPLICA, lsn(5), 1.5, 80, age=3.0)
+    assert found["db/a"].position == lsn(5)
+    assert found["db/a"].age == 2.5
+
+
+def test_endpoints_cross_the_wire_as_they_are_and_only_where_there_are_some() -> None:
+    row = told("db/a", position="0-1-18446744073709551615", timeline=3, is_replicating=False)
+    sent = Report(BOM, 1.0, 1, endpoints=[row])
+    assert decode_report(encode_report(sent)) == sent
+    unknown = decode_report(
+        encode_report(Report(BOM, 1.0, 1, endpoints=[told("db", lag=math.nan)]))
+    )
+    assert math.isnan(unknown.endpoints[0].lag)
+    assert b"endpoints" not in encode_report(report()), (
+        "an older node refuses what it does not know"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"position": "0/"}, "position of db"),
+        ({"position": "9" * 5000}, "cannot be read"),
+        ({"lag": -1.0}, "lag of db"),
+        ({"age": -1.0}, "age of db"),
+        ({"age": math.nan}, "age of db is not known"),
+        ({"lag_bytes": -1}, "cannot be read"),
+        ({"endpoint": "x" * 129}, "cannot be read"),
+    ],
+)
+def test_what_a_peer_says_of_an_endpoint_is_checked(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(PeerError, match=reason):
+        decode_report(
+            encode_report(Report(BOM, 1.0, 1, endpoints=[told(**({"endpoint": "db"} | changes))]))
+        )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onetrip.estimate.freshness import BELIEVED, LEAST_ABSENCE, FreshnessBook
+from onetrip.estimate.freshness import BELIEVED_FOR, LEAST_ABSENCE, FreshnessBook
 from onetrip.model.catalog import Backend, BackendKind
 from onetrip.model.replica import Replica, ReplicationAccess
 from onetrip.model.replication import EndpointState, Role
@@ -82,7 +82,7 @@ def test_whatever_the_lags_an_endpoint_is_out_for_a_while_at_least(lags: list[fl
         (replica(math.nan), False),
         (EndpointState(Role.UNKNOWN, problem="refused"), False),
         (PRIMARY, True),  # of something else
-        (replica(9.0, age=BELIEVED + 0.1), False),  # too old to be believed
+        (replica(9.0, age=BELIEVED_FOR + 0.1), False),  # too old to be believed
     ],
 )
 def test_what_is_said_against_an_endpoint(state: EndpointState, is_out: bool) -> None:

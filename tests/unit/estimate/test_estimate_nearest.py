@@ -39,7 +39,7 @@ def test_column_and_single_rtt_tell_the_same(
     cells: list[list[tuple[float, EstimateState] | None]],
 ) -> None:
     rows = {region: row(each) for region, each in zip(REGIONS, cells, strict=True)}
-    matrix = add_nearest(build_matrix(rows, REGIONS, ENDPOINTS), {"db": ENDPOINTS})
+    matrix = add_nearest(build_matrix(rows, REGIONS, ENDPOINTS), {nearest_column("db"): ENDPOINTS})
     for index, region in enumerate(REGIONS):
         served_by = matrix.served_by[nearest_column("db")][index]
         told = matrix.to_backend(region, nearest_column("db"))
@@ -55,7 +55,9 @@ def test_a_replica_that_fails_is_passed_over() -> None:
     cells = [(0.2, EstimateState.FRESH), (0.001, EstimateState.FAILING), None]
     found = row(cells)
     assert nearest_rtt(found, ENDPOINTS) == 0.2
-    matrix = add_nearest(build_matrix({REGIONS[0]: found}, REGIONS, ENDPOINTS), {"db": ENDPOINTS})
+    matrix = add_nearest(
+        build_matrix({REGIONS[0]: found}, REGIONS, ENDPOINTS), {nearest_column("db"): ENDPOINTS}
+    )
     assert matrix.served_by[nearest_column("db")][0] == "db"
 
 
@@ -66,6 +68,6 @@ def test_without_replicas_the_matrix_is_the_same_object() -> None:
 
 def test_other_columns_stay_as_they_were() -> None:
     matrix = build_matrix({REGIONS[0]: row([(0.2, EstimateState.FRESH)] * 3)}, REGIONS, ENDPOINTS)
-    wider = add_nearest(matrix, {"db": ENDPOINTS})
+    wider = add_nearest(matrix, {nearest_column("db"): ENDPOINTS})
     assert wider.backends == (*ENDPOINTS, nearest_column("db"))
     np.testing.assert_array_equal(wider.backend_rtt[:, :3], matrix.backend_rtt)

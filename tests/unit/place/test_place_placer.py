@@ -505,7 +505,8 @@ def test_unseen_route_of_a_known_environment_runs_at_the_edge() -> None:
 def test_a_replica_keeps_reads_at_the_edge_while_writes_move_to_the_primary() -> None:
     placer = Placer(DEN)
     matrix = add_nearest(
-        matrix_of(REGIONS, RTT, {"db": BOM, "db/den": DEN}), {"db": ("db", "db/den")}
+        matrix_of(REGIONS, RTT, {"db": BOM, "db/den": DEN}),
+        {nearest_column("db"): ("db", "db/den")},
     )
     env = replace(environment(), nearest={"db": nearest_column("db")})
     writes = ORDERS._replace(method=MethodClass.WRITE)
@@ -526,7 +527,7 @@ def test_reads_move_when_the_replica_they_used_starts_to_fail() -> None:
     both = matrix_of(REGIONS, RTT, {"db": BOM, "db/den": DEN})
     env = replace(environment(), nearest={"db": nearest_column("db")})
     item = route(declared={"db": 11.0})
-    groups = {"db": ("db", "db/den")}
+    groups = {nearest_column("db"): ("db", "db/den")}
     placer.decide(add_nearest(both, groups), [env], [item], 1000.0, 1000.0)
     assert placer.snapshot.routes[ORDERS].regions[0] == DEN
     failing = both.backend_is_failing.copy()

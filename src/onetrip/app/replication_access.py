@@ -1,0 +1,63 @@
+"""`backends.<name>.replication`: from the configuration to how endpoints are asked."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from onetrip.app.replicas import check_region
+from onetrip.app.schema_projects import ReplicationEntry
+from onetrip.app.security import read_secret
+from onetrip.errors import ConfigError
+from onetrip.model.catalog import BackendKind
+from onetrip.model.replica import ReplicationAccess
+from onetrip.model.topology import RegionId, Topology
+
+_PACKAGES = {BackendKind.POSTGRES: "psycopg", BackendKind.MYSQL: "pymysql"}
+
+
+def build_access(
+    entry: ReplicationEntry, kind: BackendKind, topology: Topology, folder: Path, key: str
+) -> ReplicationAccess:
+    """Check how the endpoints of a backend are asked; `key` is where that stands.
+
+    Raises:
+        ConfigError: a backend of another kind, a package that is missing, a password that cannot
+            be read, or networks that cannot be used.
+    """
+    package = _PACKAGES.get(kind)
+    if package is None:
+        raise ConfigError(f"{key}: a backend of kind {kind.value} has no replication to ask for")
+    if find_spec(package) is None:
+        raise ConfigError(f"{key}: needs the package {package}; install onetrip[replicas]")
+    password = read_secret(
+        folder, entry.password_file, entry.password_env, f"{key}.password", least=1
+    )
+    return ReplicationAccess(
+        user=entry.user,
+        password=password or "",
+        database=entry.database,
+        interval=entry.interval,
+        max_lag=entry.max_lag,
+        discover=tuple(_networks(entry.discover.items(), topology, f"{key}.discover")),
+    )
+
+
+def _networks(
+    entries: Iterable[tuple[str, list[str]]], topology: Topology, key: str
+) -> Iterable[tuple[RegionId, tuple[str, ...]]]:
+    owners: dict[str, str] = {}
+    for name, networks in entries:
+        region = check_region(name, topology, f"{key}.{name}")
+        assert region is not None
+        for number, text in enumerate(networks):
+            where = f"{key}.{name}[{number}]"
+            try:
+                network = str(ipaddress.ip_network(text))
+            except ValueError as error:
+                raise ConfigError(f"{where}: {text!r} is not a network: {error}") from error
+            if owners.setdefault(network, name) != name:
+                raise ConfigError(f"{where}: {network} is in {owners[network]} already")
+        yield region, tuple(networks)
