@@ -50,8 +50,14 @@ def route_to(group: PostgresGroup, **changes: Any) -> RouteSettings:
 
 
 @asynccontextmanager
-async def routed(route: RouteSettings, **limits: Any) -> AsyncIterator[tuple[RouteServer, int]]:
-    """Route; give the relay, once it knows every server, and its port."""
+async def routed(
+    route: RouteSettings, *, waits: bool = True, **limits: Any
+) -> AsyncIterator[tuple[RouteServer, int]]:
+    """Route; give the relay and its port.
+
+    Args:
+        waits: until the relay knows every server.
+    """
     settings = RelaySettings(
         BackendKind.POSTGRES, Endpoint(LOOPBACK, 0), route.endpoints[0].at, "orders-db"
     )
@@ -62,7 +68,8 @@ async def routed(route: RouteSettings, **limits: Any) -> AsyncIterator[tuple[Rou
     port = await server.start()
     try:
         standings = server.fleet.standings.by_name.values()
-        await eventually(lambda: all(one.role is not Role.UNKNOWN for one in standings))
+        if waits:
+            await eventually(lambda: all(one.role is not Role.UNKNOWN for one in standings))
         yield server, port
     finally:
         await server.stop()

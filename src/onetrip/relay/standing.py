@@ -9,7 +9,7 @@ have replayed less than before. What a new connection says therefore replaces wh
 The primary is the server that is not in recovery and has the newest timeline, which every promotion
 makes; a former primary that comes back, or never noticed, is not taken for one again. When the
 primary changes the floor becomes the new one's position: what the old one wrote and the new one
-never got is gone, and cannot be waited for.
+never got is gone, and cannot be waited for. It begins as the position of the first primary seen.
 """
 
 from __future__ import annotations
@@ -134,8 +134,12 @@ class Standings:
         best = max(claims, key=lambda one: (one.timeline, one is current), default=None)
         self.primary = best.name if best else None
         if best is not None:
-            if self._last not in (None, best.name):
-                self.floor = self.written = page_end(best.position)
+            position = page_end(best.position)
+            if self._last is None:
+                # What was answered before this relay was started again is in there.
+                self.raise_floor(position)
+            elif self._last != best.name:
+                self.floor = self.written = position
             self._last, self._timeline = best.name, best.timeline
         return self.primary != before
 

@@ -31,7 +31,7 @@ def _end(words: list[str], tokens: list[Token], text: str) -> Intent:
         return Intent(Act.WRITE, may_end=True)
     if "to" in words:
         return Intent(Act.NEUTRAL, undoes=True)
-    return Intent(Act.NEUTRAL, may_end="chain" not in words or "no" in words)
+    return Intent(Act.NEUTRAL, may_end=True)
 
 
 def _set(words: list[str], tokens: list[Token], text: str) -> Intent:

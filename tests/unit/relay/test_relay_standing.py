@@ -10,7 +10,7 @@ NAMES = ("primary", "near", "far")
 
 def standings() -> Standings:
     made = Standings(NAMES)
-    see(made, "primary", 100, in_recovery=False, rtt=0.05)
+    see(made, "primary", 80, in_recovery=False, rtt=0.05)
     see(made, "near", 90, rtt=0.001)
     see(made, "far", 100, rtt=0.02)
     return made
@@ -42,6 +42,15 @@ def test_the_nearest_replica_that_reached_the_floor_serves() -> None:
     assert made.written == 95
     see(made, "near", 101, rtt=0.001)
     assert made.nearest_fresh() == "near"
+
+
+def test_the_floor_begins_with_the_first_primary() -> None:
+    made = Standings(NAMES)
+    see(made, "near", 90, rtt=0.001)
+    assert made.nearest_fresh() == "near"
+    see(made, "primary", 91, in_recovery=False, rtt=0.05)
+    assert (made.floor, made.written) == (91, 0)
+    assert made.nearest_fresh() is None
 
 
 def test_the_floor_never_falls_by_what_is_written() -> None:
