@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-compiled lint bench bars conformance docs screenshots clean
+.PHONY: demo test test-compiled lint bench bars consistency conformance docs screenshots clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -39,6 +39,10 @@ bench: $(VENV)/.ready-test
 bars: $(VENV)/.ready-test
 	$(BIN)/python scripts/replica_bars.py
 	$(BIN)/python scripts/bars.py $(ARGS)
+
+# What sessions promise, against a checker: about ten minutes; writes its table into the docs.
+consistency: $(VENV)/.ready-test
+	$(BIN)/python scripts/consistency.py $(ARGS)
 
 # Suites that are not on the machine are skipped; CONTRIBUTING.md says how they are found.
 conformance: $(VENV)/.ready-test

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onetrip.model.catalog import Environment
+from onetrip.model.replication import Replication
 from onetrip.model.topology import RegionId
-from support.fake_replication import FakeReplication
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class FakeGuide:
         primaries: where it is no longer the backend's own endpoint.
     """
 
-    replication: FakeReplication
+    replication: Replication
     reads: dict[str, str] = field(default_factory=dict)
     homes: dict[str, RegionId] = field(default_factory=dict)
     primaries: dict[str, str] = field(default_factory=dict)

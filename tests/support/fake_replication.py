@@ -61,6 +61,11 @@ class FakeReplication:
             self.waiting -= 1
         return endpoint in self.known.get(backend, {})
 
+    def primary(self, backend: str) -> str:
+        """See `Replication`."""
+        leads = [n for n, s in self.known.get(backend, {}).items() if s.role is Role.PRIMARY]
+        return leads[0] if leads else backend
+
     def states(self, backend: str) -> Mapping[str, EndpointState]:
         """See `Replication`."""
         return self.known.get(backend, {})

@@ -115,9 +115,27 @@ class MariadbServer:
         """Have a replica show each change `delay` whole seconds after the primary made it."""
         self.query("STOP SLAVE", f"CHANGE MASTER TO MASTER_DELAY={delay}", "START SLAVE")
 
+    @property
+    def received(self) -> str:
+        """The GTID list up to which a replica has received changes, applied or not."""
+        return self._status("Gtid_IO_Pos")
+
+    @property
+    def received_count(self) -> int:
+        """How many changes a replica has received: the sequence number of the last one."""
+        return int(self.received.rpartition("-")[2] or 0)
+
     def promote(self) -> None:
-        """Make a replica a primary that takes writes."""
+        """Make a replica a primary that takes writes, with everything that it has received."""
+        self.query("STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD")
+        received = self.received
+        soon(partial(self.has_replayed, received), f"server {self.number} at {received}")
         self.query("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=0")
+
+    def _status(self, name: str) -> str:
+        lines = [line for (line, *_) in self.query("SHOW SLAVE STATUS\\G")]
+        found = [line.partition(": ")[2] for line in lines if line.strip().startswith(f"{name}:")]
+        return found[0].strip() if found else ""
 
     def follow(self, primary: MariadbServer) -> None:
         """Have it replicate from `primary` from now on, and take no writes of others."""

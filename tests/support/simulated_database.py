@@ -42,7 +42,7 @@ class SimulatedDatabase:
         copies: names of the replicas; the first primary is called `db`.
 
     Attributes:
-        primary: the copy that takes writes, as everybody knows.
+        leader: the copy that takes writes, as everybody knows.
     """
 
     def __init__(self, copies: list[str], clock: Clock, rng: Random) -> None:
@@ -52,7 +52,7 @@ class SimulatedDatabase:
         self._times: list[float] = []
         self._ends: list[int] = []
         self._versions: dict[str, tuple[list[int], list[int]]] = {}
-        self.primary = "db"
+        self.leader = "db"
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +64,7 @@ class SimulatedDatabase:
     async def write(self, key: str) -> int:
         """Make the next version of a register; `UnansweredError` leaves open whether it is."""
         await self._trip()
-        copy = self._up(self.primary)
+        copy = self._up(self.leader)
         number = len(self._ends)
         self._times.append(self._clock.now())
         self._ends.append((self._ends[-1] if self._ends else 0) + self._rng.randrange(32, 4096, 8))
@@ -73,7 +73,7 @@ class SimulatedDatabase:
         versions.append(number + 1)
         copy.shown = number + 1
         await self._trip()
-        self._up(self.primary)
+        self._up(self.leader)
         return number + 1
 
     async def read(self, endpoint: str, key: str) -> int:
@@ -105,21 +105,21 @@ class SimulatedDatabase:
         """Bring a copy back, with less than it showed."""
         copy = self._copies[name]
         copy.is_up = True
-        if name != self.primary:
+        if name != self.leader:
             copy.shown = max(0, copy.shown - self._rng.randrange(50))
 
     def promote(self, name: str) -> None:
         """Make a copy the primary, with every change that was answered for."""
         self._copies[name] = copy = _Copy()
         copy.shown = len(self._ends)
-        old, self.primary = self.primary, name
+        old, self.leader = self.leader, name
         self._copies[old].delay = 0.01
 
     # --- Replication ------------------------------------------------------------------------
 
     async def position(self, backend: str) -> Position:
         """See `Replication`."""
-        return await self.shown(backend, self.primary)
+        return await self.shown(backend, self.leader)
 
     async def shown(self, backend: str, endpoint: str) -> Position:
         """See `Replication`."""
@@ -141,10 +141,14 @@ class SimulatedDatabase:
             return False
         return True
 
+    def primary(self, backend: str) -> str:
+        """See `Replication`."""
+        return self.leader
+
     def states(self, backend: str) -> Mapping[str, EndpointState]:
         """See `Replication`; everybody knows the roles, and nobody the positions."""
         return {
-            name: EndpointState(Role.PRIMARY if name == self.primary else Role.REPLICA)
+            name: EndpointState(Role.PRIMARY if name == self.leader else Role.REPLICA)
             for name in self._copies
         }
 
@@ -166,7 +170,7 @@ class SimulatedDatabase:
 
     def _refresh(self, name: str) -> None:
         copy = self._copies[name]
-        if name == self.primary:
+        if name == self.leader:
             copy.shown = len(self._ends)
         elif not copy.is_paused and copy.is_up:
             old = bisect_right(self._times, self._clock.now() - copy.delay)

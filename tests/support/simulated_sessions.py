@@ -69,7 +69,7 @@ class _Guide:
         return self._own
 
     def primary(self, backend: str) -> str:
-        return self.replication.primary
+        return self.replication.primary(backend)
 
     def home(self, backend: str) -> RegionId | None:
         return None
@@ -186,7 +186,7 @@ class SimulatedSessions:
             database.delay(name, rng.uniform(0.0, 0.05))
         while True:
             await asyncio.sleep(rng.expovariate(1 / CALM))
-            copies = [name for name in database.names if name != database.primary]
+            copies = [name for name in database.names if name != database.leader]
             await rng.choice(kinds)(rng.choice(copies))
 
     async def _pause(self, name: str) -> None:
@@ -207,7 +207,7 @@ class SimulatedSessions:
 
     async def _fail_over(self, name: str) -> None:
         self._outcome.faults["failed over"] += 1
-        old = self._database.primary
+        old = self._database.leader
         self._database.crash(old)
         await asyncio.sleep(self._rng.uniform(0.01, 0.3))
         self._database.promote(name)

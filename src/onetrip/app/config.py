@@ -145,7 +145,7 @@ class _Builder:
         if secret is None and file.cluster.tls is not None:
             raise ConfigError("cluster: secret_file or secret_env is required with cluster.tls")
         tls_listen = tls_listener(file.tls, node)
-        catalog = build_catalog(file, topology, self._path.parent)
+        catalog = build_catalog(file, topology, self._path.parent, secret)
         certificates = build_certificates(file.tls, self._path.parent)
         return Settings(
             path=self._path,

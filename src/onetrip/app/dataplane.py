@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from onetrip.app.config import Settings
 from onetrip.app.descriptors import within_limit
@@ -35,6 +35,9 @@ from onetrip.observe.spans import SpanSink
 from onetrip.proxy.listener import ProxyServer
 from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
+
+if TYPE_CHECKING:
+    from onetrip.proxy.consistency import Guide
 
 
 @dataclass(slots=True)
@@ -116,6 +119,7 @@ class Hooks:
         failing: returns the targets that cannot serve; may be slow.
         tell: makes an event, of a name, a subject and a detail.
         on_verdict: told about every instance that is ejected or returns.
+        guide: where applications read.
     """
 
     on_observation: Callable[[Observation], None]
@@ -124,6 +128,7 @@ class Hooks:
     failing: Callable[[], frozenset[Target]]
     tell: Callable[[str, str, str], None]
     on_verdict: OnVerdict
+    guide: Guide | None = None
 
 
 class LocalPlane:
@@ -164,6 +169,7 @@ class LocalPlane:
         )
         if logs.residency is not None:
             self.server.log_residency(logs.residency)
+        self.server.guide = hooks.guide
         self._spans: SpanSink | None = None
         if settings.otlp is not None and settings.otlp.has_traces:
             made = build_tracer(settings.otlp, settings.region, metrics, rng, clock)

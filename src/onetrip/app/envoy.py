@@ -120,6 +120,8 @@ def _check_projects(file: File) -> None:
         key = f"projects.{name}"
         if project.hedge is not None:
             raise _unmapped(f"{key}.hedge")
+        if project.consistency.mode != "off":
+            raise _unmapped(f"{key}.consistency")
         if project.cache.enabled:
             raise _unmapped(f"{key}.cache.enabled")
         if project.placement.forwarding == "node":

@@ -23,6 +23,7 @@ from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
 from onetrip.app.drains import Drains
 from onetrip.app.ejections import EjectionLog
+from onetrip.app.guidance import Guidance
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.limits import build_filters
@@ -195,6 +196,7 @@ class Node:
                 failing=self._failing,
                 tell=self._tell,
                 on_verdict=ejections.note,
+                guide=Guidance(self.replicas, self.scorer),
             ),
             dial=dial,
             clock=clock,

@@ -51,11 +51,14 @@ from onetrip.model.topology import (
 from onetrip.release.terms import Terms, parse_allowed
 
 
-def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
+def build_catalog(
+    file: File, topology: Topology, folder: Path, secret: str | None = None
+) -> Catalog:
     """Return the catalog a checked file describes.
 
     Args:
         folder: what relative paths are relative to.
+        secret: of the cluster.
 
     Raises:
         ConfigError: the first entry that cannot be used; the message starts with its key.
@@ -75,6 +78,10 @@ def build_catalog(file: File, topology: Topology, folder: Path) -> Catalog:
     _check_hosts(catalog)
     _check_protocols(catalog)
     check_calls(catalog)
+    if any(project.consistency.mode != "off" for project in file.projects.values()):
+        from onetrip.app.consistency import with_consistency  # most nodes do without
+
+        catalog = with_consistency(catalog, file, folder, secret)
     return catalog
 
 

@@ -117,6 +117,13 @@ class TlsEntry(Strict):
     """True sends plain requests to the TLS listener's port, a number to that port."""
 
 
+class KeysEntry(Strict):
+    """`consistency`: keys of the tokens that clients bring along; the first one signs."""
+
+    key_file: Text | None = None
+    key_env: Text | None = None
+
+
 class LogEntry(Strict):
     """`log`: level of the event log, and where access lines go."""
 
@@ -255,5 +262,6 @@ class File(Strict):
     proxy: ProxyEntry = field(default_factory=ProxyEntry)
     regions: dict[str, RegionEntry] = field(default_factory=dict)
     backends: dict[str, BackendEntry] = field(default_factory=dict)
+    consistency: KeysEntry = field(default_factory=KeysEntry)
     deployments: DeploymentsEntry = field(default_factory=DeploymentsEntry)
     projects: dict[str, ProjectEntry] = field(default_factory=dict)

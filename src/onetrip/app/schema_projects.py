@@ -162,6 +162,15 @@ class HedgeEntry(Strict):
     max_ratio: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
 
 
+class ConsistencyEntry(Strict):
+    """`projects.<name>.consistency`: what its clients may rely on when they read."""
+
+    mode: Literal["off", "session"] = "off"
+    wait: Annotated[float, Meta(ge=0, le=10)] = 0.2
+    carry: Literal["cookie", "header"] = "cookie"
+    max_age: Annotated[float, Meta(ge=60, le=604_800)] = 3600.0
+
+
 class ProjectEntry(Strict):
     """`projects.<name>`."""
 
@@ -169,3 +178,4 @@ class ProjectEntry(Strict):
     placement: PlacementEntry = field(default_factory=PlacementEntry)
     cache: CacheEntry = field(default_factory=CacheEntry)
     hedge: HedgeEntry | None = None
+    consistency: ConsistencyEntry = field(default_factory=ConsistencyEntry)

@@ -79,10 +79,21 @@ def nearest_rtt(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> 
     Args:
         row: what the region's node measured.
     """
-    found = [row.get(Target(TargetKind.BACKEND, name)) for name in endpoints]
-    known = [e for e in found if e is not None and math.isfinite(e.rtt)]
-    up = [e for e in known if e.state is not EstimateState.FAILING]
-    return min((e.rtt for e in up or known), default=math.nan)
+    return min(_rtts(row, endpoints).values(), default=math.nan)
+
+
+def nearest_endpoint(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> str:
+    """Return the endpoint that `nearest_rtt` is the RTT to, the first one when none is known."""
+    known = _rtts(row, endpoints)
+    return min(known, key=known.__getitem__, default=endpoints[0])
+
+
+def _rtts(row: Mapping[Target, RttEstimate], endpoints: Sequence[str]) -> dict[str, float]:
+    """Return the known RTTs to the endpoints that answer, to all where none does."""
+    found = {name: row.get(Target(TargetKind.BACKEND, name)) for name in endpoints}
+    known = {n: e for n, e in found.items() if e is not None and math.isfinite(e.rtt)}
+    up = {n: e.rtt for n, e in known.items() if e.state is not EstimateState.FAILING}
+    return up or {n: e.rtt for n, e in known.items()}
 
 
 _LAST = 1e6

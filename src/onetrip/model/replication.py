@@ -268,6 +268,9 @@ class Replication(Protocol):
         Never raises `ReplicationError`: an endpoint that does not answer has not reached it.
         """
 
+    def primary(self, backend: str) -> str:
+        """Return the endpoint that was found to be the primary last; asks nobody."""
+
     def states(self, backend: str) -> Mapping[str, EndpointState]:
         """Return what is known of the endpoints of a backend; asks nobody.
 

@@ -227,6 +227,11 @@ class ReplicationMonitor:
         found = {name: self._state(group, each) for name, each in group.endpoints.items()}
         return {name: state for name, state in found.items() if state is not None}
 
+    def primary(self, backend: str) -> str:
+        """See `Replication`."""
+        group = self._groups.get(backend)
+        return group.primary if group is not None else backend
+
     def primary_is(self, backend: str, endpoint: str) -> None:
         """Note which endpoint others found to be the primary."""
         group = self._groups.get(backend)

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrip.estimate.matrix import build_matrix
-from onetrip.estimate.nearest import add_nearest, nearest_column, nearest_rtt
+from onetrip.estimate.nearest import (
+    add_nearest,
+    nearest_column,
+    nearest_endpoint,
+    nearest_rtt,
+)
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.topology import RegionId
 
@@ -45,6 +50,7 @@ def test_column_and_single_rtt_tell_the_same(
         told = matrix.to_backend(region, nearest_column("db"))
         assert told == pytest.approx(nearest_rtt(rows[region], ENDPOINTS), nan_ok=True)
         assert told == pytest.approx(matrix.to_backend(region, served_by), nan_ok=True)
+        assert nearest_endpoint(rows[region], ENDPOINTS) == served_by
         if not math.isnan(told):
             state = rows[region][Target(TargetKind.BACKEND, served_by)].state
             assert matrix.backend_is_stale[index, -1] == (state is EstimateState.STALE)

@@ -1,0 +1,43 @@
+"""Where applications read, as the data plane is told: by the same rules as routes are scored."""
+
+from __future__ import annotations
+
+from onetrip.app.replication import Replicas
+from onetrip.app.scoring import Scorer
+from onetrip.estimate.nearest import nearest_endpoint
+from onetrip.model.catalog import Environment
+from onetrip.model.measure import Target, TargetKind
+from onetrip.model.replication import Replication
+from onetrip.model.topology import RegionId
+
+
+class Guidance:
+    """A node's `proxy.consistency.Guide`."""
+
+    def __init__(self, replicas: Replicas, scorer: Scorer) -> None:
+        self._replicas = replicas
+        self._scorer = scorer
+
+    @property
+    def replication(self) -> Replication:
+        """See `Guide`; the configuration check sees to it that there is an account."""
+        found = self._replicas.replication
+        assert found is not None, "no backend has a replication account"
+        return found
+
+    def nearest(self, environment: Environment, backend: str, region: RegionId) -> str:
+        """See `Guide`."""
+        endpoints = self._scorer.reads.endpoints(environment.id, backend)
+        row = self._scorer.rows.get(region, {})
+        return nearest_endpoint(row, endpoints) if endpoints else self.primary(backend)
+
+    def primary(self, backend: str) -> str:
+        """See `Guide`; whoever looked for it last."""
+        return self.replication.primary(backend)
+
+    def home(self, backend: str) -> RegionId | None:
+        """See `Guide`."""
+        target = Target(TargetKind.BACKEND, self.primary(backend))
+        rows = self._scorer.rows
+        known = {region: row[target].rtt for region, row in rows.items() if target in row}
+        return min(known, key=known.__getitem__, default=None)
