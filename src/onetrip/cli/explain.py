@@ -38,7 +38,8 @@ def explain(body: ExplainBody, latencies: Iterable[LatencyRow]) -> str:
     if not body.decisions:
         return f"{plain(body.project)}: no route matches; none has been seen or declared yet"
     blocks = (decision(d, [row for row in rows if _is_of(row, d)]) for d in body.decisions)
-    return "\n\n".join(blocks) + left_out(len(body.decisions), body.total)
+    promise = f"{plain(body.project)}: {plain(body.consistency)}\n\n" if body.consistency else ""
+    return promise + "\n\n".join(blocks) + left_out(len(body.decisions), body.total)
 
 
 def decision(body: DecisionBody, latencies: list[LatencyRow]) -> str:

@@ -28,7 +28,7 @@ from onetrip.control.distributions import (
 from onetrip.control.operations import DEFAULT_ROWS, MAX_EVENTS, Call
 from onetrip.control.problems import problem_kind
 from onetrip.control.processes import DrainBody, UpgradeBody
-from onetrip.control.projects import ProjectsBody
+from onetrip.control.projects import ProjectsBody, promise_of
 from onetrip.control.purging import PurgeBody, purge_of
 from onetrip.control.responses import reply
 from onetrip.control.route_advice import RouteAdvisor
@@ -132,7 +132,7 @@ class Handlers:
         found = (d for d in self._view.decisions(project.name) if _is_wanted(d, query))
         page, total, next = self._page(call, found)
         rows = [convert.decision_body(each, _capacity(project, each)) for each in page]
-        return reply(schemas.ExplainBody(project.name, total, rows, next))
+        return reply(schemas.ExplainBody(project.name, total, rows, next, promise_of(project)))
 
     async def what_if(self, call: Call) -> web.Response:
         """Tell what the toggle would do with each route of a project, ranked, and in total."""

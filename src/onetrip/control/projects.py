@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from onetrip.control.schemas import BindingRow, ProjectRow
-from onetrip.model.catalog import Backend, Environment
+from onetrip.model.catalog import Backend, Environment, Project
 
 
 class ProjectsBody(Struct, frozen=True):
@@ -21,6 +21,17 @@ class ProjectsBody(Struct, frozen=True):
     projects: list[ProjectRow]
     total: int
     next: str | None
+
+
+def promise_of(project: Project) -> str | None:
+    """Return what the clients of a project may rely on when they read, None for nothing."""
+    terms = next((e.consistency for e in project.environments.values() if e.consistency), None)
+    if terms is None:
+        return None
+    return (
+        f"session: reads wait at most {terms.wait * 1e3:g} ms for an endpoint that has what their "
+        "client wrote and saw, then use the primary"
+    )
 
 
 def binding_rows(environment: Environment, backends: Mapping[str, Backend]) -> list[BindingRow]:

@@ -260,12 +260,15 @@ class DecisionBody(Struct, frozen=True):
 
 
 class ExplainBody(Struct, frozen=True):
-    """`GET /v1/projects/{name}/explain`; `total` counts also what `limit` left out."""
+    """`GET /v1/projects/{name}/explain`; `total` counts also what `limit` left out.
+
+    `consistency` tells what clients may rely on when they read, null where nothing is promised."""
 
     project: str
     total: int
     decisions: list[DecisionBody]
     next: str | None = None
+    consistency: str | None = None
 
 
 class LatencyRow(Struct, frozen=True):

@@ -153,6 +153,12 @@ def test_rows_of_other_routes_are_not_mixed_in() -> None:
     assert explain(ExplainBody("shop", 1, [body]), other + rows) == PLACED
 
 
+def test_what_clients_may_rely_on_comes_first() -> None:
+    body, rows, _ = bodies("/orders/{id}")
+    told = explain(ExplainBody("shop", 1, [body], consistency="session: reads wait"), rows)
+    assert told == f"shop: session: reads wait\n\n{PLACED}"
+
+
 def test_no_route_is_told_in_a_sentence() -> None:
     assert "no route matches" in explain(ExplainBody("shop", 0, []), [])
 
