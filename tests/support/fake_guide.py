@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from onetrip.model.catalog import Environment
 from onetrip.model.replication import Replication
 from onetrip.model.topology import RegionId
+from onetrip.proxy.consistency import Relays
 
 
 @dataclass(slots=True)
@@ -16,6 +17,7 @@ class FakeGuide:
     Attributes:
         reads: the endpoint that reads use, by backend; the primary where nothing is said.
         homes: region of the primary, by backend.
+        through: relays that applications read through, by backend.
         primaries: where it is no longer the backend's own endpoint.
     """
 
@@ -23,6 +25,7 @@ class FakeGuide:
     reads: dict[str, str] = field(default_factory=dict)
     homes: dict[str, RegionId] = field(default_factory=dict)
     primaries: dict[str, str] = field(default_factory=dict)
+    through: dict[str, Relays] = field(default_factory=dict)
 
     def nearest(self, environment: Environment, backend: str, region: RegionId) -> str:
         """See `Guide`."""
@@ -31,6 +34,10 @@ class FakeGuide:
     def primary(self, backend: str) -> str:
         """See `Guide`."""
         return self.primaries.get(backend, backend)
+
+    def relays(self, backend: str, region: RegionId) -> Relays | None:
+        """See `Guide`."""
+        return self.through.get(backend)
 
     def home(self, backend: str) -> RegionId | None:
         """See `Guide`."""

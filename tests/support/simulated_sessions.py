@@ -17,7 +17,8 @@ from onetrip.model.consistency import Carry, Consistency, Freshness
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.model.topology import RegionId
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.consistency import ConsistencyBook, Pledge
+from onetrip.proxy.consistency import ConsistencyBook
+from onetrip.proxy.pledge import Pledge
 from onetrip.proxy.router import Match
 from onetrip.wire.http1 import Fields
 from support.histories import RegisterCheck, RegisterOp
@@ -70,6 +71,9 @@ class _Guide:
 
     def primary(self, backend: str) -> str:
         return self.replication.primary(backend)
+
+    def relays(self, backend: str, region: RegionId) -> None:
+        return None
 
     def home(self, backend: str) -> RegionId | None:
         return None

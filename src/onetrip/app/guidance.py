@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onetrip.app.replication import Replicas
 from onetrip.app.scoring import Scorer
 from onetrip.estimate.nearest import nearest_endpoint
 from onetrip.model.catalog import Environment
 from onetrip.model.measure import Target, TargetKind
+from onetrip.model.replica import ReplicationAccess
 from onetrip.model.replication import Replication
 from onetrip.model.topology import RegionId
+
+if TYPE_CHECKING:
+    from onetrip.app.relay_floors import RelayClient, RelayFloors
 
 
 class Guidance:
@@ -17,6 +23,8 @@ class Guidance:
     def __init__(self, replicas: Replicas, scorer: Scorer) -> None:
         self._replicas = replicas
         self._scorer = scorer
+        self._client: RelayClient | None = None
+        self._relays: dict[str, tuple[ReplicationAccess, dict[RegionId, RelayFloors]]] = {}
 
     @property
     def replication(self) -> Replication:
@@ -34,6 +42,31 @@ class Guidance:
     def primary(self, backend: str) -> str:
         """See `Guide`; whoever looked for it last."""
         return self.replication.primary(backend)
+
+    def relays(self, backend: str, region: RegionId) -> RelayFloors | None:
+        """See `Guide`."""
+        declared = self._scorer.catalog.backends.get(backend)
+        access = declared.replication if declared is not None else None
+        if access is None or not access.relays:
+            return None
+        known = self._relays.get(backend)
+        if known is None or known[0] is not access:
+            known = self._relays[backend] = (access, self._floors(backend, access))
+        return known[1].get(region)
+
+    async def close(self) -> None:
+        """Drop the connections to relays."""
+        if self._client is not None:
+            await self._client.close()
+
+    def _floors(self, backend: str, access: ReplicationAccess) -> dict[RegionId, RelayFloors]:
+        from onetrip.app.relay_floors import RelayClient, RelayFloors  # most nodes do without
+
+        client = self._client = self._client or RelayClient()
+        return {
+            region: RelayFloors(client, backend, urls, access.relay_token)
+            for region, urls in access.relays
+        }
 
     def home(self, backend: str) -> RegionId | None:
         """See `Guide`."""

@@ -187,6 +187,7 @@ class Node:
             metrics=self.metrics,
         )
         ejections = EjectionLog(self._tell, self._log)
+        self._guidance = Guidance(self.replicas, self.scorer)
         self.plane = build_plane(
             settings,
             Hooks(
@@ -196,7 +197,7 @@ class Node:
                 failing=self._failing,
                 tell=self._tell,
                 on_verdict=ejections.note,
-                guide=Guidance(self.replicas, self.scorer),
+                guide=self._guidance,
             ),
             dial=dial,
             clock=clock,
@@ -376,6 +377,7 @@ class Node:
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
         await self.replicas.close()
+        await self._guidance.close()
         if self._shared is not None:
             await self._shared.close()
         if self._sync is not None:

@@ -35,6 +35,9 @@ def build_access(
     password = read_secret(
         folder, entry.password_file, entry.password_env, f"{key}.password", least=1
     )
+    token = read_secret(folder, entry.relay_token_file, entry.relay_token_env, f"{key}.relay_token")
+    if entry.relays and kind is not BackendKind.POSTGRES:
+        raise ConfigError(f"{key}.relays: only PostgreSQL has relays that route")
     return ReplicationAccess(
         user=entry.user,
         password=password or "",
@@ -42,7 +45,18 @@ def build_access(
         interval=entry.interval,
         max_lag=entry.max_lag,
         discover=tuple(_networks(entry.discover.items(), topology, f"{key}.discover")),
+        relays=tuple(_relays(entry, topology, f"{key}.relays")),
+        relay_token=token or "",
     )
+
+
+def _relays(
+    entry: ReplicationEntry, topology: Topology, key: str
+) -> Iterable[tuple[RegionId, tuple[str, ...]]]:
+    for name, urls in entry.relays.items():
+        region = check_region(name, topology, f"{key}.{name}")
+        assert region is not None
+        yield region, tuple(url.rstrip("/") for url in urls)
 
 
 def _networks(

@@ -36,6 +36,10 @@ class ReplicaEntry(Strict):
 Networks = Annotated[list[Text], Meta(max_length=64)]
 
 
+Url = Annotated[str, Meta(pattern="^https?://[!-~]+$", max_length=256)]
+Urls = Annotated[list[Url], Meta(min_length=1, max_length=64)]
+
+
 class ReplicationEntry(Strict):
     """`backends.<name>.replication`: how endpoints are asked for position and lag."""
 
@@ -47,6 +51,10 @@ class ReplicationEntry(Strict):
     max_lag: Annotated[float, Meta(ge=0.1, le=86400)] = 5.0
     discover: Annotated[dict[str, Networks], Meta(max_length=64)] = field(default_factory=dict)
     """Networks that may be looked for replicas in, by the region they are in."""
+    relays: Annotated[dict[str, Urls], Meta(max_length=1000)] = field(default_factory=dict)
+    """HTTP of the routing relays that the applications of a region read through."""
+    relay_token_file: Text | None = None
+    relay_token_env: Text | None = None
 
 
 class BackendEntry(Strict):

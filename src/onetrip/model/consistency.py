@@ -40,3 +40,5 @@ class Freshness(Enum):
     """It runs in the primary's region instead."""
     PRIMARY = "primary"
     """It runs where it was placed and reads the primary."""
+    UNSURE = "unsure"
+    """A relay that it reads through could not be told."""

@@ -32,6 +32,8 @@ class ReplicationAccess:
         max_lag: a replica whose data is older, s, is not read from.
         discover: networks that may be looked for replicas in, by the region they are in; without
             any, only declared replicas count.
+        relays: URLs of the routing relays that applications read through, by region.
+        relay_token: what those want to be shown, "" for nothing.
     """
 
     user: str
@@ -40,3 +42,5 @@ class ReplicationAccess:
     interval: float = 2.0
     max_lag: float = 5.0
     discover: tuple[tuple[RegionId, tuple[str, ...]], ...] = ()
+    relays: tuple[tuple[RegionId, tuple[str, ...]], ...] = ()
+    relay_token: str = field(default="", repr=False)

@@ -19,15 +19,18 @@ from onetrip.proxy.session_fields import find_answer, token_line
 if TYPE_CHECKING:
     from onetrip.model.topology import RegionId
     from onetrip.proxy.balance import Choice
-    from onetrip.proxy.consistency import Pledge
     from onetrip.proxy.downstream import ClientChannel
     from onetrip.proxy.headers import Prepared
     from onetrip.proxy.hop import Hop
     from onetrip.proxy.ledger import Record
+    from onetrip.proxy.pledge import Pledge
     from onetrip.proxy.router import Match
     from onetrip.proxy.services import Services
     from onetrip.proxy.upstream import NextHop
     from onetrip.wire.http1_head import RequestHead, ResponseHead
+
+
+_LACKING = (Freshness.PRIMARY, Freshness.UNSURE)
 
 
 class ConsistentDispatch(HedgedDispatch):
@@ -99,7 +102,7 @@ class ConsistentDispatch(HedgedDispatch):
         if not choice.via_peer:
             await pledge.settle(choice.region, self._record.ends_at - self._services.clock.now())
             freshness = pledge.freshness
-            if freshness is Freshness.PRIMARY and self._move(pledge, choice.region):
+            if freshness in _LACKING and self._move(pledge, choice.region):
                 freshness = Freshness.MOVED
             pledge.note(freshness)
             self._record.freshness = freshness.value if freshness is not None else ""

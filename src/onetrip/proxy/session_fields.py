@@ -66,5 +66,7 @@ def cookie_line(
 
 def read_line(endpoints: dict[str, str]) -> bytes:
     """Return the field that tells an application where to read; `endpoints` by backend."""
+    if not endpoints:
+        return b""
     pairs = ", ".join(f"{backend}={name}" for backend, name in endpoints.items())
     return b"%b: %b\r\n" % (READ_HEADER, pairs.encode("ascii"))

@@ -11,7 +11,7 @@ import pytest
 from onetrip.model.consistency import Carry, Consistency
 from onetrip.model.edge import CachePolicy
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
-from onetrip.model.replication import lsn
+from onetrip.model.replication import Position, lsn
 from onetrip.wire.consistency_token import Session, TokenSigner
 from support.fake_guide import FakeGuide
 from support.fake_replication import FakeReplication
@@ -255,6 +255,74 @@ class TestOneNode:
                 assert response.header("onetrip-consistency") == []
                 assert app.reads == [""]
                 assert rig.server._services.consistency is None
+
+
+class FakeRelays:
+    """Relays of one region that hold what a test lets them.
+
+    Attributes:
+        held: floors that they were told.
+        commits: how far the commits through them are; None: they are silent.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[Position] = []
+        self.commits: Position | None = lsn(1)
+
+    async def hold(self, position: Position) -> bool:
+        self.held.append(position)
+        return self.commits is not None
+
+    async def written(self) -> Position | None:
+        return self.commits
+
+
+class TestRelays:
+    async def test_they_are_told_the_floor_and_the_application_nothing(self):
+        async with shop() as (rig, app, _, guide):
+            guide.through["db"] = relays = FakeRelays()
+            response = await rig.ask(request("GET", bring(Session({"db": lsn(300)}), rig)))
+            assert told(response, rig) is None, "what is held is what the client had"
+            assert relays.held == [lsn(300)]
+            assert app.reads == [""]
+            assert kept(rig, "fresh") == 1
+
+    async def test_a_write_brings_how_far_their_commits_are(self):
+        async with shop() as (rig, _, replication, guide):
+            guide.through["db"] = relays = FakeRelays()
+            relays.commits = lsn(170)
+            replication.put("db", "db", lsn(999))
+            session = told(await rig.ask(request("POST")), rig)
+            assert session is not None
+            assert session.positions == {"db": lsn(170)}
+            relays.commits = None  # then the primary knows
+            session = told(await rig.ask(request("POST")), rig)
+            assert session is not None
+            assert session.positions == {"db": lsn(999)}
+
+    async def test_an_unknown_position_is_held_by_what_the_primary_has(self):
+        async with shop() as (rig, _, _, guide):
+            guide.through["db"] = relays = FakeRelays()
+            response = await rig.ask(request("GET", bring(Session({"db": None}), rig)))
+            assert relays.held == [lsn(100)]
+            assert told(response, rig) == Session({"db": lsn(100)})
+
+    async def test_what_nobody_knows_stays_unknown(self):
+        async with shop() as (rig, _, replication, guide):
+            guide.through["db"] = relays = FakeRelays()
+            replication.lose("db", "db")
+            response = await rig.ask(request("GET", bring(Session({"db": None}), rig)))
+            assert relays.held == []
+            assert told(response, rig) is None, "the client keeps what it has"
+            assert kept(rig, "unsure") == 1
+
+    async def test_silent_ones_are_told_of(self):
+        async with shop() as (rig, _, _, guide):
+            guide.through["db"] = relays = FakeRelays()
+            relays.commits = None
+            response = await rig.ask(request("GET", bring(Session({"db": lsn(50)}), rig)))
+            assert response.status == 200
+            assert kept(rig, "unsure") == 1
 
 
 class TestCookies:

@@ -120,6 +120,43 @@ def test_what_cannot_be_kept_is_refused(
     assert KEY not in str(error.value)
 
 
+def account(**more: Any) -> dict[str, Any]:
+    return {"replication": {"user": "watcher", **more}}
+
+
+def test_relays_are_known_by_their_region(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a token of the relays")
+    urls = ["http://127.0.0.1:7201/", "https://10.0.0.5:7201"]
+    orders = account(relays={"den": urls}, relay_token_file="token")
+    path = file(tmp_path, {"mode": "session"}, consistency=KEYS, orders=orders)
+    catalog = load_settings(path).catalog
+    access = catalog.backends["orders"].replication
+    assert access is not None
+    assert access.relays == (("den", ("http://127.0.0.1:7201", "https://10.0.0.5:7201")),)
+    assert access.relay_token == "a token of the relays"
+    assert "a token" not in repr(catalog)
+
+
+@pytest.mark.parametrize(
+    ("orders", "told"),
+    [
+        (account(relays={"mars": ["http://a:1"]}), "backends.orders.replication.relays.mars"),
+        (account(relays={"den": ["ftp://a:1"]}), "backends.orders.replication.relays"),
+        (account(relays={"den": []}), "backends.orders.replication.relays"),
+        (account(relay_token_file="no"), "backends.orders.replication.relay_token_file"),
+        (
+            {"kind": "mysql", **account(relays={"den": ["http://a:1"]})},
+            "backends.orders.replication.relays: only PostgreSQL",
+        ),
+    ],
+)
+def test_relays_that_cannot_be_asked_are_refused(tmp_path: Path, orders: Any, told: str) -> None:
+    path = file(tmp_path, {"mode": "session"}, consistency=KEYS, orders=orders)
+    with pytest.raises(ConfigError) as error:
+        load_settings(path)
+    assert told in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
