@@ -146,7 +146,7 @@ class ProxyRig:
             on_peer_refused=lambda *refusal: self.refusals.append(refusal),
             on_verdict=self.verdicts.append,
         )
-        self.server.guide = guide
+        self.server.guide = (lambda: guide) if guide is not None else None
         self.server.update(catalog, topology)
 
     @property

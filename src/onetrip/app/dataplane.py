@@ -119,7 +119,7 @@ class Hooks:
         failing: returns the targets that cannot serve; may be slow.
         tell: makes an event, of a name, a subject and a detail.
         on_verdict: told about every instance that is ejected or returns.
-        guide: where applications read.
+        guide: makes what tells where applications read; called when that is needed.
     """
 
     on_observation: Callable[[Observation], None]
@@ -128,7 +128,7 @@ class Hooks:
     failing: Callable[[], frozenset[Target]]
     tell: Callable[[str, str, str], None]
     on_verdict: OnVerdict
-    guide: Guide | None = None
+    guide: Callable[[], Guide] | None = None
 
 
 class LocalPlane:

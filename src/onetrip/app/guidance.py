@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from onetrip.app.replication import Replicas
 from onetrip.app.scoring import Scorer
 from onetrip.estimate.nearest import nearest_endpoint
 from onetrip.model.catalog import Environment
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Guidance:
-    """A node's `proxy.consistency.Guide`."""
+    """A node's `proxy.consistency.Guide`.
 
-    def __init__(self, replicas: Replicas, scorer: Scorer) -> None:
-        self._replicas = replicas
+    Args:
+        replication: whom to ask for positions; None without any backend that can be asked.
+    """
+
+    def __init__(self, replication: Callable[[], Replication | None], scorer: Scorer) -> None:
+        self._replication = replication
         self._scorer = scorer
         self._client: RelayClient | None = None
         self._relays: dict[str, tuple[ReplicationAccess, dict[RegionId, RelayFloors]]] = {}
@@ -29,7 +33,7 @@ class Guidance:
     @property
     def replication(self) -> Replication:
         """See `Guide`; the configuration check sees to it that there is an account."""
-        found = self._replicas.replication
+        found = self._replication()
         assert found is not None, "no backend has a replication account"
         return found
 

@@ -23,7 +23,6 @@ from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
 from onetrip.app.drains import Drains
 from onetrip.app.ejections import EjectionLog
-from onetrip.app.guidance import Guidance
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
 from onetrip.app.keeping import Keeper
 from onetrip.app.limits import build_filters
@@ -187,7 +186,6 @@ class Node:
             metrics=self.metrics,
         )
         ejections = EjectionLog(self._tell, self._log)
-        self._guidance = Guidance(self.replicas, self.scorer)
         self.plane = build_plane(
             settings,
             Hooks(
@@ -197,7 +195,7 @@ class Node:
                 failing=self._failing,
                 tell=self._tell,
                 on_verdict=ejections.note,
-                guide=self._guidance,
+                guide=self.replicas.guide,
             ),
             dial=dial,
             clock=clock,
@@ -377,7 +375,6 @@ class Node:
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
         await self.replicas.close()
-        await self._guidance.close()
         if self._shared is not None:
             await self._shared.close()
         if self._sync is not None:

@@ -19,6 +19,7 @@ from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
 if TYPE_CHECKING:
+    from onetrip.app.guidance import Guidance
     from onetrip.app.replication_watch import ReplicationWatch
 
 
@@ -56,6 +57,7 @@ class Replicas:
         self._tasks = tasks
         self._on_found = on_found
         self._watch: ReplicationWatch | None = None
+        self._guidance: Guidance | None = None
         scorer.standing = self._standing
 
     @property
@@ -96,8 +98,18 @@ class Replicas:
         """Return every endpoint of the backends that are asked, in the catalog's order."""
         return self._watch.statuses() if self._watch is not None else []
 
+    def guide(self) -> Guidance:
+        """Return who tells the data plane where applications read."""
+        if self._guidance is None:
+            from onetrip.app.guidance import Guidance  # most nodes do without
+
+            self._guidance = Guidance(lambda: self.replication, self._scorer)
+        return self._guidance
+
     async def close(self) -> None:
         """Drop every connection."""
+        if self._guidance is not None:
+            await self._guidance.close()
         if self._watch is not None:
             await self._watch.close()
 

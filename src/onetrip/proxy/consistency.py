@@ -18,6 +18,7 @@ has no answer leaves the position unknown, and then only the primary will do.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from onetrip.errors import ReplicationError
@@ -68,6 +69,9 @@ class Guide(Protocol):
 
     def home(self, backend: str) -> RegionId | None:
         """Return the region that the primary is nearest to, None where that is not known."""
+
+
+MakeGuide = Callable[[], Guide]
 
 
 class ConsistencyBook:

@@ -41,7 +41,7 @@ from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 
 if TYPE_CHECKING:
-    from onetrip.proxy.consistency import Guide
+    from onetrip.proxy.consistency import MakeGuide
 
 
 class Connection(Protocol):
@@ -110,7 +110,9 @@ class ProxyServer:
         self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
-        self.guide: Guide | None = None  # set before `update` where projects promise consistency
+        self.guide: MakeGuide | None = (
+            None  # set before `update` where projects promise consistency
+        )
         outliers = Outliers(settings.ejection, is_ready, clock, metrics, on_verdict)
         self._services = Services(
             settings=settings,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onetrip.model.catalog import Catalog
     from onetrip.model.edge import Purge
     from onetrip.observe.metrics import Metrics
-    from onetrip.proxy.consistency import ConsistencyBook, Guide
+    from onetrip.proxy.consistency import ConsistencyBook, MakeGuide
     from onetrip.proxy.edge import Edge
     from onetrip.proxy.hedge import HedgeBook
     from onetrip.proxy.residency import ResidencyLog
@@ -96,7 +96,9 @@ class Services:
         if self.hedges is not None:
             self.hedges.update(catalog)
 
-    def update_consistency(self, catalog: Catalog, guide: Guide | None, metrics: Metrics) -> None:
+    def update_consistency(
+        self, catalog: Catalog, guide: MakeGuide | None, metrics: Metrics
+    ) -> None:
         """Keep what the projects of `catalog` promise about reads."""
         if self.consistency is None and guide is not None:
             if any(e.consistency is not None for e in catalog.environments()):
@@ -104,7 +106,7 @@ class Services:
                 from onetrip.proxy.consistent import ConsistentDispatch
                 from onetrip.proxy.hedge import HedgeBook
 
-                self.consistency = ConsistencyBook(guide, self.clock, metrics)
+                self.consistency = ConsistencyBook(guide(), self.clock, metrics)
                 self.hedges = self.hedges or HedgeBook(self.clock, metrics)
                 self.make_dispatch = ConsistentDispatch
         if self.consistency is not None:
