@@ -107,15 +107,16 @@ class ConsistencyBook:
             return None
         terms, signer = known
         session, signed_at, now = Session(), 0, self.clock.wall()
-        tokens = find_tokens(fields, terms.carry, from_peer=from_peer)
-        for token in tokens:
+        believed: list[bytes] = []
+        for token in find_tokens(fields, terms.carry, from_peer=from_peer):
             found = signer.read(token, now)
             if isinstance(found, Refusal):
                 self._metrics.consistency_refused.labels(found.value).inc()
             else:
+                believed.append(token)
                 session = session.join(found[0])
                 signed_at = max(signed_at, found[1])
-        return Pledge(self, match, terms, signer, session, signed_at, tokens, from_peer=from_peer)
+        return Pledge(self, match, terms, signer, session, signed_at, believed, from_peer=from_peer)
 
     def count(self, outcome: Freshness) -> None:
         """Count one read that brought a token, by how it was kept fresh."""

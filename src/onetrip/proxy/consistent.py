@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onetrip.errors import UpstreamError
 from onetrip.model.consistency import Freshness
 from onetrip.model.measure import Arm
 from onetrip.proxy.headers import is_https
@@ -98,7 +99,11 @@ class ConsistentDispatch(HedgedDispatch):
 
     async def _settle(self, pledge: Pledge) -> None:
         """Find out where the request may run and read, with waits."""
-        choice = self._pick()
+        self._is_settled = True
+        try:
+            choice = self._pick()
+        except UpstreamError:
+            return  # the attempt itself tells why
         if not choice.via_peer:
             await pledge.settle(choice.region, self._record.ends_at - self._services.clock.now())
             freshness = pledge.freshness
@@ -106,7 +111,6 @@ class ConsistentDispatch(HedgedDispatch):
                 freshness = Freshness.MOVED
             pledge.note(freshness)
             self._record.freshness = freshness.value if freshness is not None else ""
-        self._is_settled = True
 
     def _move(self, pledge: Pledge, region: RegionId) -> bool:
         """Run where the primary is, if the request may: there its reads cost no long trips."""

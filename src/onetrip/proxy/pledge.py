@@ -30,7 +30,7 @@ class Pledge:
     """What is owed to one request.
 
     Attributes:
-        tokens: that it brought, as they are.
+        tokens: that it brought and are believed, as they are.
         freshness: how it was kept fresh; None before that is settled, and for what may write.
     """
 

@@ -10,6 +10,7 @@ import pytest
 
 from onetrip.model.consistency import Carry, Consistency
 from onetrip.model.edge import CachePolicy
+from onetrip.model.measure import Target, TargetKind
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
 from onetrip.model.replication import Position, lsn
 from onetrip.wire.consistency_token import Session, TokenSigner
@@ -441,6 +442,21 @@ class TestTwoNodes:
             response = await edge.ask(request("GET", bring(Session({"db": lsn(300)}), edge)))
             assert response.status == 200
             assert (den.reads, fra.reads) == (["db=db"], [])
+
+    async def test_what_is_no_token_goes_no_further(self):
+        async with two_regions(PLACED) as (edge, node, (_, fra), _):
+            response = await edge.ask(request("GET", "onetrip-consistency: " + "x" * 20000))
+            assert response.status == 200
+            assert len(fra.heads) == 1
+            assert (refused(edge, "malformed"), refused(node, "malformed")) == (1, 0)
+
+    async def test_nowhere_to_run_is_told_as_without_a_promise(self):
+        async with two_regions(EDGE) as (edge, _, _, _):
+            edge.down.update(pool.target for pool in edge.server._pool._pools.values())
+            edge.down.add(Target(TargetKind.PEER, FRA))
+            response = await edge.ask(request("GET", bring(Session({"db": lsn(1)}), edge)))
+            assert response.status == 503
+            assert edge.lines[-1]["error"] == "unavailable"
 
     async def test_a_node_that_makes_no_tokens_leaves_it_to_the_edge(self):
         async with two_regions(PLACED) as (edge, node, _, replication):
