@@ -78,7 +78,7 @@ def _envoy(row: EnvoyRow) -> str:
 
 
 def _replica(row: ReplicaRow) -> str:
-    lag = DASH if row.lag_ms is None else f"{row.lag_ms / 1e3:.3g} s behind"
+    lag = "lag unknown" if row.lag_ms is None else f"{row.lag_ms / 1e3:.3g} s behind"
     state = "primary" if row.is_primary else lag if row.is_read else f"{lag}, not read from"
     place = f" in {plain(row.region)}" if row.region else ""
     return f"endpoint  {plain(row.endpoint)}{place}, {state}"

@@ -96,7 +96,7 @@ class MysqlClient:
         is_primary = not rows and not state["ro"]
         if is_primary:
             applied = applied.join(parse_position(str(state["written"] or "")))
-        return _look_of(rows, applied, is_primary=is_primary)
+        return look_of(rows, applied, is_primary=is_primary)
 
     def _status(self, connection: pymysql.Connection, *, is_mariadb: bool) -> list[Row]:
         if is_mariadb:
@@ -169,7 +169,8 @@ class MysqlClient:
         return ReplicationError(f"{self._endpoint}: {one_line(str(said or error))}")
 
 
-def _look_of(rows: list[Row], position: Position, *, is_primary: bool) -> Look:
+def look_of(rows: list[Row], position: Position, *, is_primary: bool) -> Look:
+    """Return what a server's replication status and position tell; `rows` has one a source."""
     if is_primary:
         return Look(Role.PRIMARY, position, position)
     lags = [_field(row, "Seconds_Behind_Source", "Seconds_Behind_Master") for row in rows]

@@ -7,7 +7,8 @@ import pytest
 from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Mode, Policy
 from onetrip.model.measure import MethodClass
-from onetrip.model.status import PolicyChange
+from onetrip.model.replication import EndpointState, Role
+from onetrip.model.status import EndpointStatus, PolicyChange
 from support.admin_server import admin_server
 from support.chromium import Page, find_chromium
 from support.fake_view import ROUTES, FakeView, Route
@@ -116,6 +117,27 @@ async def test_draining_regions_and_anycast_backends_are_marked(page: Page) -> N
         )
         await view.set_draining(False)
         await page.wait_for("document.querySelector('#map .region.draining') === null")
+        assert page.errors == []
+
+
+async def test_endpoints_of_a_database_show_their_lag(page: Page) -> None:
+    view = FakeView()
+    states = {
+        "orders-db": EndpointState(Role.PRIMARY, lag=0.0),
+        "sessions": EndpointState(Role.REPLICA, lag=64.0),
+    }
+    view.replication = [
+        EndpointStatus("db", name, "db:1", None, state, not i, not i, False, 5.0)
+        for i, (name, state) in enumerate(states.items())
+    ]
+    async with admin_server(view) as url:
+        await page.open(f"{url}/")
+        await page.wait_for(f"{ROWS} === 15")
+        heads = "[...document.querySelectorAll('#matrix th small')].map((e) => e.textContent)"
+        assert await page.evaluate(heads) == ["primary", "! 64 s behind, left out"]
+        assert "sessions is not read from, 64 s behind" in await text_of(page, "#cluster")
+        view.replication = []
+        await page.wait_for("document.querySelector('#matrix th small') === null")
         assert page.errors == []
 
 

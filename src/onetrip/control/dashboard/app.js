@@ -250,6 +250,7 @@ function look() {
   looks += 1;
   const isSlow = looks % SLOW_EVERY === 0;
   loader.want("regions");
+  if (state.status?.replicas.length) loader.want("status"); // lag moves without an event
   if (isDue(state.rtts.length)) loader.want("rtts");
   if (isDue(state.decisions.length)) loader.want(...PROJECT);
   if (isSlow || isReleasing()) loader.want("deployments");

@@ -122,3 +122,11 @@ export function mergeEvents(known, news, most) {
   const byId = new Map([...known, ...news].map((event) => [event.id, event]));
   return [...byId.values()].sort((a, b) => b.id - a.id).slice(0, most);
 }
+
+/** What to say of an endpoint of a database whose replication is watched: in a few words, and whether all is well. */
+export function standingOf(row) {
+  const lag = row.lag_ms === null ? "lag unknown" : row.lag_ms < 100 ? "no lag" : `${(row.lag_ms / 1000).toPrecision(2)} s behind`;
+  if (row.problem) return { text: "tells nothing", isWell: false, title: row.problem };
+  if (row.is_primary) return { text: "primary", isWell: true, title: "" };
+  return { text: row.is_read ? lag : `${lag}, left out`, isWell: row.is_read, title: "" };
+}

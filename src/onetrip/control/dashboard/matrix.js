@@ -1,5 +1,6 @@
 // The RTT matrix: regions by regions, then backends.
 
+import { standingOf } from "./decisions.js";
 import { h, ms, refill } from "./dom.js";
 import { rttClass } from "./map.js";
 
@@ -16,11 +17,12 @@ export function drawMatrix(state) {
   const shown = new Set([...regions, ...backends]);
   const rtts = state.rtts.filter((r) => shown.has(r.source) && shown.has(r.target));
   const cells = new Map(rtts.map((r) => [`${r.source}|${r.kind}|${r.target}`, r]));
-  refill("matrix", [regions, all.length, backends, [...draining], rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
+  const standings = new Map(state.status.replicas.map((r) => [r.endpoint, standingOf(r)]));
+  refill("matrix", [regions, all.length, backends, [...standings], [...draining], rtts.map((r) => ({ ...r, samples: 0 })), state.focusRegion], () => [
     h("table", { class: "matrix" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "sr" }, "from")),
         regions.map((id) => h("th", { scope: "col" }, id)),
-        backends.map((id, i) => h("th", { scope: "col", class: i ? "backend" : "backend first" }, "⛁ ", id, anycast.has(id) ? h("small", {}, "anycast") : "")))),
+        backends.map((id, i) => h("th", { scope: "col", class: i ? "backend" : "backend first" }, "⛁ ", id, anycast.has(id) ? h("small", {}, "anycast") : "", standing(standings.get(id)))))),
       h("tbody", {}, regions.map((from) => h("tr", { class: from === state.focusRegion ? "focus" : "" },
         h("th", { scope: "row" }, from, draining.has(from) ? h("small", {}, "draining") : ""),
         regions.map((to) => rttCell(cells.get(`${from}|peer|${to}`), from === to)),
@@ -31,6 +33,11 @@ export function drawMatrix(state) {
       all.length > regions.length ? h("li", {}, `${regions.length} of ${all.length} regions; choose one on the map to have its row here`) : "",
       anycast.size ? h("li", {}, "anycast: answered in more than one place") : ""),
   ]);
+}
+
+function standing(told) {
+  if (!told) return "";
+  return h("small", { class: told.isWell ? "" : "bad", title: told.title || null }, told.isWell ? "" : "! ", told.text);
 }
 
 function rttCell(row, isSelf, isFirst = false) {

@@ -212,3 +212,14 @@ test("the flows are those of the chosen route, from every edge", () => {
   assert.deepEqual(decisions.flowsOf([decision()], regions, decision()), [{ from: "den", to: "bom", trips: 1, kind: "forward" }]);
   assert.deepEqual(decisions.flowsOf([stays], regions, stays), [{ from: "den", to: "bom", trips: 11, kind: "query" }]);
 });
+
+test("an endpoint is the primary, fresh, late or silent", () => {
+  const row = (more) => ({ endpoint: "db/a", is_primary: false, is_read: true, lag_ms: 40, problem: "", ...more });
+  const said = (more) => { const { text, isWell } = decisions.standingOf(row(more)); return [text, isWell]; };
+  assert.deepEqual(said({}), ["no lag", true]);
+  assert.deepEqual(said({ lag_ms: 1234 }), ["1.2 s behind", true]);
+  assert.deepEqual(said({ lag_ms: 64_000, is_read: false }), ["64 s behind, left out", false]);
+  assert.deepEqual(said({ lag_ms: null }), ["lag unknown", true]);
+  assert.deepEqual(said({ is_primary: true, lag_ms: 0 }), ["primary", true]);
+  assert.deepEqual(said({ problem: "password" }), ["tells nothing", false]);
+});
