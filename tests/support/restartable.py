@@ -117,8 +117,12 @@ def unprivileged() -> dict[str, int]:
 
 
 def plain_environment(directory: Path) -> dict[str, str]:
-    """Return what a server gets of the environment; `directory` is its home."""
-    return {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "LC_ALL": "C"}
+    """Return what a server gets of the environment; `directory` is its home.
+
+    And where its temporary files are: MariaDB deletes those of others when it starts.
+    """
+    path, home = os.environ.get("PATH", ""), str(directory)
+    return {"PATH": path, "HOME": home, "TMPDIR": home, "LC_ALL": "C"}
 
 
 def _children(pid: int) -> list[int]:
