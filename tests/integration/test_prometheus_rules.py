@@ -127,6 +127,9 @@ CASES = {
         gauge("onetrip_app_observations_dropped_total", "0+30x30", "0x3 40x27", 30)
     ],
     "OnetripNodeDown": [gauge("up", "1x5 0x15", "1x19 0 1")],
+    "OnetripNatsLost": [
+        gauge("onetrip_cluster_nats_connected", "1x5 0x15", "1x10 0x4 1x6", prefix="onetrip")
+    ],
     "OnetripPeerSilent": [
         Case({AGE: "1x5 35+60x15"}, {AGE: "1x20"}, labels={"region": "bom"}),
         # Never heard since the start, so there is no age.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onetrip.app.schema import NatsEntry
@@ -31,7 +31,7 @@ class NatsSettings:
     password: str | None
     credentials: Path | None
     nkey: Path | None
-    tls: ssl.SSLContext | None
+    tls: ssl.SSLContext | None = field(compare=False)  # read anew by every reload
 
 
 def build_nats(

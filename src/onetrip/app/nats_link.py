@@ -116,12 +116,10 @@ def join(
         log=log,
     )
     private = SharedSecrets(region, secret, bus.calls, sync, clock=clock, on_refused=on_refused)
-    sync.detour = private.fetch
     depot = Depot(bus.files, releases, clock=clock, rng=rng, log=log, spawn=tasks.spawn)
     parts: list[Part] = [rows, reports, depot, private]
-    link = BusLink(region, bus, parts, clock=clock, rng=rng, metrics=metrics, log=log, tell=tell)
-    releases.spread, releases.depot = _spreading(rows, depot), depot
-    overrides.spread = rows.offer
+    link = BusLink(region, bus, settings.prefix, parts, clock, rng, metrics, log, tell)
+    _lead_there(releases, overrides, sync, rows, depot, private)
     return link
 
 
@@ -139,12 +137,21 @@ def _access(settings: NatsSettings, region: RegionId) -> Access:
     )
 
 
-def _spreading(rows: SharedRows, depot: Depot) -> Callable[[Sequence[Resource]], None]:
-    """Return what offers rows, and the files of deployments with them."""
+def _lead_there(
+    releases: Releases,
+    overrides: Overrides,
+    sync: PeerSync,
+    rows: SharedRows,
+    depot: Depot,
+    private: SharedSecrets,
+) -> None:
+    """Have the node's parts offer what they take, and ask where there is another way."""
 
     def spread(found: Sequence[Resource]) -> None:
         rows.offer(found)
         if any(row.key.kind is ResourceKind.DEPLOYMENT for row in found):
             depot.look_soon()
 
-    return spread
+    releases.spread, releases.depot = spread, depot
+    overrides.spread = rows.offer
+    sync.detour = private.fetch

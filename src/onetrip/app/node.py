@@ -500,6 +500,7 @@ class Node:
             "admin_rate",
             "admin_burst",
             "max_series",
+            "nats",
         )
         keys = (*LISTEN_KEYS, *own)
         return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]

@@ -109,6 +109,7 @@ class BusLink:
     """The connection of one node to the store.
 
     Args:
+        prefix: names what is shared, in metrics.
         parts: what is exchanged, in this order.
         tell: keeps an event: name, subject, detail.
 
@@ -120,8 +121,8 @@ class BusLink:
         self,
         region: RegionId,
         bus: Bus,
+        prefix: str,
         parts: Sequence[Part],
-        *,
         clock: Clock,
         rng: Random,
         metrics: Metrics,
@@ -133,7 +134,7 @@ class BusLink:
         self._parts = parts
         self._clock = clock
         self._rng = rng
-        self._metrics = metrics
+        self._connected = metrics.nats_connected.labels(prefix)
         self._log = log
         self._tell = tell
         self._is_open = False
@@ -158,7 +159,7 @@ class BusLink:
             await self._lose(error)
             return
         self._pause = FIRST_PAUSE
-        self._metrics.nats_connected.set(1)
+        self._connected.set(1)
         if self.problem:
             self.problem = ""
             self._log.info("cluster.nats_found")
@@ -175,7 +176,7 @@ class BusLink:
     async def close(self) -> None:
         """Disconnect."""
         self._is_open = False
-        self._metrics.nats_connected.set(0)
+        self._connected.set(0)
         await self._bus.close()
 
     async def _open(self) -> None:

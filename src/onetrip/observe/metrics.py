@@ -243,7 +243,8 @@ class Metrics:
         )
         self.nats_connected = Gauge(
             "onetrip_cluster_nats_connected",
-            "1 while the cluster is shared over cluster.nats.",
+            "1 while the cluster is shared over cluster.nats, by prefix; without it there is none.",
+            ["prefix"],
             registry=r,
         )
         self.nats_rows = Counter(

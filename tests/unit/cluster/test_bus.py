@@ -39,6 +39,7 @@ class Rig:
         self.link = BusLink(
             RegionId("den"),
             self.bus,
+            "onetrip",
             [self.part],
             clock=self.clock,
             rng=Random(7),
@@ -48,7 +49,7 @@ class Rig:
         )
 
     def is_connected(self) -> bool:
-        return bool(self.metrics.nats_connected._value.get() == 1)
+        return bool(self.metrics.nats_connected.labels("onetrip")._value.get() == 1)
 
 
 async def test_parts_are_opened_once_a_connection_and_work_at_each_exchange() -> None:
