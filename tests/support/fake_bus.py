@@ -97,6 +97,7 @@ class FakeBus:
         self.buckets = buckets
         self.is_down = False
         self.connects = 0
+        self.bytes = (0, 0)
 
     def go(self, is_down: bool) -> None:
         """Put the store out of reach, or back."""
@@ -108,6 +109,9 @@ class FakeBus:
         self.connects += 1
         if self.is_down:
             raise PeerError("out of reach")
+
+    def traffic(self) -> tuple[int, int]:
+        return self.bytes
 
     async def close(self) -> None:
         for bucket in self.buckets:

@@ -94,6 +94,9 @@ class Bus(Protocol):
     async def close(self) -> None:
         """Disconnect; never raises."""
 
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes received and sent since the start, in messages."""
+
 
 class Part(Protocol):
     """Something that is exchanged; both methods raise `PeerError` when the store fails them."""
@@ -134,6 +137,8 @@ class BusLink:
         self._parts = parts
         self._clock = clock
         self._rng = rng
+        self._volume = metrics.volume
+        self._counted = (0, 0)
         self._connected = metrics.nats_connected.labels(prefix)
         self._log = log
         self._tell = tell
@@ -158,6 +163,11 @@ class BusLink:
         except PeerError as error:
             await self._lose(error)
             return
+        except Exception:
+            await self.close()  # all begins anew; who runs us tells of it
+            raise
+        finally:
+            self._count()
         self._pause = FIRST_PAUSE
         self._connected.set(1)
         if self.problem:
@@ -178,6 +188,11 @@ class BusLink:
         self._is_open = False
         self._connected.set(0)
         await self._bus.close()
+
+    def _count(self) -> None:
+        before, self._counted = self._counted, self._bus.traffic()
+        self._volume.received.inc(self._counted[0] - before[0])
+        self._volume.sent.inc(self._counted[1] - before[1])
 
     async def _open(self) -> None:
         await self._bus.connect()

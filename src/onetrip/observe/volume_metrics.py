@@ -10,7 +10,7 @@ class VolumeMetrics:
 
     Attributes:
         folded: series that the bound on series took.
-        received, sent: by the pull between nodes.
+        received, sent: by the pull between nodes, and over NATS.
     """
 
     def __init__(self, r: CollectorRegistry) -> None:
@@ -22,11 +22,11 @@ class VolumeMetrics:
         )
         self.received = Counter(
             "onetrip_cluster_received_bytes_total",
-            "Bytes of peers' reports and rows, with their heads, before TLS.",
+            "Bytes of what peers told, with heads, and of messages received over NATS, before TLS.",
             registry=r,
         )
         self.sent = Counter(
             "onetrip_cluster_sent_bytes_total",
-            "Bytes of requests for peers' reports and rows, before TLS.",
+            "Bytes of what peers were asked, and of messages sent over NATS, before TLS.",
             registry=r,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from onetrip.cluster.bus import FIRST_PAUSE, LONGEST_PAUSE, BusLink
 from onetrip.errors import PeerError
 from onetrip.model.topology import RegionId
@@ -19,12 +21,15 @@ class Work:
     def __init__(self) -> None:
         self.opens = self.ticks = 0
         self.fails = False
+        self.defect: Exception | None = None
 
     async def open(self) -> None:
         self.opens += 1
 
     async def tick(self) -> None:
         self.ticks += 1
+        if self.defect is not None:
+            raise self.defect
         if self.fails:
             raise PeerError("no answer")
 
@@ -105,3 +110,24 @@ async def test_what_cannot_wait_is_done_at_once_where_there_is_a_connection() ->
     await rig.link.hurry(rig.part)
     assert not rig.link.is_open
     assert rig.told == ["cluster.nats_lost"]
+
+
+async def test_traffic_is_counted_once() -> None:
+    rig = Rig()
+    for received in (100, 250, 250):
+        rig.bus.bytes = (received, 2 * received)
+        await rig.link.exchange()
+    assert rig.metrics.volume.received._value.get() == 250
+    assert rig.metrics.volume.sent._value.get() == 500
+
+
+async def test_a_defect_of_a_part_ends_the_connection() -> None:
+    rig = Rig()
+    await rig.link.exchange()
+    rig.part.defect = ValueError("a defect")
+    with pytest.raises(ValueError, match="a defect"):
+        await rig.link.exchange()
+    assert not rig.link.is_open
+    rig.part.defect = None
+    await rig.link.exchange()
+    assert rig.bus.connects == 2
