@@ -269,8 +269,11 @@ class Answers:
         data, self._ready_data = self._ready_data or b"", None
         self._outlet.write(data)
         self._outlet.flush()
-        if link is not None and self._state.is_idle and not self._state.is_pinned:
-            self._detach(link)
+        if link is not None and self._state.is_idle:
+            # What it reported on a replica may have pinned it; it belongs to the primary then.
+            link.was_stateful = link.was_stateful or (self.is_replica and self._state.is_pinned)
+            if self.is_replica or not self._state.is_pinned:
+                self._detach(link)
         self._wake()
 
     def _repeat(self) -> None:

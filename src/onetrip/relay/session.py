@@ -106,7 +106,7 @@ class RoutedSession:
             except OnetripError as error:
                 self._fail(batch, error)
                 return
-        elif self._answers.is_replica and batch.intent.pins:
+        elif self._answers.is_replica and self._state.would_pin(batch.intent):
             text = "what outlives a transaction cannot begin in one that runs on a replica"
             self._fail(batch, UpstreamError(text, kind=Kind.UNSUPPORTED))
             return

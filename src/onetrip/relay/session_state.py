@@ -57,14 +57,21 @@ class SessionState:
         is_read_only = _ON.search(self.settings.get(READ_ONLY, "")) is not None
         return is_read_only and intent.act is Act.BEGIN
 
+    def would_pin(self, intent: Intent) -> bool:
+        """Tell whether a batch would leave state that cannot be made again.
+
+        In a transaction that has failed nothing does; but a way back to a savepoint undoes settings
+        that nobody here can tell from those that it leaves.
+        """
+        return (intent.pins and self.status != b"E") or (intent.undoes and bool(self._pending))
+
     def sent(self, intent: Intent) -> None:
         """A batch was sent."""
         self._batch.append(intent)
         if intent.act is Act.WRITE:
             self.may_have_written = True
         self.is_lazy = self.is_lazy or intent.is_lazy
-        if intent.pins or (intent.undoes and self._pending):
-            self.is_pinned = True
+        self.is_pinned = self.is_pinned or self.would_pin(intent)
 
     def forget(self) -> None:
         """What was sent did not happen, and is sent again."""

@@ -212,6 +212,35 @@ class TestState:
             with pytest.raises(psycopg.Error):
                 await fresh.execute(shows)
 
+    async def test_no_session_is_pinned_to_a_replica(self, relay, group):
+        _, port = relay
+        async with connect(port) as one:
+            await one.execute("BEGIN READ ONLY")
+            assert await port_of(one) == group.standbys[0].port
+            for sql in ("LISTEN news", "SELECT set_config('app.own', '1', false)"):
+                with pytest.raises(psycopg.errors.FeatureNotSupported):
+                    await one.execute(sql)
+            await one.execute("SAVEPOINT a")
+            await one.execute("SET lock_timeout = 7")
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                await one.execute("ROLLBACK TO a")
+            await one.execute("ROLLBACK")
+            await one.execute("BEGIN READ ONLY")
+            with pytest.raises(DivisionByZero):
+                await one.execute("SELECT 1 / 0")
+            with pytest.raises(InFailedSqlTransaction):
+                await one.execute("LISTEN news")
+            await one.execute("ROLLBACK")
+            assert await port_of(one) == group.standbys[0].port
+            # An encoding in which SQL cannot be read pins, and the primary is where to.
+            await one.execute("BEGIN READ ONLY")
+            await one.execute("SET client_encoding = 'SJIS'")
+            assert await port_of(one) == group.standbys[0].port
+            await one.execute("COMMIT")
+            assert await port_of(one) == group.primary.port
+            await one.execute("CREATE TABLE written_after_that (a int)")
+            await one.execute("DROP TABLE written_after_that")
+
     async def test_discard_all_unpins(self, relay, group):
         _, port = relay
         async with connect(port) as one:

@@ -95,6 +95,9 @@ def test_pins_last_until_the_session_is_discarded() -> None:
     assert state.is_pinned
     run(state, "DISCARD ALL")
     assert not state.is_pinned
+    run(state, "BEGIN", "E", fails=True)
+    run(state, "LISTEN a", "E", fails=True)
+    assert not state.is_pinned  # a failed transaction does nothing
     always = SessionState({}, is_pinned=True)
     run(always, "DISCARD ALL")
     assert always.is_pinned
