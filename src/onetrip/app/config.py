@@ -17,8 +17,9 @@ from onetrip.app.config_file import decode
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_address, parse_listener
+from onetrip.app.named import check_id, optional_endpoint
 from onetrip.app.nats import NatsSettings, build_nats
-from onetrip.app.projects import build_catalog, build_terms, check_id, optional_endpoint
+from onetrip.app.projects import build_catalog, build_terms
 from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
 from onetrip.app.security import (
     TlsTerms,

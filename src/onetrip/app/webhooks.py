@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import onetrip
-from onetrip.app.projects import check_id
+from onetrip.app.named import check_id
 from onetrip.app.ring import EventRing
 from onetrip.app.schema_outward import WebhookEntry
 from onetrip.app.security import read_secret
