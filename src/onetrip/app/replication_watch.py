@@ -138,24 +138,24 @@ class ReplicationWatch:
     def statuses(self) -> list[EndpointStatus]:
         """Return every endpoint of the watched backends."""
         found: list[EndpointStatus] = []
+        lagging = self.book.lagging
         for backend in self._backends.values():
             access, states = backend.replication, self._states(backend)
             assert access is not None
-            addresses = [backend.endpoint, *(replica.endpoint for replica in backend.replicas)]
-            primary = self.book.moved.get(backend.name, backend.name)
+            places, primary = backend.places, self.book.primary(backend.name)
             found += [
                 EndpointStatus(
                     backend=backend.name,
                     endpoint=name,
                     address=str(address),
-                    region=region,
+                    region=places[name],
                     state=states.get(name),
                     is_primary=name == primary,
-                    is_read=name not in self.book.lagging,
+                    is_read=name not in lagging,
                     is_discovered=self._finder.has_found(backend.name, name),
                     max_lag=access.max_lag,
                 )
-                for (name, region), address in zip(backend.places.items(), addresses, strict=True)
+                for name, address in backend.addresses.items()
             ]
         return found
 
@@ -174,13 +174,13 @@ class ReplicationWatch:
         changes = self.book.update(backend, self._states(backend), self._clock.now())
         for change in changes:
             self._tell_of(change)
-        self.monitor.primary_is(name, self.book.moved.get(name, name))
+        self.monitor.primary_is(name, self.book.primary(name))
         self._tell_problems(backend)
         self._export()
 
     def _chosen(self, backend: Backend) -> list[str]:
         """Return the endpoints that this node asks; see the module."""
-        primary = self.book.moved.get(backend.name, backend.name)
+        primary = self.book.primary(backend.name)
         known = self._states(backend).get(primary)
         if known is None or known.role is not Role.PRIMARY or known.problem:
             return list(backend.endpoints)
@@ -253,8 +253,9 @@ class ReplicationWatch:
             self._problems[name] = state.problem
 
     def _export(self) -> None:
-        metrics, told = self._metrics, set[str]()
+        metrics, told, lagging = self._metrics, set[str](), self.book.lagging
         for backend in self._backends:
+            primary = self.book.primary(backend)
             for name, state in self.monitor.states(backend).items():
                 if state.role is Role.UNKNOWN:
                     continue
@@ -262,8 +263,8 @@ class ReplicationWatch:
                 metrics.lag.labels(name).set(state.lag)
                 if state.lag_bytes is not None:
                     metrics.lag_bytes.labels(name).set(state.lag_bytes)
-                metrics.is_read.labels(name).set(name not in self.book.lagging)
-                metrics.is_primary.labels(name).set(name == self.book.moved.get(backend, backend))
+                metrics.is_read.labels(name).set(name not in lagging)
+                metrics.is_primary.labels(name).set(name == primary)
         for name in self._told - told:  # what left must not stay on the graph
             for gauge in (metrics.lag, metrics.lag_bytes, metrics.is_read, metrics.is_primary):
                 gauge.remove(name)
