@@ -8,8 +8,9 @@ they were told, so each knows of every endpoint while a database has a connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -83,7 +84,7 @@ class ReplicationWatch:
         self._rounds: dict[str, tuple[ReplicationAccess, asyncio.Task[None]]] = {}
         self._find_at: dict[str, float] = {}
         self._problems: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, set[str]] = {}
 
     def with_found(self, catalog: Catalog) -> Catalog:
         """Return the catalog with the replicas that were found beside those declared."""
@@ -95,6 +96,8 @@ class ReplicationWatch:
         self._backends = {n: b for n, b in catalog.backends.items() if b.replication is not None}
         self._finder.keep(self._backends)
         self.book.keep(self._backends.keys())
+        for name in self._told.keys() - self._backends.keys():
+            self._unexport(self._told.pop(name))
         self._tasks.spawn(self.monitor.follow(list(self._backends.values())), "replication")
         for name, (access, task) in list(self._rounds.items()):
             backend = self._backends.get(name)
@@ -176,7 +179,7 @@ class ReplicationWatch:
             self._tell_of(change)
         self.monitor.primary_is(name, self.book.primary(name))
         self._tell_problems(backend)
-        self._export()
+        self._export(backend)
 
     def _chosen(self, backend: Backend) -> list[str]:
         """Return the endpoints that this node asks; see the module."""
@@ -197,7 +200,7 @@ class ReplicationWatch:
     def _states(self, backend: Backend) -> dict[str, EndpointState]:
         """Return what is known of a backend's endpoints, of each the newest word of any node."""
         own = self.monitor.states(backend.name)
-        told = self._cluster.endpoints(self._clock.now())
+        told = self._cluster.endpoints(self._clock.now(), backend.endpoints)
         found: dict[str, EndpointState] = {}
         for name in backend.endpoints:
             mine, theirs = own.get(name), told.get(name)
@@ -252,23 +255,28 @@ class ReplicationWatch:
                 self._tell("probe.replica_silent", name, state.problem)
             self._problems[name] = state.problem
 
-    def _export(self) -> None:
-        metrics, told, lagging = self._metrics, set[str](), self.book.lagging
-        for backend in self._backends:
-            primary = self.book.primary(backend)
-            for name, state in self.monitor.states(backend).items():
-                if state.role is Role.UNKNOWN:
-                    continue
-                told.add(name)
-                metrics.lag.labels(name).set(state.lag)
-                if state.lag_bytes is not None:
-                    metrics.lag_bytes.labels(name).set(state.lag_bytes)
-                metrics.is_read.labels(name).set(name not in lagging)
-                metrics.is_primary.labels(name).set(name == primary)
-        for name in self._told - told:  # what left must not stay on the graph
+    def _export(self, backend: Backend) -> None:
+        metrics, told = self._metrics, set[str]()
+        primary, lagging = self.book.primary(backend.name), self.book.lagging
+        for name, state in self.monitor.states(backend.name).items():
+            if state.role is Role.UNKNOWN:
+                continue
+            told.add(name)
+            metrics.lag.labels(name).set(state.lag)
+            if state.lag_bytes is not None:
+                metrics.lag_bytes.labels(name).set(state.lag_bytes)
+            metrics.is_read.labels(name).set(name not in lagging)
+            metrics.is_primary.labels(name).set(name == primary)
+        self._unexport(self._told.get(backend.name, set()) - told)
+        self._told[backend.name] = told
+
+    def _unexport(self, endpoints: Collection[str]) -> None:
+        """Take what left off the graph."""
+        metrics = self._metrics
+        for name in endpoints:
             for gauge in (metrics.lag, metrics.lag_bytes, metrics.is_read, metrics.is_primary):
-                gauge.remove(name)
-        self._told = told
+                with contextlib.suppress(KeyError):  # not every database counts its lag in bytes
+                    gauge.remove(name)
 
 
 def _short(position: Position) -> str:
