@@ -97,7 +97,9 @@ class _Table:
         else:
             demands = [self._demand(decision, count, backend) for decision, count in rows]
             data, regions = self._data.copy(), self._matrix.regions
-            data[:, [not self._may_hold(backend, region) for region in regions]] = np.inf
+            # From where the primary is not measured, it may be there already, or out of reach.
+            may_hold = [self._may_hold(backend, region) for region in regions]
+            data[:, ~(np.array(may_hold) & np.isfinite(endpoints[:, 0]))] = np.inf
             found = advise(demands, data, endpoints, homes[0], regions)
             missing = "" if found else "needs the RTTs of its requests"
         return BackendAdvice(backend.name, names[0], replicas, requests, found, missing)

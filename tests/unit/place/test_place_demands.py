@@ -118,6 +118,25 @@ def test_only_permitted_regions_are_advised() -> None:
     assert found.advice.primary is None or found.advice.primary.region != DEN
 
 
+def test_no_region_is_advised_from_which_the_primary_is_not_measured() -> None:
+    rtt = MATRIX.backend_rtt.copy()
+    rtt[MATRIX.regions.index(BOM), MATRIX.backends.index("db")] = np.nan
+    decision, row = seen(DEN, 900)
+    starting = replace(MATRIX, backend_rtt=rtt)
+    found = advise_backends(starting, catalog(), [decision], [row])[0]
+    # It is in bom, which has not told yet: a move there would be no move.
+    assert found.home == FRA
+    assert found.advice is not None
+    assert found.advice.primary is not None
+    assert found.advice.primary.region == DEN
+    assert all(BOM not in plan.regions for plan in found.advice.replicas)
+    decision, row = seen(BOM, 900)
+    found = advise_backends(starting, catalog(), [decision], [row])[0]
+    assert found.advice is not None
+    assert found.advice.primary is None or found.advice.primary.region != BOM
+    assert all(BOM not in plan.regions for plan in found.advice.replicas)
+
+
 @pytest.mark.parametrize(
     "row",
     [
