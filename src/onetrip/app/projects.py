@@ -39,6 +39,7 @@ from onetrip.model.catalog import (
     Policy,
     Project,
 )
+from onetrip.model.discovery import InstanceSource, is_source
 from onetrip.model.topology import (
     Endpoint,
     HttpProtocol,
@@ -185,7 +186,7 @@ def _environment(
     check_id(id.environment, key)
     residency = Residency(entry, topology.regions, key)
     bound = build_bindings(entry.bindings, backends, f"{key}.bindings")
-    instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
+    instances, sources = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
     if not entry.hosts and not can_deploy:
         raise ConfigError(f"{key}.hosts: at least one host is required")
     check_http2(entry.protocol != "http1", f"{key}.protocol")
@@ -193,6 +194,7 @@ def _environment(
         id=id,
         hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
         instances=instances,
+        sources=sources,
         bindings=bound.backends,
         rules=tuple(
             build_rule(rule, bound.names, residency, f"{key}.routes[{n}]")
@@ -213,19 +215,27 @@ def _environment(
 
 def _instances(
     entry: EnvironmentEntry, topology: Topology, key: str, *, can_deploy: bool
-) -> tuple[Instance, ...]:
+) -> tuple[tuple[Instance, ...], tuple[InstanceSource, ...]]:
     found: list[Instance] = []
-    for name, addresses in entry.instances.items():
+    sources: list[InstanceSource] = []
+    protocol = HttpProtocol(entry.protocol)
+    for name, texts in entry.instances.items():
         if name not in topology.regions:
             known = ", ".join(topology.regions)
             raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
-        for number, address in enumerate(addresses):
+        region = RegionId(name)
+        addresses = list(enumerate(texts))
+        if any(is_source(text) for text in texts):
+            from onetrip.app.sources import split_sources  # most nodes do without it
+
+            addresses, more = split_sources(texts, region, protocol, f"{key}.{name}")
+            sources += more
+        for number, address in addresses:
             endpoint = _endpoint(f"{key}.{name}[{number}]", address)
-            spoken = endpoint.speaking(HttpProtocol(entry.protocol))
-            found.append(Instance(RegionId(name), spoken))
-    if not found and not can_deploy:
+            found.append(Instance(region, endpoint.speaking(protocol)))
+    if not found and not sources and not can_deploy:
         raise ConfigError(f"{key}: at least one instance is required")
-    return tuple(found)
+    return tuple(found), tuple(sources)
 
 
 def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: str) -> Policy:

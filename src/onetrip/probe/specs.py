@@ -86,7 +86,8 @@ def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> lis
             _add(found, spec)
     for environment in catalog.sites():
         for instance in environment.instances:
-            _add(found, instance_spec(environment, instance))
+            if not instance.is_stand_in:
+                _add(found, instance_spec(environment, instance))
     return list(found.values())
 
 
