@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError
 
-from onetrip.app.replicas import check_name
+from onetrip.app.named import check_id
 from onetrip.app.schema_projects import BindingEntry
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Backend, Catalog, EnvironmentId
@@ -44,7 +44,7 @@ def build_bindings(
     bound, reads = Bound(), dict[str, str]()
     for name, entry in entries.items():
         where = f"{key}.{name}"
-        check_name(name, where)
+        check_id(name, where)
         each = BindingEntry(backend=entry) if isinstance(entry, str) else entry
         if each.backend is not None:
             bound.backends[name] = _backend(each, each.backend, backends, where)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from onetrip.app.config_file import decode
 from onetrip.app.listeners import parse_listener
+from onetrip.app.named import endpoint_at
 from onetrip.app.schema_route import AccountEntry, RouteApiEntry, RouteFile, ServerEntry
 from onetrip.app.security import read_secret
 from onetrip.errors import ConfigError
-from onetrip.model.topology import Endpoint, parse_endpoint
+from onetrip.model.topology import Endpoint
 from onetrip.net.tls import load_certificate
 from onetrip.relay.route_settings import (
     Account,
@@ -74,10 +75,7 @@ def _build(file: RouteFile, folder: Path) -> RouteSettings:
 
 
 def _endpoint(name: str, entry: ServerEntry, key: str, folder: Path) -> DatabaseEndpoint:
-    try:
-        at = parse_endpoint(entry.address)
-    except ConfigError as error:
-        raise ConfigError(f"{key}.address: {error}") from error
+    at = endpoint_at(entry.address, f"{key}.address")
     if entry.tls == "off":
         if entry.ca is not None or entry.tls_name is not None:
             raise ConfigError(f"{key}.tls: off, but ca or tls_name is set")

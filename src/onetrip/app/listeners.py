@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from onetrip.errors import ConfigError
 from onetrip.net.listening import bind
+from onetrip.net.names import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,6 @@ class Listener:
     def is_loopback(self) -> bool:
         """Tell whether only this machine can connect."""
         return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine alone, as far as its text says."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

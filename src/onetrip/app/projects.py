@@ -15,7 +15,8 @@ from pathlib import Path
 from onetrip.app.bindings import build_bindings, check_calls
 from onetrip.app.content import with_content
 from onetrip.app.limits import build_hedge, with_timeouts
-from onetrip.app.replicas import build_replicas, check_region
+from onetrip.app.named import check_id, endpoint_at, known_region, optional_region
+from onetrip.app.replicas import build_replicas
 from onetrip.app.residency import Residency, check_residency, is_restricted
 from onetrip.app.route_rules import build_rule
 from onetrip.app.schema import File
@@ -41,13 +42,10 @@ from onetrip.model.catalog import (
 )
 from onetrip.model.discovery import InstanceSource, is_source
 from onetrip.model.topology import (
-    Endpoint,
     HttpProtocol,
     Region,
     RegionId,
     Topology,
-    is_id,
-    parse_endpoint,
 )
 from onetrip.release.terms import Terms, parse_allowed
 
@@ -118,7 +116,7 @@ def _backend(name: str, entry: BackendEntry, topology: Topology, folder: Path) -
     check_id(name, key)
     backend = replace(
         _primary(name, entry, folder, key),
-        region=check_region(entry.region, topology, f"{key}.region"),
+        region=optional_region(entry.region, topology.regions, f"{key}.region"),
         replicas=build_replicas(name, entry, topology, key),
     )
     if entry.replication is None:
@@ -133,7 +131,7 @@ def _primary(name: str, entry: BackendEntry, folder: Path, key: str) -> Backend:
     if entry.url is None and entry.url_env is None:
         if entry.kind is None or entry.address is None:
             raise ConfigError(f"{key}: kind and address are required, or url or url_env")
-        endpoint = _endpoint(f"{key}.address", entry.address)
+        endpoint = endpoint_at(entry.address, f"{key}.address")
         return Backend(name, BackendKind(entry.kind), endpoint, entry.probe_path)
     if entry.address is not None:
         raise ConfigError(f"{key}.address: the URL says it already")
@@ -220,10 +218,7 @@ def _instances(
     sources: list[InstanceSource] = []
     protocol = HttpProtocol(entry.protocol)
     for name, texts in entry.instances.items():
-        if name not in topology.regions:
-            known = ", ".join(topology.regions)
-            raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
-        region = RegionId(name)
+        region = known_region(name, topology.regions, f"{key}.{name}")
         addresses = list(enumerate(texts))
         if any(is_source(text) for text in texts):
             from onetrip.app.sources import split_sources  # most nodes do without it
@@ -231,7 +226,7 @@ def _instances(
             addresses, more = split_sources(texts, region, protocol, f"{key}.{name}")
             sources += more
         for number, address in addresses:
-            endpoint = _endpoint(f"{key}.{name}[{number}]", address)
+            endpoint = endpoint_at(address, f"{key}.{name}[{number}]")
             found.append(Instance(region, endpoint.speaking(protocol)))
     if not found and not sources and not can_deploy:
         raise ConfigError(f"{key}: at least one instance is required")
@@ -244,25 +239,17 @@ def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: 
     Raises:
         ConfigError: a region that does not exist, or a hint that is not permitted.
     """
-
-    def known(name: str, where: str) -> RegionId:
-        if name not in regions:
-            raise ConfigError(
-                f"{key}.{where}: region {name!r} is not one of {', '.join(regions) or 'none'}"
-            )
-        return RegionId(name)
-
     policy = Policy(
         mode=Mode(entry.mode),
-        hint=known(entry.hint, "hint") if entry.hint else None,
+        hint=known_region(entry.hint, regions, f"{key}.hint") if entry.hint else None,
         share=entry.share,
         control_ratio=entry.control,
         explore_ratio=entry.explore,
         explore_writes=entry.explore_writes,
         least_gain=entry.least_gain,
         dwell=entry.dwell,
-        allow=frozenset(known(r, "allow") for r in entry.allow),
-        deny=frozenset(known(r, "deny") for r in entry.deny),
+        allow=frozenset(known_region(r, regions, f"{key}.allow") for r in entry.allow),
+        deny=frozenset(known_region(r, regions, f"{key}.deny") for r in entry.deny),
         forwarding=Forwarding(entry.forwarding or "node"),
     )
     if policy.hint is not None and not policy.permits(policy.hint):
@@ -276,26 +263,6 @@ def check_http2(is_wanted: bool, key: str) -> None:
     """Raise `ConfigError` if HTTP/2 is wanted and its package is missing; `key` wants it."""
     if is_wanted and find_spec("h2") is None:
         raise ConfigError(f"{key}: needs the package h2; install onetrip[http2]")
-
-
-def check_id(text: str, key: str) -> None:
-    """Raise `ConfigError` unless `text` can be a name; `key` is where it stands."""
-    if not is_id(text):
-        raise ConfigError(
-            f"{key}: {text!r} is not a name of 1-32 lower-case letters, digits and hyphens"
-        )
-
-
-def _endpoint(key: str, text: str) -> Endpoint:
-    try:
-        return parse_endpoint(text)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def optional_endpoint(text: str | None, key: str) -> Endpoint | None:
-    """Parse an endpoint that may be absent; the error line starts with `key`."""
-    return None if text is None else _endpoint(key, text)
 
 
 _HOST = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onetrip.app.projects import check_id, optional_endpoint
+from onetrip.app.named import check_id, optional_endpoint
 from onetrip.app.schema import File, RegionEntry
 from onetrip.app.security import reached_by_peers
 from onetrip.errors import ConfigError

@@ -52,7 +52,7 @@ class ReplicaFinder:
         """Return a declared backend with what was found beside it."""
         if backend.replication is None or not backend.replication.discover:
             return backend
-        taken = {str(backend.endpoint), *(str(r.endpoint) for r in backend.replicas)}
+        taken = {str(endpoint) for endpoint in backend.addresses.values()}
         names = set(backend.endpoints)
         more = [
             each.replica
@@ -67,7 +67,7 @@ class ReplicaFinder:
     ) -> list[tuple[str, bool]]:
         """Take in what a primary sees; give the names that are new (True) or gone (False)."""
         known = self._found.setdefault(backend.name, {})
-        declared = {str(backend.endpoint), *(str(r.endpoint) for r in backend.replicas)}
+        declared = {str(endpoint) for endpoint in backend.addresses.values()}
         declared -= {str(each.replica.endpoint) for each in known.values()}
         changes: list[tuple[str, bool]] = []
         for replica in _replicas(backend, seen):

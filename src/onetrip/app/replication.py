@@ -46,16 +46,24 @@ class Replicas:
         tasks: Tasks,
         on_found: Callable[[], None],
     ) -> None:
-        self._region = region
+        def watch() -> ReplicationWatch:
+            from onetrip.app.replication_watch import ReplicationWatch  # many nodes do without
+
+            return ReplicationWatch(
+                region,
+                rtts=lambda: scorer.rows.get(region, {}),
+                cluster=cluster,
+                clock=clock,
+                rng=rng,
+                metrics=metrics,
+                log=log,
+                tell=tell,
+                tasks=tasks,
+                on_found=on_found,
+            )
+
+        self._make_watch = watch
         self._scorer = scorer
-        self._cluster = cluster
-        self._clock = clock
-        self._rng = rng
-        self._metrics = metrics
-        self._log = log
-        self._tell = tell
-        self._tasks = tasks
-        self._on_found = on_found
         self._watch: ReplicationWatch | None = None
         self._guidance: Guidance | None = None
         scorer.standing = self._standing
@@ -74,20 +82,7 @@ class Replicas:
         if self._watch is None:
             if all(backend.replication is None for backend in catalog.backends.values()):
                 return
-            from onetrip.app.replication_watch import ReplicationWatch  # many nodes do without
-
-            self._watch = ReplicationWatch(
-                self._region,
-                rtts=lambda: self._scorer.rows.get(self._region, {}),
-                cluster=self._cluster,
-                clock=self._clock,
-                rng=self._rng,
-                metrics=self._metrics,
-                log=self._log,
-                tell=self._tell,
-                tasks=self._tasks,
-                on_found=self._on_found,
-            )
+            self._watch = self._make_watch()
         self._watch.follow(catalog)
 
     def rows(self) -> list[EndpointRow]:

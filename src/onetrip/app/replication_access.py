@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from onetrip.app.replicas import check_region
+from onetrip.app.named import known_region
 from onetrip.app.schema_projects import ReplicationEntry
 from onetrip.app.security import read_secret
 from onetrip.errors import ConfigError
@@ -54,8 +54,7 @@ def _relays(
     entry: ReplicationEntry, topology: Topology, key: str
 ) -> Iterable[tuple[RegionId, tuple[str, ...]]]:
     for name, urls in entry.relays.items():
-        region = check_region(name, topology, f"{key}.{name}")
-        assert region is not None
+        region = known_region(name, topology.regions, f"{key}.{name}")
         yield region, tuple(url.rstrip("/") for url in urls)
 
 
@@ -64,8 +63,7 @@ def _networks(
 ) -> Iterable[tuple[RegionId, tuple[str, ...]]]:
     owners: dict[str, str] = {}
     for name, networks in entries:
-        region = check_region(name, topology, f"{key}.{name}")
-        assert region is not None
+        region = known_region(name, topology.regions, f"{key}.{name}")
         for number, text in enumerate(networks):
             where = f"{key}.{name}[{number}]"
             try:

@@ -8,8 +8,9 @@ they were told, so each knows of every endpoint while a database has a connectio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -83,7 +84,7 @@ class ReplicationWatch:
         self._rounds: dict[str, tuple[ReplicationAccess, asyncio.Task[None]]] = {}
         self._find_at: dict[str, float] = {}
         self._problems: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, set[str]] = {}
 
     def with_found(self, catalog: Catalog) -> Catalog:
         """Return the catalog with the replicas that were found beside those declared."""
@@ -95,6 +96,8 @@ class ReplicationWatch:
         self._backends = {n: b for n, b in catalog.backends.items() if b.replication is not None}
         self._finder.keep(self._backends)
         self.book.keep(self._backends.keys())
+        for name in self._told.keys() - self._backends.keys():
+            self._unexport(self._told.pop(name))
         self._tasks.spawn(self.monitor.follow(list(self._backends.values())), "replication")
         for name, (access, task) in list(self._rounds.items()):
             backend = self._backends.get(name)
@@ -138,24 +141,24 @@ class ReplicationWatch:
     def statuses(self) -> list[EndpointStatus]:
         """Return every endpoint of the watched backends."""
         found: list[EndpointStatus] = []
+        lagging = self.book.lagging
         for backend in self._backends.values():
             access, states = backend.replication, self._states(backend)
             assert access is not None
-            addresses = [backend.endpoint, *(replica.endpoint for replica in backend.replicas)]
-            primary = self.book.moved.get(backend.name, backend.name)
+            places, primary = backend.places, self.book.primary(backend.name)
             found += [
                 EndpointStatus(
                     backend=backend.name,
                     endpoint=name,
                     address=str(address),
-                    region=region,
+                    region=places[name],
                     state=states.get(name),
                     is_primary=name == primary,
-                    is_read=name not in self.book.lagging,
+                    is_read=name not in lagging,
                     is_discovered=self._finder.has_found(backend.name, name),
                     max_lag=access.max_lag,
                 )
-                for (name, region), address in zip(backend.places.items(), addresses, strict=True)
+                for name, address in backend.addresses.items()
             ]
         return found
 
@@ -174,13 +177,13 @@ class ReplicationWatch:
         changes = self.book.update(backend, self._states(backend), self._clock.now())
         for change in changes:
             self._tell_of(change)
-        self.monitor.primary_is(name, self.book.moved.get(name, name))
+        self.monitor.primary_is(name, self.book.primary(name))
         self._tell_problems(backend)
-        self._export()
+        self._export(backend)
 
     def _chosen(self, backend: Backend) -> list[str]:
         """Return the endpoints that this node asks; see the module."""
-        primary = self.book.moved.get(backend.name, backend.name)
+        primary = self.book.primary(backend.name)
         known = self._states(backend).get(primary)
         if known is None or known.role is not Role.PRIMARY or known.problem:
             return list(backend.endpoints)
@@ -197,7 +200,7 @@ class ReplicationWatch:
     def _states(self, backend: Backend) -> dict[str, EndpointState]:
         """Return what is known of a backend's endpoints, of each the newest word of any node."""
         own = self.monitor.states(backend.name)
-        told = self._cluster.endpoints(self._clock.now())
+        told = self._cluster.endpoints(self._clock.now(), backend.endpoints)
         found: dict[str, EndpointState] = {}
         for name in backend.endpoints:
             mine, theirs = own.get(name), told.get(name)
@@ -252,22 +255,28 @@ class ReplicationWatch:
                 self._tell("probe.replica_silent", name, state.problem)
             self._problems[name] = state.problem
 
-    def _export(self) -> None:
+    def _export(self, backend: Backend) -> None:
         metrics, told = self._metrics, set[str]()
-        for backend in self._backends:
-            for name, state in self.monitor.states(backend).items():
-                if state.role is Role.UNKNOWN:
-                    continue
-                told.add(name)
-                metrics.lag.labels(name).set(state.lag)
-                if state.lag_bytes is not None:
-                    metrics.lag_bytes.labels(name).set(state.lag_bytes)
-                metrics.is_read.labels(name).set(name not in self.book.lagging)
-                metrics.is_primary.labels(name).set(name == self.book.moved.get(backend, backend))
-        for name in self._told - told:  # what left must not stay on the graph
+        primary, lagging = self.book.primary(backend.name), self.book.lagging
+        for name, state in self.monitor.states(backend.name).items():
+            if state.role is Role.UNKNOWN:
+                continue
+            told.add(name)
+            metrics.lag.labels(name).set(state.lag)
+            if state.lag_bytes is not None:
+                metrics.lag_bytes.labels(name).set(state.lag_bytes)
+            metrics.is_read.labels(name).set(name not in lagging)
+            metrics.is_primary.labels(name).set(name == primary)
+        self._unexport(self._told.get(backend.name, set()) - told)
+        self._told[backend.name] = told
+
+    def _unexport(self, endpoints: Collection[str]) -> None:
+        """Take what left off the graph."""
+        metrics = self._metrics
+        for name in endpoints:
             for gauge in (metrics.lag, metrics.lag_bytes, metrics.is_read, metrics.is_primary):
-                gauge.remove(name)
-        self._told = told
+                with contextlib.suppress(KeyError):  # not every database counts its lag in bytes
+                    gauge.remove(name)
 
 
 def _short(position: Position) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from onetrip.app.named import known_region
 from onetrip.app.schema_projects import BindingEntry, EnvironmentEntry, RouteEntry
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Project
@@ -63,9 +64,7 @@ class Residency:
     def _denied(self, allow: Sequence[str], deny: Sequence[str], key: str) -> Denied:
         for where, names in (("allow", allow), ("deny", deny)):
             for name in names:
-                if name not in self.regions:
-                    known = ", ".join(self.regions)
-                    raise ConfigError(f"{key}.{where}: region {name!r} is not one of {known}")
+                known_region(name, self.regions, f"{key}.{where}")
         return frozenset(r for r in self.regions if r in deny or (allow and r not in allow))
 
     def _checked(self, denied: Denied, key: str) -> Denied:

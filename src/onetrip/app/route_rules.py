@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from onetrip.app.named import known_region
 from onetrip.app.residency import Residency
 from onetrip.app.schema_projects import RouteEntry
 from onetrip.errors import ConfigError
@@ -45,8 +46,6 @@ def build_rule(
 
 
 def _rates(rates: Mapping[str, float], residency: Residency, key: str) -> dict[RegionId, float]:
-    for name in rates:
-        if name not in residency.regions:
-            known = ", ".join(residency.regions)
-            raise ConfigError(f"{key}.{name}: region {name!r} is not one of {known}")
-    return {RegionId(name): rate for name, rate in rates.items()}
+    return {
+        known_region(name, residency.regions, f"{key}.{name}"): rate for name, rate in rates.items()
+    }

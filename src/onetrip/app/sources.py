@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from onetrip.app.listeners import is_loopback
 from onetrip.app.schema_discovery import DiscoveryEntry, KubernetesEntry
 from onetrip.discover.book import DiscoveryTerms, KubernetesAccess
 from onetrip.discover.sources import parse_source
@@ -17,6 +16,7 @@ from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
 from onetrip.model.discovery import InstanceSource, SourceKind, is_source
 from onetrip.model.topology import HttpProtocol, RegionId
+from onetrip.net.names import is_loopback
 from onetrip.release.terms import parse_allowed
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import onetrip
-from onetrip.app.listeners import is_loopback
-from onetrip.app.projects import check_id
+from onetrip.app.named import check_id
 from onetrip.app.ring import EventRing
 from onetrip.app.schema_outward import WebhookEntry
 from onetrip.app.security import read_secret
@@ -18,6 +17,7 @@ from onetrip.control.store import AsyncStore
 from onetrip.errors import ApiError, ConfigError, Kind
 from onetrip.model.topology import RegionId
 from onetrip.model.webhook import Delivery, Webhook, WebhookStatus
+from onetrip.net.names import is_loopback
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
 from onetrip.timing import Clock

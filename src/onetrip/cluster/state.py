@@ -8,10 +8,10 @@ that fetches reports is `cluster/sync`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from onetrip.cluster.messages import EvidenceRow, PolicyRow, Report, ServiceRow
+from onetrip.cluster.messages import EndpointRow, EvidenceRow, PolicyRow, Report, ServiceRow
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, ServiceSummary, Target
 from onetrip.model.placement import Decision, WhatIf
 from onetrip.model.replication import EndpointState
@@ -116,16 +116,18 @@ class ClusterState:
         """Return the round trips that peers were told."""
         return [row for report in self._reports.values() for row in report.evidence]
 
-    def endpoints(self, now: float) -> dict[str, EndpointState]:
-        """Return what peers were told by endpoints of backends, of each the newest word."""
-        out: dict[str, EndpointState] = {}
+    def endpoints(self, now: float, names: Collection[str]) -> dict[str, EndpointState]:
+        """Return what peers were told by these endpoints of backends, of each the newest word."""
+        newest: dict[str, tuple[float, EndpointRow]] = {}
         for region, report in self._reports.items():
             since = now - self._heard_at[region]
             for row in report.endpoints:
-                known = out.get(row.endpoint)
-                if known is None or since + row.age < known.age:
-                    out[row.endpoint] = replace(row.state, age=since + row.age)
-        return out
+                if row.endpoint not in names:
+                    continue
+                known, age = newest.get(row.endpoint), since + row.age
+                if known is None or age < known[0]:
+                    newest[row.endpoint] = age, row
+        return {name: replace(row.state, age=age) for name, (age, row) in newest.items()}
 
     def code_changes(self) -> dict[RouteKey, float]:
         """Return when the code of routes changed, as peers noticed; the latest time counts."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from onetrip.control.convert import milliseconds
+from onetrip.control.figures import milliseconds
 from onetrip.model.advice import Advice, BackendAdvice
 
 

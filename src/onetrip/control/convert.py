@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from onetrip.control import schemas
+from onetrip.control.figures import finite, milliseconds
 from onetrip.control.projects import binding_rows
 from onetrip.model.catalog import Backend, Catalog, Environment, Policy, Project
 from onetrip.model.measure import EstimateState, RouteKey, RttEstimate, Target, TargetKind
@@ -21,16 +22,6 @@ from onetrip.model.status import Event, LatencyPoint, LatencySummary, PeerStatus
 from onetrip.model.topology import Region, RegionId
 
 Rtts = Mapping[RegionId, Mapping[Target, RttEstimate]]
-
-
-def milliseconds(seconds: float) -> float | None:
-    """Return `seconds` as milliseconds rounded to the microsecond; None when not finite."""
-    return round(seconds * 1e3, 3) if math.isfinite(seconds) else None
-
-
-def finite(value: float, digits: int = 3) -> float | None:
-    """Return `value` rounded, or None when it is NaN or infinite."""
-    return round(value, digits) if math.isfinite(value) else None
 
 
 def region_row(

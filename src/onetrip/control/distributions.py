@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from onetrip.control.convert import milliseconds, saving_body
+from onetrip.control.convert import saving_body
+from onetrip.control.figures import milliseconds
 from onetrip.control.schemas import SavingBody
 from onetrip.estimate.sequential import combine
 from onetrip.model.distribution import BOUNDS, Distribution, add_up

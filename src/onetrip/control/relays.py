@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from onetrip.control.convert import finite
+from onetrip.control.figures import finite
 from onetrip.control.requests import parse
 from onetrip.errors import ApiError, Kind
 from onetrip.model.catalog import Catalog

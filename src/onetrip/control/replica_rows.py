@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from msgspec import Struct
 
+from onetrip.control.figures import finite, milliseconds
 from onetrip.model.replication import Role
 from onetrip.model.status import EndpointStatus
 
@@ -74,14 +74,10 @@ def _row(status: EndpointStatus) -> ReplicaRow:
         is_read=status.is_read,
         is_discovered=status.is_discovered,
         is_replicating=state.is_replicating if state is not None and is_known else None,
-        lag_ms=None if state is None else _finite(state.lag * 1e3),
+        lag_ms=None if state is None else milliseconds(state.lag),
         lag_bytes=None if state is None else state.lag_bytes,
         max_lag_ms=status.max_lag * 1e3,
-        age=_finite(state.age) if state is not None and is_known else None,
+        age=finite(state.age) if state is not None and is_known else None,
         position="" if state is None else str(state.position),
         problem="" if state is None else state.problem,
     )
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 3) if math.isfinite(value) else None

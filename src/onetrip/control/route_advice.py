@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from onetrip.control.convert import RegionOrder, milliseconds
+from onetrip.control.convert import RegionOrder
+from onetrip.control.figures import milliseconds
 from onetrip.control.whatif import UNKNOWN
 from onetrip.model.catalog import Catalog
 from onetrip.model.placement import Candidate, Decision, Status, WhatIf

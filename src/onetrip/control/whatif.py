@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from onetrip.control.convert import RegionOrder, milliseconds
+from onetrip.control.convert import RegionOrder
+from onetrip.control.figures import milliseconds
 from onetrip.model.placement import Status, WhatIf
 
 UNKNOWN = (Status.ANALYZING, Status.INSUFFICIENT_TRAFFIC)

@@ -57,6 +57,10 @@ class FreshnessBook:
         """The primary of each backend where that is another endpoint than the declared one."""
         return dict(self._primaries)
 
+    def primary(self, backend: str) -> str:
+        """Return the endpoint that is the primary of a backend."""
+        return self._primaries.get(backend, backend)
+
     def keep(self, backends: Collection[str]) -> None:
         """Forget all other backends."""
         for known in (self._out, self._primaries):
@@ -76,7 +80,7 @@ class FreshnessBook:
             and state.age <= max(BELIEVED_FOR, BELIEVED_LOOKS * access.interval)
         }
         changes = self._elect(backend, believed)
-        primary = self._primaries.get(backend.name, backend.name)
+        primary = self.primary(backend.name)
         out = self._out.setdefault(backend.name, {})
         for name in [name for name in out if name not in backend.endpoints or name == primary]:
             del out[name]
@@ -102,7 +106,7 @@ class FreshnessBook:
     def _elect(
         self, backend: Backend, states: Mapping[str, EndpointState]
     ) -> list[FreshnessChange]:
-        present = self._primaries.get(backend.name, backend.name)
+        present = self.primary(backend.name)
         if present not in backend.endpoints:
             present = backend.name
             del self._primaries[backend.name]

@@ -96,29 +96,30 @@ class RttMatrix:
         row, column = self.regions.index(region), self.backends.index(backend)
         return float(self.backend_rtt[row, column])
 
-    def with_column(
-        self,
-        name: str,
-        rtt: Floats,
-        is_stale: Bools | None = None,
-        is_failing: Bools | None = None,
-        *,
-        served_by: tuple[str, ...],
-    ) -> RttMatrix:
-        """Return the matrix with one more column of the backend arrays; every shape is (R,)."""
-        none = np.zeros(len(self.regions), dtype=bool)
+    def with_columns(self, columns: Mapping[str, Column]) -> RttMatrix:
+        """Return the matrix with more columns of the backend arrays, by name."""
+        if not columns:
+            return self
+        added = columns.values()
         return replace(
             self,
-            backends=(*self.backends, name),
-            backend_rtt=np.column_stack([self.backend_rtt, rtt]),
-            backend_is_stale=np.column_stack(
-                [self.backend_is_stale, none if is_stale is None else is_stale]
-            ),
+            backends=(*self.backends, *columns),
+            backend_rtt=np.column_stack([self.backend_rtt, *(c.rtt for c in added)]),
+            backend_is_stale=np.column_stack([self.backend_is_stale, *(c.is_stale for c in added)]),
             backend_is_failing=np.column_stack(
-                [self.backend_is_failing, none if is_failing is None else is_failing]
+                [self.backend_is_failing, *(c.is_failing for c in added)]
             ),
-            served_by={**self.served_by, name: served_by},
+            served_by={**self.served_by, **{name: c.served_by for name, c in columns.items()}},
         )
+
+
+class Column(NamedTuple):
+    """RTTs, s, to what is another endpoint in each region; every shape is (R,)."""
+
+    rtt: Floats
+    is_stale: Bools
+    is_failing: Bools
+    served_by: tuple[str, ...]
 
 
 class Cells(NamedTuple):

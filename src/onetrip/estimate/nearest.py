@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onetrip.estimate.matrix import RttMatrix
+from onetrip.estimate.matrix import Column, RttMatrix
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 
 
@@ -35,21 +35,22 @@ def add_nearest(matrix: RttMatrix, groups: Mapping[str, Sequence[str]]) -> RttMa
         groups: endpoints by the name of their column, each a column of the matrix.
     """
     rows = np.arange(len(matrix.regions))
+    place = {name: column for column, name in enumerate(matrix.backends)}
+    added = {}
     for name, endpoints in groups.items():
-        columns = [matrix.backends.index(endpoint) for endpoint in endpoints]
+        columns = [place[endpoint] for endpoint in endpoints]
         rtt = matrix.backend_rtt[:, columns]
         order = np.where(np.isnan(rtt), np.inf, rtt)
         order = order + np.where(matrix.backend_is_failing[:, columns], _LAST, 0.0)
         picks = np.argmin(order, axis=1)
         chosen = np.array(columns)[picks]
-        matrix = matrix.with_column(
-            name,
+        added[name] = Column(
             matrix.backend_rtt[rows, chosen],
             matrix.backend_is_stale[rows, chosen],
             matrix.backend_is_failing[rows, chosen],
             served_by=tuple(endpoints[int(p)] for p in picks),
         )
-    return matrix
+    return matrix.with_columns(added)
 
 
 def move_primaries(matrix: RttMatrix, moved: Mapping[str, str]) -> RttMatrix:

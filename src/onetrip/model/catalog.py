@@ -139,6 +139,11 @@ class Backend:
         return (self.name, *(replica.name for replica in self.replicas))
 
     @property
+    def addresses(self) -> dict[str, Endpoint]:
+        """Its endpoints by their names, in the order of `endpoints`."""
+        return {self.name: self.endpoint} | {r.name: r.endpoint for r in self.replicas}
+
+    @property
     def places(self) -> dict[str, RegionId | None]:
         """Regions of its endpoints by their names, in the order of `endpoints`."""
         return {self.name: self.region} | {r.name: r.region for r in self.replicas}

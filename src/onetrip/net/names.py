@@ -1,7 +1,8 @@
-"""Which hosts a certificate, or anything else with wildcards, is for."""
+"""What the name of a host says: which certificates are for it, whether it is this machine."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 
 
@@ -18,3 +19,11 @@ class Names:
     def cover(self, host: str) -> bool:
         """Tell whether a lower-case name or IP address is one of them."""
         return host in self._exact or host.partition(".")[2] in self._parents or "*" in self._exact
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine alone, as far as its text says."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

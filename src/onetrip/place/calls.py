@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onetrip.estimate.matrix import RttMatrix
+from onetrip.estimate.matrix import Column, RttMatrix
 from onetrip.model.catalog import EnvironmentId, Mode, Policy
 from onetrip.model.measure import RouteKey, ServiceSummary, TripEvidence
 from onetrip.model.topology import RegionId
@@ -75,19 +75,26 @@ class CallColumns:
             called: the services, none before one that it calls.
             routes: what is known of them.
         """
+        ways = _ways(matrix)
+        none = np.zeros(len(matrix.regions), dtype=bool)
         for environment in called:
             known = sorted(routes.get(environment.id, ()), key=lambda route: -route.requests)
-            times, targets = self._column(matrix, environment, known[:MOST_ROUTES])
+            times, targets = self._column(matrix, ways, environment, known[:MOST_ROUTES])
             names = tuple(
                 str(environment.id) if y < 0 else f"{environment.id} in {matrix.regions[y]}"
                 for y in targets
             )
-            matrix = matrix.with_column(call_name(environment.id), times, served_by=names)
+            column = Column(times, none, none, served_by=names)
+            matrix = matrix.with_columns({call_name(environment.id): column})
         self._costs.keep({environment.id for environment in called})
         return matrix
 
     def _column(
-        self, matrix: RttMatrix, environment: EnvironmentInput, routes: Sequence[CalledRoute]
+        self,
+        matrix: RttMatrix,
+        ways: np.ndarray,
+        environment: EnvironmentInput,
+        routes: Sequence[CalledRoute],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what a call takes from each region, s, and where it runs; both of shape (R,)."""
         size = len(matrix.regions)
@@ -104,7 +111,7 @@ class CallColumns:
             trips = costs.costs.trips
             needed = matrix.backend_rtt[:, columns][:, trips > 0]
             service = costs.costs.compute + needed @ trips[trips > 0]
-            taken, chosen = _placed(_ways(matrix), service, usable_regions(matrix, env), env.policy)
+            taken, chosen = _placed(ways, service, usable_regions(matrix, env), env.policy)
             share = float(max(1, route.requests))
             if not weight:
                 targets = chosen

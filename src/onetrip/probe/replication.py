@@ -172,13 +172,10 @@ class ReplicationMonitor:
             if before is not None:
                 group.meter = before.meter
                 group.primary = before.primary if before.primary in kept else backend.name
-            places = {backend.name: backend.endpoint} | {
-                r.name: r.endpoint for r in backend.replicas
-            }
             group.endpoints = {
                 name: kept.get(name)
                 or EndpointWatch(self._make(backend, place), self._clock, self._rng)
-                for name, place in places.items()
+                for name, place in backend.addresses.items()
             }
             self._groups[backend.name] = group
         dropped += [each for group in old.values() for each in group.endpoints.values()]
@@ -194,9 +191,8 @@ class ReplicationMonitor:
             new.ca_file,
         ):
             return {}
-        places = {r.name: r.endpoint for r in new.replicas} | {new.name: new.endpoint}
-        known = {r.name: r.endpoint for r in old.replicas} | {old.name: old.endpoint}
-        return {n: e for n, e in before.endpoints.items() if places.get(n) == known[n]}
+        now, known = new.addresses, old.addresses
+        return {n: e for n, e in before.endpoints.items() if now.get(n) == known[n]}
 
     async def close(self) -> None:
         """Drop every connection."""

@@ -56,13 +56,8 @@ class SpecTable:
 
     def specs(self, chosen: Iterable[RegionId]) -> list[ProbeSpec]:
         """Return the probes of a node that chose some of the other regions."""
-        found: dict[Target, ProbeSpec] = {}
-        for spec in self.own:
-            found.setdefault(spec.target, spec)
-        for region in chosen:
-            for spec in self.remote.get(region, ()):
-                found.setdefault(spec.target, spec)
-        return list(found.values())
+        remote = (spec for region in chosen for spec in self.remote.get(region, ()))
+        return _unique([*self.own, *remote])
 
     def _add(self, environment: Environment) -> None:
         is_direct = self._catalog.policy_of(environment.id).forwarding is Forwarding.DIRECT
@@ -77,18 +72,20 @@ class SpecTable:
 
 def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> list[ProbeSpec]:
     """Return the probes of a node in `own_region` that probes everything, in a stable order."""
-    found: dict[Target, ProbeSpec] = {}
-    for region in topology.regions.values():
-        if region.id != own_region and region.proxy is not None:
-            _add(found, _peer_spec(region))
+    found = [
+        _peer_spec(region)
+        for region in topology.regions.values()
+        if region.id != own_region and region.proxy is not None
+    ]
     for backend in catalog.backends.values():
-        for spec in _backend_specs(backend):
-            _add(found, spec)
+        found += _backend_specs(backend)
     for environment in catalog.sites():
-        for instance in environment.instances:
-            if not instance.is_stand_in:
-                _add(found, instance_spec(environment, instance))
-    return list(found.values())
+        found += [
+            instance_spec(environment, instance)
+            for instance in environment.instances
+            if not instance.is_stand_in
+        ]
+    return _unique(found)
 
 
 def instance_target(instance: Instance) -> Target:
@@ -96,8 +93,12 @@ def instance_target(instance: Instance) -> Target:
     return Target(TargetKind.INSTANCE, str(instance.endpoint))
 
 
-def _add(found: dict[Target, ProbeSpec], spec: ProbeSpec) -> None:
-    found.setdefault(spec.target, spec)
+def _unique(specs: Iterable[ProbeSpec]) -> list[ProbeSpec]:
+    """Return the first of each target."""
+    found: dict[Target, ProbeSpec] = {}
+    for spec in specs:
+        found.setdefault(spec.target, spec)
+    return list(found.values())
 
 
 def _peer_spec(region: Region) -> ProbeSpec:
@@ -112,8 +113,7 @@ def _peer_spec(region: Region) -> ProbeSpec:
 
 
 def _backend_specs(backend: Backend) -> list[ProbeSpec]:
-    named = [(backend.name, backend.endpoint), *((r.name, r.endpoint) for r in backend.replicas)]
-    return [_backend_spec(backend, name, endpoint) for name, endpoint in named]
+    return [_backend_spec(backend, name, at) for name, at in backend.addresses.items()]
 
 
 def _backend_spec(backend: Backend, name: str, endpoint: Endpoint) -> ProbeSpec:

@@ -62,7 +62,7 @@ class ConsistentDispatch(HedgedDispatch):
             self._plan = None  # a second attempt would read elsewhere
 
     def avoids_kept(self, match: Match) -> bool:
-        """Tell whether a kept response could be older than what the client has written."""
+        """See `Dispatch`."""
         self._pledge = self._open(match)
         return self._pledge is not None and self._pledge.avoids_kept
 

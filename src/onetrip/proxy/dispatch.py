@@ -103,6 +103,10 @@ class Dispatch:
         """Field lines for whoever sent the request."""
         return b""
 
+    def avoids_kept(self, match: Match) -> bool:
+        """Tell whether a kept response could be older than what the client has written."""
+        return False
+
     def begin(self, match: Match) -> None:
         """Note what the request was recognised as; `step` and `forward` do the rest, again too."""
         self._services.budget.note_request()
@@ -142,12 +146,9 @@ class Dispatch:
     def waits_on_next_hop(self) -> bool:
         """Tell whether the request is sent whole, and nothing but its response is missing."""
         up, down = self.up, self._down
-        return (
-            up is not None
-            and not up.reads
-            and (self.request is None or self.request.is_done)
-            and not (up.is_write_paused or down.is_write_paused or down.has_ended)
-        )
+        if up is None or up.reads or not self.is_request_done:
+            return False
+        return not (up.is_write_paused or down.is_write_paused or down.has_ended)
 
     def move_request(self, start: bytes = b"") -> None:
         """Move what has arrived of the request's body, after `start`.
@@ -287,8 +288,7 @@ class Dispatch:
         return None
 
     def _send_head(self, up: NextHop, choice: Choice) -> None:
-        head, services = self._head, self._services
-        mark = b""
+        head, services, mark = self._head, self._services, b""
         if choice.via_peer:
             variant = self._match.environment.variant if self._match.is_trial else ""
             value = services.hops.make(services.region, choice.arm, variant)

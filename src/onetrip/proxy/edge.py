@@ -67,15 +67,6 @@ class Edge:
         # While two versions answer, neither may keep what the other would be asked for.
         is_split = visit.match.candidate is not None or visit.match.is_trial
         if environment.cache is not None and self.cache is not None and not is_split:
-            if not self._is_owed_more(visit):
+            if not visit.dispatch.avoids_kept(visit.match):
                 return await self.cache.answer(visit)
         return False
-
-    def _is_owed_more(self, visit: Visit) -> bool:
-        """Tell whether a kept response could be older than what the client has written."""
-        if self._services.consistency is None:
-            return False
-        from onetrip.proxy.consistent import ConsistentDispatch  # loaded by now
-
-        dispatch = visit.dispatch
-        return isinstance(dispatch, ConsistentDispatch) and dispatch.avoids_kept(visit.match)

@@ -110,9 +110,8 @@ class ProxyServer:
         self.challenges = Challenges()
         self.catalog = Catalog()
         self.topology = Topology()
-        self.guide: MakeGuide | None = (
-            None  # set before `update` where projects promise consistency
-        )
+        # Set before `update` where projects promise consistency.
+        self.guide: MakeGuide | None = None
         outliers = Outliers(settings.ejection, is_ready, clock, metrics, on_verdict)
         self._services = Services(
             settings=settings,

@@ -43,11 +43,12 @@ class ResidencyLog:
         """Take over the rules of projects; those of routes come with each request."""
         self._denied = {}
         for project in catalog.projects.values():
+            policy = project.policy
+            if not (policy.allow or policy.deny):
+                continue
             for environment in project.sites():
-                regions = frozenset(i.region for i in environment.instances)
-                denied = frozenset(r for r in regions if not project.policy.permits(r))
-                if denied or project.policy.allow or project.policy.deny:
-                    self._denied[environment.site] = denied | project.policy.deny
+                left_out = {i.region for i in environment.instances if not policy.permits(i.region)}
+                self._denied[environment.site] = policy.deny | left_out
 
     def publish(self) -> None:
         """Bring the metric of dropped lines up to date."""
@@ -68,10 +69,8 @@ class ResidencyLog:
             self._sink.write(line | {"error": error.kind.value, "reason": str(error)})
 
     def _rules(self, match: Match) -> frozenset[RegionId] | None:
-        own, of_project = (
-            match.environment.denied(match.rule),
-            self._denied.get(match.environment.site),
-        )
+        own = match.environment.denied(match.rule)
+        of_project = self._denied.get(match.environment.site)
         if of_project is None:
             return own or None
         return own | of_project

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
 
 from onetrip.errors import Kind, OnetripError, UpstreamError
 from onetrip.net.dial import Dial
+from onetrip.net.names import is_loopback
 from onetrip.relay.route_settings import Account, DatabaseEndpoint
 from onetrip.relay.server_link import ServerLink
 from onetrip.timing import Clock
@@ -42,7 +42,7 @@ async def open_link(
     """
     # The set-up counts as such; the trips of queries are those of the clients.
     link = ServerLink(endpoint.name, clock, PostgresFlips(tally), on_lost)
-    is_private = endpoint.tls is not None or _is_loopback(endpoint.at.host)
+    is_private = endpoint.tls is not None or is_loopback(endpoint.at.host)
     try:
         async with asyncio.timeout(timeout):
             await dial(lambda: link, endpoint.at.host, endpoint.at.port, timeout=timeout)
@@ -112,10 +112,3 @@ def _keep_alive(link: ServerLink) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -13,16 +13,16 @@ from onetrip.observe.logs import Log
 from onetrip.relay.admission import LOGIN_TIMEOUT, Admission, refusal
 from onetrip.relay.client_link import ClientLink
 from onetrip.relay.fleet import Fleet
+from onetrip.relay.front import Front, ends_reported
 from onetrip.relay.greeting import Greeter
-from onetrip.relay.link import Link
+from onetrip.relay.links import Links
 from onetrip.relay.opening import send_cancel
 from onetrip.relay.route_settings import Others, PoolMode, RouteSettings
-from onetrip.relay.server import BACKLOG, QUIET, SWEEP_INTERVAL, Acceptor, Counts
+from onetrip.relay.server import Counts
 from onetrip.relay.session import RoutedSession
 from onetrip.relay.session_parts import SessionParts, Usage
 from onetrip.relay.session_state import SessionState
 from onetrip.relay.settings import RelaySettings
-from onetrip.tasks import Tasks
 from onetrip.timing import Clock
 from onetrip.wire.flip_setup import flips_for
 from onetrip.wire.flips import Tally
@@ -56,18 +56,13 @@ class RouteServer:
         self._dial = dial
         self._clock = clock
         self._rng = rng
-        self._log = log
         self._admission = Admission(route, rng)
         self._classifier = Classifier(route.functions)
+        self._front = front = Front(settings, clock, log)
+        self._links = Links(dial, clock, front.refuse, timeout=settings.connect_timeout)
         self._clients: set[ClientLink] = set()
-        self._links: set[Link] = set()
         self._greeter = Greeter(clock, timeout=settings.connect_timeout)
         self._sessions: dict[int, tuple[bytes, RoutedSession]] = {}
-        self._tasks = Tasks(self._task_failed)
-        self._server: asyncio.Server | None = None
-        self._passed = 0
-        self._refused = 0
-        self._refusal = ""
 
     @property
     def connections(self) -> int:
@@ -78,7 +73,7 @@ class RouteServer:
     def counts(self) -> Counts:
         """What was counted since the start: connections are those to the servers."""
         tally = self._tally
-        opened = self.fleet.opened + self._passed
+        opened = self.fleet.opened + self._links.opened
         return Counts(tally.trips, tally.setup_trips, opened, tally.opaque)
 
     async def start(self) -> int:
@@ -87,56 +82,47 @@ class RouteServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        where = self._settings.listen
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Acceptor(self._accept), where.host, where.port, backlog=BACKLOG
-        )
+        port = await self._front.open(self._accept, self._close_idle)
         self.fleet.start()
-        self._tasks.spawn(self._sweep_forever(), "relay.sweep")
-        port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def drain(self) -> None:
         """Stop accepting and end each session between two transactions; wait a bounded time."""
-        self._close_listener()
-        deadline = self._clock.now() + self._settings.drain_timeout
-        while self.connections and (now := self._clock.now()) < deadline:
-            for _, session in list(self._sessions.values()):
-                if session.is_quiet:
-                    session.end("57P01", "the relay stops")
-            for link in list(self._links):
-                if not link.counter.is_waiting and now - link.active_at >= QUIET:
-                    link.close()
-            await self._clock.sleep(0.05)
+        await self._front.drain(lambda: self.connections, self._close_silent)
 
     async def stop(self) -> None:
         """Close everything now."""
-        self._close_listener()
+        self._front.close()
         for client in list(self._clients):
             client.abort()
-        for link in list(self._links):
-            link.abort()
-        await self._tasks.cancel(timeout=5.0)
+        self._links.abort()
+        await self._front.tasks.cancel(timeout=5.0)
         await self.fleet.stop()
-        # Transports report their end in the next rounds of the loop.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await ends_reported()
 
-    def _close_listener(self) -> None:
-        if self._server is not None:
-            self._server.close()
+    def _close_silent(self, now: float) -> None:
+        for _, session in list(self._sessions.values()):
+            if session.is_quiet:
+                session.end("57P01", "the relay stops")
+        self._links.close_silent(now)
+
+    def _close_idle(self, oldest: float) -> None:
+        for _, session in list(self._sessions.values()):
+            if session.active_at < oldest:
+                session.end("57P05", "the session was idle for too long")
+        self._links.close_idle(oldest)
 
     def _accept(self, transport: asyncio.Transport) -> None:
         limit = self._settings.max_connections
         if self.connections >= limit:
-            self._refuse(f"more than {limit} connections")
+            self._front.refuse(f"more than {limit} connections")
             transport.write(error_response("53300", "too many clients", severity="FATAL"))
             transport.close()
             return
         client = ClientLink(self._clock, self._clients.discard)
         self._clients.add(client)
         client.accept(transport)
-        self._tasks.spawn(self._serve(client), "relay.session")
+        self._front.tasks.spawn(self._serve(client), "relay.session")
 
     async def _serve(self, client: ClientLink) -> None:
         process = 0
@@ -151,10 +137,10 @@ class RouteServer:
             client.write(greeting + backend_key(process, secret) + ready(b"I"))
             await session.run()
         except TimeoutError:
-            self._refuse(f"no login within {LOGIN_TIMEOUT:g} s")
+            self._front.refuse(f"no login within {LOGIN_TIMEOUT:g} s")
         except OnetripError as error:
             if not client.is_lost:
-                self._refuse(str(error))
+                self._front.refuse(str(error))
             client.write(refusal(error))
         finally:
             self._sessions.pop(process, None)
@@ -203,7 +189,7 @@ class RouteServer:
         packet = cancel_packet(link.started.process, link.started.secret)
         endpoint = self.fleet.endpoint(link.name)
         timeout = self._settings.connect_timeout
-        task = self._tasks.spawn(
+        task = self._front.tasks.spawn(
             send_cancel(endpoint, packet, self._dial, self._clock, timeout=timeout), "relay.cancel"
         )
         link.cancelling.add(task)
@@ -212,43 +198,11 @@ class RouteServer:
     async def _pass(self, client: ClientLink, start: Start) -> None:
         """Pass a session on untouched to the primary, as a relay without routes does."""
         endpoint = self.fleet.endpoint(await self.fleet.primary(self._route.pool.wait))
-        link = Link(flips_for(BackendKind.POSTGRES, self._tally), self._clock, self._links.discard)
         transport, rest = client.transport, client.early
         if transport is None:
             return
         self._clients.discard(client)
-        self._links.add(link)
-        self._passed += 1
+        link = self._links.add(flips_for(BackendKind.POSTGRES, self._tally))
         link.accept(transport)
         link.client.data_received(start.raw + rest)
-        try:
-            at = endpoint.at
-            await self._dial(
-                lambda: link.server, at.host, at.port, timeout=self._settings.connect_timeout
-            )
-        except OnetripError as error:
-            self._refuse(str(error))
-            link.abort()
-        else:
-            link.join()
-
-    def _refuse(self, reason: str) -> None:
-        self._refused += 1
-        self._refusal = reason
-
-    async def _sweep_forever(self) -> None:
-        while True:
-            await self._clock.sleep(SWEEP_INTERVAL)
-            oldest = self._clock.now() - self._settings.idle_timeout
-            for _, session in list(self._sessions.values()):
-                if session.active_at < oldest:
-                    session.end("57P05", "the session was idle for too long")
-            for link in list(self._links):
-                if link.active_at < oldest:
-                    link.close()
-            if self._refused:
-                self._log.warning("relay.refused", connections=self._refused, reason=self._refusal)
-                self._refused = 0
-
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        self._log.error("relay.task_failed", task=name, error=type(error).__name__)
+        await self._links.connect(link, endpoint.at)

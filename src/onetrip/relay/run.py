@@ -68,9 +68,7 @@ async def _serve(
     try:
         port = await server.start()
     except OSError as error:
-        # asyncio replaces the system's text with one that repeats the address.
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise ConfigError(f"--listen: {settings.listen}: {reason}") from error
+        raise ConfigError(f"--listen: {settings.listen}: {_reason(error)}") from error
     stack = AsyncExitStack()
     try:
         if route is not None:
@@ -107,9 +105,13 @@ async def _open_api(
     try:
         await own.start(route.api)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise ConfigError(f"--route: api.listen: {route.api}: {reason}") from error
+        raise ConfigError(f"--route: api.listen: {route.api}: {_reason(error)}") from error
     stack.push_async_callback(own.stop)
+
+
+def _reason(error: OSError) -> str:
+    # asyncio replaces the system's text with one that repeats the address.
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 async def _last_report(reporter: Reporter) -> None:

@@ -17,15 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onetrip.model.replication import Role
+from onetrip.model.replication import WAL_PAGE, WAL_PAGE_HEADER, Role
 
 RTT_WEIGHT = 1 / 8
 """Share of a new sample in the smoothed RTT (RFC 6298 section 2)."""
 
-WAL_PAGE = 8192
-"""Bytes of a page of the log (XLOG_BLCKSZ as packages build it)."""
-
-_PAGE_HEADS = (24, 40)
+_PAGE_HEADS = (WAL_PAGE_HEADER, 40)
 """Bytes of a page's head, and of the first page's of a segment."""
 
 

@@ -118,10 +118,8 @@ async def test_a_commit_that_is_answered_before_it_is_written_out_is_covered(
     assert (await monitor.position("db")).covers(answered)
 
 
-async def test_an_account_that_is_refused_is_told_by_the_field_and_without_its_password(
-    postgres: PostgresGroup,
-) -> None:
-    plain = backend(BackendKind.POSTGRES, postgres)
+async def check_refusals(plain: Backend) -> None:
+    """An account that is refused is told by the field, and without its password."""
     for change, field in (
         ({"password": "not the one"}, "password"),
         ({"database": "nowhere"}, "database"),
@@ -132,6 +130,12 @@ async def test_an_account_that_is_refused_is_told_by_the_field_and_without_its_p
         assert caught.value.kind is Kind.DENIED
         assert "not the one" not in str(caught.value)
         await client.close()
+
+
+async def test_an_account_that_is_refused_is_told_by_the_field_and_without_its_password(
+    postgres: PostgresGroup,
+) -> None:
+    await check_refusals(backend(BackendKind.POSTGRES, postgres))
 
 
 async def test_tls_is_asked_for_as_the_probe_asks(postgres: PostgresGroup) -> None:
@@ -181,17 +185,7 @@ async def test_mariadb_tells_roles_positions_and_lag(
 
 
 async def test_mariadb_refuses_by_the_field(mariadb: MariadbGroup) -> None:
-    plain = backend(BackendKind.MYSQL, mariadb)
-    for change, field in (
-        ({"password": "not the one"}, "password"),
-        ({"database": "nowhere"}, "database"),
-    ):
-        client = make_client(replace(plain, replication=replace(ACCESS, **change)), plain.endpoint)
-        with pytest.raises(ReplicationError, match=f"backends.db.replication.{field}") as caught:
-            await client.look(10)
-        assert caught.value.kind is Kind.DENIED
-        assert "not the one" not in str(caught.value)
-        await client.close()
+    await check_refusals(backend(BackendKind.MYSQL, mariadb))
 
 
 async def test_a_standby_that_was_promoted_is_found_to_be_the_primary(

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from onetrip.relay.link import WRITE_LIMIT
-from onetrip.relay.server import QUIET, Counts
+from onetrip.relay.links import QUIET
+from onetrip.relay.server import Counts
 from support.relayed import LOOPBACK, echo, relayed, serving
 from support.transcripts import resp
 from support.waits import BOUND, eventually

@@ -177,6 +177,8 @@ async def test_lag_is_told_once_and_metrics_follow(world: World) -> None:
     await world.watch.monitor.follow([world.catalog.backends["db"]])
     await world.round()
     assert set(world.samples("onetrip_probe_replica_fresh")) == {"db", "db/b"}
+    world.watch.follow(Catalog({}, {}))
+    assert not world.samples("onetrip_probe_replica_fresh")
     await world.watch.close()
 
 

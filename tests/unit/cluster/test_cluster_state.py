@@ -204,7 +204,7 @@ def test_of_an_endpoint_the_newest_word_of_any_peer_counts() -> None:
     early = told("db/a", position="0/3", age=4.0)
     merged.merge(Report(BOM, 1.0, 1, endpoints=[early, told("db")]), 100.0)
     merged.merge(Report(FRA, 1.0, 1, endpoints=[told("db/a", age=0.5)]), 101.0)
-    found = merged.endpoints(103.0)
+    found = merged.endpoints(103.0, ["db", "db/a"])
     assert found["db"] == EndpointState(Role.REPLICA, lsn(5), 1.5, 80, age=3.0)
     assert found["db/a"].position == lsn(5)
     assert found["db/a"].age == 2.5

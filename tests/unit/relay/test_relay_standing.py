@@ -2,8 +2,8 @@
 
 import pytest
 
-from onetrip.model.replication import Role
-from onetrip.relay.standing import WAL_PAGE, Standings, page_end
+from onetrip.model.replication import WAL_PAGE, Role
+from onetrip.relay.standing import Standings, page_end
 
 NAMES = ("primary", "near", "far")
 
