@@ -142,6 +142,7 @@ class FakeView:
     upgrade_error: str = ""
     is_advising: bool = False
     nats_reason: str = ""
+    told_troubles: list[str] = field(default_factory=list)
     worker_rows: list[WorkerStatus] = field(default_factory=list)
     followers: list[EnvoyStatus] | None = None
     replication: list[EndpointStatus] = field(default_factory=list)
@@ -389,6 +390,10 @@ class FakeView:
     async def next_event(self) -> None:
         """Wait for `happen`."""
         await self._news.wait()
+
+    def troubles(self) -> list[str]:
+        """Return what was set."""
+        return self.told_troubles
 
     def envoys(self) -> list[EnvoyStatus] | None:
         """Return the Envoys that were set."""

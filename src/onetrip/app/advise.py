@@ -1,4 +1,4 @@
-"""Advise mode: what remains of the settings, the routes and the requests of a node without traffic.
+"""Advise mode: what remains of the settings and the routes of a node without traffic.
 
 Such a node measures, scores and tells like any other, so that one can know what the toggle would
 save before a single request passes onetrip. It opens no listener for requests, and what its rules
@@ -7,20 +7,17 @@ would decide is told and not done.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onetrip.app.calls import declared_trips
-from onetrip.errors import ApiError, Kind
-from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.catalog import Catalog, Environment, Mode, RouteRule
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.model.topology import RegionId, Topology
 
 if TYPE_CHECKING:
     from onetrip.app.config import Settings
-    from onetrip.app.dataplane import DataPlane
     from onetrip.place.defaults import EnvironmentInput
     from onetrip.place.placer import RouteInput
 
@@ -107,20 +104,3 @@ def _input(environment: Environment, rule: RouteRule, key: RouteKey, rate: float
         age=0.0,
         deny=environment.denied(rule),
     )
-
-
-def take(plane: DataPlane, told: Sequence[ServedRequest]) -> Taken:
-    """Have a node learn from requests that another proxy served.
-
-    Raises:
-        ApiError: it takes requests itself, and would learn from them twice.
-    """
-    from onetrip.app.advise_plane import AdvisePlane
-
-    if not isinstance(plane, AdvisePlane):
-        raise ApiError(
-            "this node takes requests itself and learns from those; only one in advise mode is "
-            "told of others",
-            kind=Kind.CONFLICT,
-        )
-    return plane.take(told)

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onetrip.acme.settings import AcmeSettings
-from onetrip.app.advise import without_traffic
 from onetrip.app.automatic import build_acme
 from onetrip.app.config_file import decode
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_address, parse_listener
-from onetrip.app.named import check_id, optional_endpoint
 from onetrip.app.nats import NatsSettings, build_nats
 from onetrip.app.projects import build_catalog, build_terms
-from onetrip.app.schema import File, LogEntry, NodeEntry, RegionEntry
+from onetrip.app.regions import build_topology
+from onetrip.app.schema import File, LogEntry, NodeEntry
+from onetrip.app.schema_discovery import DiscoveryEntry
 from onetrip.app.security import (
     TlsTerms,
     build_certificates,
     build_peer_contexts,
     forward_listener,
-    reached_by_peers,
     read_secret,
     redirect_port,
     tls_listener,
@@ -37,7 +37,7 @@ from onetrip.app.webhooks import build_webhooks
 from onetrip.app.worker_shares import worker_count
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import Catalog
-from onetrip.model.topology import Endpoint, Region, RegionId, Topology
+from onetrip.model.topology import RegionId, Topology
 from onetrip.model.webhook import Webhook
 from onetrip.net.tls import CertificateSet, PeerContexts
 from onetrip.observe.spans import OtlpSettings
@@ -45,6 +45,9 @@ from onetrip.observe.taps import SentrySettings
 from onetrip.probe.plan import ProbeSettings
 from onetrip.proxy.settings import ProxySettings
 from onetrip.release.terms import Terms
+
+if TYPE_CHECKING:
+    from onetrip.app.sources import DiscoverySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Settings:
         source_address: local address of outgoing connections, or None.
         workers: processes that serve requests; 1 serves them in the node's own.
         terms: what may be deployed through the API.
+        discovery: how sources of instances are asked; None without any.
         https_port: requests in clear are sent to this port, or None.
         envoy: None serves requests in processes of the node's own.
         mode: "serve", or "advise" where it takes no traffic (`app/advise`).
@@ -91,6 +95,7 @@ class Settings:
     sentry: SentrySettings | None
     webhooks: tuple[Webhook, ...]
     probe: ProbeSettings
+    discovery: DiscoverySettings | None
     proxy: ProxySettings
     drain_timeout: float
     envoy: EnvoySettings | None
@@ -116,6 +121,8 @@ def load_settings(path: Path, region: str | None = None, *, advise: bool = False
         file = decode(path, File)
         if not advise and file.mode == "serve":
             return _Builder(path, file).settings(region)
+        from onetrip.app.advise import without_traffic  # most nodes do without it
+
         return without_traffic(_Builder(path, file, advises=True).settings(region), advise)
     except ConfigError as error:
         text = " ".join(str(error).split())
@@ -132,7 +139,7 @@ class _Builder:
 
     def settings(self, region_name: str | None) -> Settings:
         file = self._file
-        topology = self._topology()
+        topology = build_topology(file)
         region = self._own_region(region_name, topology)
         node = file.regions[region].node or NodeEntry()
         admin = parse_listener(node.admin or file.admin.listen, "admin.listen")
@@ -182,6 +189,7 @@ class _Builder:
             sentry=build_sentry(file.telemetry, self._path.parent),
             webhooks=build_webhooks(file.webhooks, self._path.parent),
             probe=build_probe(file.probe),
+            discovery=self._discovery(catalog),
             proxy=build_proxy(file.proxy),
             drain_timeout=file.proxy.drain_timeout,
             envoy=build_envoy(file, node, self._path.parent, region),
@@ -189,39 +197,6 @@ class _Builder:
             catalog=catalog,
             terms=build_terms(file.deployments),
         )
-
-    def _topology(self) -> Topology:
-        if not self._file.regions:
-            raise ConfigError("regions: at least one region is required")
-        regions: dict[RegionId, Region] = {}
-        for name, entry in self._file.regions.items():
-            key = f"regions.{name}"
-            check_id(name, key)
-            regions[RegionId(name)] = Region(
-                id=RegionId(name),
-                title=entry.title or name,
-                position=self._position(entry, key),
-                proxy=self._proxy(entry, name, f"{key}.proxy"),
-                peer=reached_by_peers(
-                    optional_endpoint(entry.peer, f"{key}.peer"), name, self._file.cluster
-                ),
-            )
-        return Topology(regions)
-
-    def _proxy(self, entry: RegionEntry, region: str, key: str) -> Endpoint | None:
-        endpoint = optional_endpoint(entry.proxy, key)
-        if self._file.data_plane == "envoy":  # nobody forwards there: it is only measured
-            return endpoint
-        return reached_by_peers(endpoint, region, self._file.cluster)
-
-    @staticmethod
-    def _position(entry: RegionEntry, key: str) -> tuple[float, float] | None:
-        if entry.position is None:
-            return None
-        lat, lon = entry.position
-        if not (-90 <= lat <= 90 and -180 <= lon <= 180):
-            raise ConfigError(f"{key}.position: ({lat}, {lon}) is not (latitude, longitude)")
-        return (lat, lon)
 
     def _own_region(self, name: str | None, topology: Topology) -> RegionId:
         wanted = name or self._file.region
@@ -233,6 +208,14 @@ class _Builder:
             known = ", ".join(topology.regions)
             raise ConfigError(f"region: {wanted!r} is not one of {known}")
         return RegionId(wanted)
+
+    def _discovery(self, catalog: Catalog) -> DiscoverySettings | None:
+        entry = self._file.discovery
+        if entry == DiscoveryEntry() and not any(site.sources for site in catalog.sites()):
+            return None
+        from onetrip.app.sources import build_discovery  # most nodes do without it
+
+        return build_discovery(entry, self._path.parent, catalog)
 
     def _peer_listener(self, node: NodeEntry, secret: str | None) -> Listener | None:
         text = node.peer_listen or self._file.cluster.listen

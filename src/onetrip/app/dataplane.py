@@ -16,6 +16,8 @@ from onetrip.app.descriptors import within_limit
 from onetrip.app.listeners import Listeners, binding
 from onetrip.app.request_logs import RequestLogs
 from onetrip.app.telemetry import build_tracer
+from onetrip.errors import ApiError, Kind
+from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.catalog import Catalog
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, Target
@@ -282,3 +284,20 @@ def build_plane(
         log=log,
         access=access,
     )
+
+
+def take_requests(plane: DataPlane, told: Sequence[ServedRequest]) -> Taken:
+    """Have a node learn from requests that another proxy served.
+
+    Raises:
+        ApiError: it takes requests itself, and would learn from them twice.
+    """
+    from onetrip.app.advise_plane import AdvisePlane  # see `build_plane`
+
+    if not isinstance(plane, AdvisePlane):
+        raise ApiError(
+            "this node takes requests itself and learns from those; only one in advise mode is "
+            "told of others",
+            kind=Kind.CONFLICT,
+        )
+    return plane.take(told)

@@ -17,10 +17,11 @@ from typing import IO, TYPE_CHECKING
 from aiohttp import web
 
 import onetrip
-from onetrip.app import advise, expiry, policies
+from onetrip.app import expiry, policies
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
-from onetrip.app.dataplane import Hooks, LocalPlane, build_plane
+from onetrip.app.dataplane import Hooks, LocalPlane, build_plane, take_requests
+from onetrip.app.discovery import Discovery
 from onetrip.app.drains import Drains
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.inheritance import LISTEN_KEYS, Inheritance
@@ -226,6 +227,16 @@ class Node:
             apply=self._resources_changed,
             news=News(self._tell, self.plane.purge, self.metrics, self._log),
         )
+        self._discovery = Discovery(
+            lambda: self.settings,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            tasks=self._tasks,
+            log=self._log,
+            tell=self._tell,
+            on_change=self._instances_changed,
+        )
         self._overrides = Overrides(region, self._cluster, self._keeper, self._policies_changed)
         self._certificates = Certificates(
             settings,
@@ -264,12 +275,13 @@ class Node:
             certificates=self._certificates.statuses,
             upgrade=self.upgrade,
             purge=self.plane.purge,
-            take=lambda told: advise.take(self.plane, told),
+            take=lambda told: take_requests(self.plane, told),
             releases=self._releases,
             replicas=self.replicas,
             workers=self.plane.workers,
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
+            troubles=self._discovery.problems,
         )
         reports = ReportMaker(
             region,
@@ -282,6 +294,7 @@ class Node:
             ejections=ejections,
             releases=self._releases,
             replicas=self.replicas,
+            discovery=self._discovery,
         )
         self._sync = self._build_sync(rng, reports)
         if self._sync is not None:
@@ -331,6 +344,7 @@ class Node:
         await self._keeper.open()
         await self._webhooks.open(settings.webhooks, self._keeper.store)
         await self._releases.open()
+        await self._discovery.prepare(settings)
         self._apply_catalog()
         await self.scorer.run_once()
         self._prober.start()
@@ -375,6 +389,7 @@ class Node:
         await self._prober.stop()
         await self._tasks.cancel(STOP_TIMEOUT)
         await self.replicas.close()
+        await self._discovery.close()
         if self._shared is not None:
             await self._shared.close()
         if self._sync is not None:
@@ -448,6 +463,7 @@ class Node:
             self._events.add("app.reload_refused", str(self.settings.path), str(error))
             raise
         fixed = self._fixed(settings)
+        await self._discovery.prepare(settings)
         self.settings = settings
         self._use_certificates()
         self._cluster.update_regions(frozenset(settings.topology.regions))
@@ -565,7 +581,7 @@ class Node:
 
     def _apply_catalog(self) -> None:
         settings = self.settings
-        self._base = self.replicas.with_found(self._releases.catalog())
+        self._base = self._discovery.fill(self.replicas.with_found(self._releases.catalog()))
         catalog = policies.effective(self._base, self._cluster.policies(), settings.topology)
         self.plane.update(catalog, settings.topology)
         self.scorer.update(settings.topology, catalog)
@@ -594,6 +610,10 @@ class Node:
         self._apply_catalog()
         await self.scorer.run_once()
         await self._certificates.follow(self._base)
+
+    async def _instances_changed(self) -> None:
+        self._apply_catalog()
+        await self.scorer.run_once()
 
     def _policies_arrived(self, rows: list[PolicyRow]) -> None:
         self._tasks.spawn(self._overrides.take(rows), "policies")

@@ -40,6 +40,7 @@ from onetrip.model.catalog import (
     Policy,
     Project,
 )
+from onetrip.model.discovery import InstanceSource, is_source
 from onetrip.model.topology import (
     HttpProtocol,
     Region,
@@ -183,7 +184,7 @@ def _environment(
     check_id(id.environment, key)
     residency = Residency(entry, topology.regions, key)
     bound = build_bindings(entry.bindings, backends, f"{key}.bindings")
-    instances = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
+    instances, sources = _instances(entry, topology, f"{key}.instances", can_deploy=can_deploy)
     if not entry.hosts and not can_deploy:
         raise ConfigError(f"{key}.hosts: at least one host is required")
     check_http2(entry.protocol != "http1", f"{key}.protocol")
@@ -191,6 +192,7 @@ def _environment(
         id=id,
         hosts=tuple(_host(h, f"{key}.hosts[{n}]") for n, h in enumerate(entry.hosts)),
         instances=instances,
+        sources=sources,
         bindings=bound.backends,
         rules=tuple(
             build_rule(rule, bound.names, residency, f"{key}.routes[{n}]")
@@ -211,17 +213,24 @@ def _environment(
 
 def _instances(
     entry: EnvironmentEntry, topology: Topology, key: str, *, can_deploy: bool
-) -> tuple[Instance, ...]:
+) -> tuple[tuple[Instance, ...], tuple[InstanceSource, ...]]:
     found: list[Instance] = []
-    for name, addresses in entry.instances.items():
+    sources: list[InstanceSource] = []
+    protocol = HttpProtocol(entry.protocol)
+    for name, texts in entry.instances.items():
         region = known_region(name, topology.regions, f"{key}.{name}")
-        for number, address in enumerate(addresses):
+        addresses = list(enumerate(texts))
+        if any(is_source(text) for text in texts):
+            from onetrip.app.sources import split_sources  # most nodes do without it
+
+            addresses, more = split_sources(texts, region, protocol, f"{key}.{name}")
+            sources += more
+        for number, address in addresses:
             endpoint = endpoint_at(address, f"{key}.{name}[{number}]")
-            spoken = endpoint.speaking(HttpProtocol(entry.protocol))
-            found.append(Instance(region, spoken))
-    if not found and not can_deploy:
+            found.append(Instance(region, endpoint.speaking(protocol)))
+    if not found and not sources and not can_deploy:
         raise ConfigError(f"{key}: at least one instance is required")
-    return tuple(found)
+    return tuple(found), tuple(sources)
 
 
 def policy_from(entry: PlacementEntry, regions: Mapping[RegionId, Region], key: str) -> Policy:

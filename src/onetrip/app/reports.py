@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onetrip.app.discovery import Discovery
 from onetrip.app.ejections import EjectionLog
 from onetrip.app.releases import Releases
 from onetrip.app.replication import Replicas
@@ -42,6 +43,7 @@ class ReportMaker:
         ejections: EjectionLog,
         releases: Releases,
         replicas: Replicas,
+        discovery: Discovery,
     ) -> None:
         self._region = region
         self._boot = boot
@@ -53,6 +55,7 @@ class ReportMaker:
         self._ejections = ejections
         self._releases = releases
         self._replicas = replicas
+        self._discovery = discovery
         self._seq = 0
 
     def make(self) -> Report:
@@ -60,6 +63,7 @@ class ReportMaker:
         now = self._clock.now()
         self._seq += 1
         rows = self._ejections.as_failing(self._rtts.estimates(now).values())
+        rows = self._discovery.told(rows)
         services = self._traffic.services(now).items()
         durations, evidence = self._scorer.shared(now)
         busiest = self._scorer.placer.busiest(REPORTED_ROUTES)

@@ -18,6 +18,7 @@ from onetrip.app.schema_base import (
     Text,
     Timeout,
 )
+from onetrip.app.schema_discovery import DiscoveryEntry
 from onetrip.app.schema_outward import TelemetryEntry, WebhookEntry
 from onetrip.app.schema_projects import BackendEntry, DeploymentsEntry, ProjectEntry
 
@@ -263,5 +264,6 @@ class File(Strict):
     regions: dict[str, RegionEntry] = field(default_factory=dict)
     backends: dict[str, BackendEntry] = field(default_factory=dict)
     consistency: KeysEntry = field(default_factory=KeysEntry)
+    discovery: DiscoveryEntry = field(default_factory=DiscoveryEntry)
     deployments: DeploymentsEntry = field(default_factory=DeploymentsEntry)
     projects: dict[str, ProjectEntry] = field(default_factory=dict)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from onetrip.app.advise import declared_inputs, switched_off
 from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
 from onetrip.app.readiness import PRESENT, Absence, Readiness, Rows, rtt_of
@@ -109,8 +108,7 @@ class Scorer:
         self.anycast: frozenset[str] = frozenset()
         self.draining: frozenset[RegionId] = frozenset()
         """This node's own region, while it drains."""
-        self.is_advising = False
-        """No request passes this node: what was declared counts, and nothing is moved."""
+        self.is_advising = False  # no request passes: what is declared counts, nothing is moved
         self.absence: Absence = PRESENT
         """Regions that are neither probed nor heard."""
         self.on_run: Callable[[], None] = lambda: None
@@ -233,6 +231,8 @@ class Scorer:
         routes = self._route_inputs(services, evidence, now, elapsed)
         matrix = self._calls.add(matrix, environments, services, evidence)
         if self.is_advising:
+            from onetrip.app.advise import declared_inputs, switched_off
+
             environments = switched_off(environments)
             routes += declared_inputs(self.catalog, self._region, self._traffic)
         if len(routes) <= INLINE_ROUTES:

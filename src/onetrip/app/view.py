@@ -69,6 +69,7 @@ class LiveView:
         workers: Callable[[], list[WorkerStatus]],
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
+        troubles: Callable[[], list[str]],
         releases: Releases,
         replicas: Replicas,
     ) -> None:
@@ -92,6 +93,7 @@ class LiveView:
         self._webhooks = webhooks
         self._envoys = envoys
         self._replicas = replicas
+        self._troubles = troubles
         self.releases = releases
         """See `NodeView`."""
         self.nats: BusLink | None = None
@@ -245,6 +247,10 @@ class LiveView:
     def workers(self) -> list[WorkerStatus]:
         """See `NodeView`."""
         return self._workers()
+
+    def troubles(self) -> list[str]:
+        """See `NodeView`."""
+        return self._troubles()
 
     def envoys(self) -> list[EnvoyStatus] | None:
         """See `NodeView`."""

@@ -49,7 +49,7 @@ def _advice(row: RouteAdviceRow) -> str:
         return f"run in {row.runs_in}"
     if row.advice == "stay":
         return f"stay: {row.reason}"
-    return "not known yet"
+    return f"not known yet: {row.reason}"
 
 
 def _missing(body: RouteAdviceBody) -> list[str]:

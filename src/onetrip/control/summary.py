@@ -32,6 +32,7 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     problems += webhook_rows.problems_of(view.webhooks())
     replicas = replica_rows(view.replicas())
     problems += replica_problems(replicas)
+    problems += view.troubles()
     return StatusBody(
         version=onetrip.__version__,
         region=view.region,

@@ -193,6 +193,9 @@ class NodeView(Protocol):
     def workers(self) -> list[WorkerStatus]:
         """Return the processes that serve requests, where they are not this one."""
 
+    def troubles(self) -> list[str]:
+        """Return what is wrong with where instances are found, in words."""
+
     def envoys(self) -> list[EnvoyStatus] | None:
         """Return the Envoys that serve requests; None where the node does."""
 

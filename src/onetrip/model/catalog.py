@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from onetrip.model.consistency import Consistency
+from onetrip.model.discovery import InstanceSource
 from onetrip.model.edge import Assets, CachePolicy
 from onetrip.model.replica import Replica, ReplicationAccess
 from onetrip.model.topology import Endpoint, RegionId
@@ -154,6 +155,8 @@ class Instance:
 
     region: RegionId
     endpoint: Endpoint
+    is_stand_in: bool = False
+    """It stands for what only its region's node knows, and cannot be dialled from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +228,8 @@ class Environment:
     """The deployment that is being rolled out, as the variant that it is."""
     candidate_share: float = 0.0
     """Share of the requests to the hosts that the candidate gets, 0-1."""
+    sources: tuple[InstanceSource, ...] = ()
+    """Where further instances are found; a filled catalog has those among `instances`, too."""
 
     @property
     def site(self) -> EnvironmentId:

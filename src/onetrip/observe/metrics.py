@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics import MetricWrapperBase
 
 from onetrip.observe.deployment_metrics import DeploymentMetrics
+from onetrip.observe.discovery_metrics import DiscoveryMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
 from onetrip.observe.edge_metrics import EdgeMetrics
 from onetrip.observe.replica_metrics import ReplicaMetrics
@@ -29,9 +30,7 @@ class Metrics:
         self.registry = r = registry or CollectorRegistry()
         self.exported = r
         """What is told to whoever asks: bounded; with workers, the sum over them all."""
-        self.build = Gauge(
-            "onetrip_build_info", "Version of onetrip; always 1.", ["version"], registry=r
-        )
+        self.build = Gauge("onetrip_build_info", "The version; always 1.", ["version"], registry=r)
         # proxy
         self.connections = Gauge(
             "onetrip_proxy_connections", "Open connections.", ["side"], registry=r
@@ -43,6 +42,7 @@ class Metrics:
             registry=r,
         )
         self.deployments = DeploymentMetrics(r)
+        self.discovery = DiscoveryMetrics(r)
         self.request_duration = Histogram(
             "onetrip_proxy_request_duration_seconds",
             "From complete request head to first response byte, at the edge.",

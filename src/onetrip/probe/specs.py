@@ -80,7 +80,11 @@ def specs_for(topology: Topology, catalog: Catalog, own_region: RegionId) -> lis
     for backend in catalog.backends.values():
         found += _backend_specs(backend)
     for environment in catalog.sites():
-        found += [instance_spec(environment, instance) for instance in environment.instances]
+        found += [
+            instance_spec(environment, instance)
+            for instance in environment.instances
+            if not instance.is_stand_in
+        ]
     return _unique(found)
 
 

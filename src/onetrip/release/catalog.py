@@ -93,9 +93,10 @@ def host_owners(base: Catalog) -> Owners:
 
 def base_digest(environment: Environment) -> str:
     """Return a digest of what the configuration deploys, equal on every node."""
-    if not environment.instances and not environment.deployment:
+    if not environment.instances and not environment.sources and not environment.deployment:
         return ""
     parts = [environment.deployment, *(f"{i.region} {i.endpoint}" for i in environment.instances)]
+    parts += [f"{each.region} {each.source}" for each in environment.sources]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -215,6 +216,7 @@ def _deployed(environment: Environment, deployment: Deployment, known: Known) ->
     return replace(
         environment,
         instances=instances,
+        sources=(),
         deployment=deployment.id,
         health_path=content.health_path or environment.health_path,
         needs_healthy_answer=content.health_path is not None or environment.needs_healthy_answer,

@@ -74,7 +74,9 @@ async def test_declared_routes_are_advised_at_every_edge_and_nothing_is_served(
             await cluster.node(name).reload()
         far = await until_advised(cluster, "den", "/orders", "move")
         assert (far["runs_in"], far["source"], far["requests"]) == ("bom", "declared", 3 * 3600)
-        assert far["low_ms"] < 5e3 * (DELAYS["den"] - DELAYS["bom"]) < far["high_ms"] + 100
+        # RTTs are those of this moment: a busy machine adds to them, and so to the saving.
+        assert far["low_ms"] <= far["saving_ms"] <= far["high_ms"]
+        assert far["saving_ms"] > 2.5e3 * (DELAYS["den"] - DELAYS["bom"])
         near = await until_advised(cluster, "bom", "/orders", "stay")
         assert near["runs_in"] == "bom"
         lacking = await until_advised(cluster, "den", "/search", "unknown")

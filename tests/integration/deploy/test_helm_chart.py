@@ -61,6 +61,7 @@ EVERYTHING: Json = {
     "serviceMonitor__enabled": True,
     "serviceMonitor__labels": {"release": "prometheus"},
     "podAnnotations": {"example.com/note": "yes"},
+    "discovery__namespaces": ["shop", "blog"],
     "nodeSelector": {"pool": "edge"},
     "tolerations": [{"key": "edge", "operator": "Exists"}],
     "priorityClassName": "system-cluster-critical",
@@ -69,6 +70,16 @@ EVERYTHING: Json = {
 
 def render(given: Json) -> dict[str, Json]:
     """Return the objects that the chart makes, by kind and name."""
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in objects(given)}
+
+
+def rendered(given: Json, kind: str) -> list[Json]:
+    """Return the objects of a kind, which may share a name in several namespaces."""
+    return [each for each in objects(given) if each["kind"] == kind]
+
+
+def objects(given: Json) -> list[Json]:
+    """Return the objects that the chart makes."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("go is not installed")
@@ -84,13 +95,13 @@ def render(given: Json) -> dict[str, Json]:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    made = {}
-    for path, text in json.loads(result.stdout).items():
-        if path.endswith(".yaml"):
-            for each in yaml.safe_load_all(text):
-                if each is not None:
-                    made[f"{each['kind']}/{each['metadata']['name']}"] = each
-    return made
+    return [
+        each
+        for path, text in json.loads(result.stdout).items()
+        if path.endswith(".yaml")
+        for each in yaml.safe_load_all(text)
+        if each is not None
+    ]
 
 
 class TestValues:
@@ -109,11 +120,19 @@ class TestValues:
             ("config__admin", {"listen": "0.0.0.0:9400"}),
             ("persistence__size", "big"),
             ("service__type", "ExternalName"),
+            ("kind", "StatefulSet"),
+            ("kind", "DaemonSet"),  # on every machine of the cluster
+            ("discovery__namespaces", ["../shop"]),
+            ("config__mode", "watch"),
         ],
     )
     def test_wrong_values_are_refused(self, name: str, value: Any) -> None:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(values(**{name: value}), schema())
+
+    def test_daemon_set_runs_where_it_is_told_to(self) -> None:
+        given = values(kind="DaemonSet", nodeSelector={"onetrip/edge": "den"})
+        jsonschema.validate(given, schema())
 
     def test_schema_and_templates_know_the_same_values(self) -> None:
         assert set(schema()["properties"]) - {"global"} == set(values())
@@ -210,6 +229,58 @@ class TestObjects:
         assert monitor["spec"]["selector"]["matchLabels"].items() <= admin.items()
         budget = made["PodDisruptionBudget/edge-den"]["spec"]
         assert budget["selector"] == deployment["selector"]
+
+    @pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["defaults", "everything"])
+    def test_daemon_set_is_the_same_pod_on_the_machine_that_is_picked(self, more: Json) -> None:
+        picked = {**more, "kind": "DaemonSet", "nodeSelector": {"onetrip/edge": "den"}}
+        made, other = render(values(**picked)), render(values(**{**picked, "kind": "Deployment"}))
+        assert "Deployment/edge-den" not in made
+        daemons = made["DaemonSet/edge-den"]["spec"]
+        assert daemons.keys() == {"selector", "template", "updateStrategy"}
+        assert daemons["updateStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        assert daemons["template"] == other["Deployment/edge-den"]["spec"]["template"]
+        assert daemons["template"]["spec"]["nodeSelector"] == {"onetrip/edge": "den"}
+
+    def test_host_network_gives_the_ports_of_one_machine_to_one_pod_at_a_time(self) -> None:
+        deployment = render(values(hostNetwork=True))["Deployment/edge-den"]["spec"]
+        pod = deployment["template"]["spec"]
+        assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+        assert deployment["strategy"] == {"type": "Recreate"}
+
+    def test_services_may_be_followed_in_the_namespaces_that_are_named_and_nowhere_else(
+        self,
+    ) -> None:
+        made = render(values(discovery__namespaces=["shop", "blog"]))
+        pod = made["Deployment/edge-den"]["spec"]["template"]["spec"]
+        assert pod["serviceAccountName"] == made["ServiceAccount/edge-den"]["metadata"]["name"]
+        assert pod["automountServiceAccountToken"] is True
+        roles = rendered(values(discovery__namespaces=["shop", "blog"]), "Role")
+        assert {role["metadata"]["namespace"] for role in roles} == {"shop", "blog"}
+        for role in roles:
+            assert role["rules"] == [
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": ["list", "watch"],
+                }
+            ]
+        for bound in rendered(values(discovery__namespaces=["shop", "blog"]), "RoleBinding"):
+            (subject,) = bound["subjects"]
+            assert subject == {"kind": "ServiceAccount", "name": "edge-den", "namespace": "web"}
+            assert bound["roleRef"]["name"] in {role["metadata"]["name"] for role in roles}
+
+    def test_without_sources_a_pod_has_no_account_to_show(self) -> None:
+        pod = render(values())["Deployment/edge-den"]["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert "serviceAccountName" not in pod
+
+    def test_a_node_that_advises_has_no_ports_for_clients_and_is_ready_all_the_same(self) -> None:
+        made = render(values(config__mode="advise", ports__tls=8443, ports__forward=9402))
+        pod = made["Deployment/edge-den"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {port["name"] for port in container["ports"]} == {"admin", "peers"}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "admin"}
+        assert [p["name"] for p in made["Service/edge-den"]["spec"]["ports"]] == ["peers"]
 
     def test_changed_configuration_starts_another_pod(self) -> None:
         other = copy.deepcopy(values())

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from onetrip.app.advise import take
 from onetrip.app.advise_plane import AdvisePlane
 from onetrip.app.config import load_settings
-from onetrip.app.dataplane import Hooks
+from onetrip.app.dataplane import Hooks, take_requests
 from onetrip.errors import ApiError
 from onetrip.model.access import ServedRequest, Taken
 from onetrip.model.catalog import EnvironmentId
@@ -64,7 +63,7 @@ def test_a_request_becomes_an_observation_of_its_route(
         ServedRequest("shop.test:443", "POST", "/orders/7", 200, 0.3),
         ServedRequest("other.test", "GET", "/", 200),
     ]
-    assert take(plane, told) == Taken(1, 1)
+    assert take_requests(plane, told) == Taken(1, 1)
     (found,) = seen
     assert (found.key.route, found.key.method) == ("/orders/*", MethodClass.WRITE)
     assert (found.edge, found.region, found.arm) == (DEN, DEN, Arm.DEFAULT)
@@ -100,4 +99,4 @@ def test_an_edge_without_instances_is_taken_to_send_them_to_the_nearest(
 
 def test_a_node_that_serves_refuses_them() -> None:
     with pytest.raises(ApiError, match="learns from those"):
-        take(object(), [])  # type: ignore[arg-type]
+        take_requests(object(), [])  # type: ignore[arg-type]
