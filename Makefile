@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-compiled lint bench bars consistency conformance docs screenshots clean
+.PHONY: demo test test-compiled lint bench bars consistency fleet conformance docs screenshots clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -43,6 +43,10 @@ bars: $(VENV)/.ready-test
 # What sessions promise, against a checker: about ten minutes; writes its table into the docs.
 consistency: $(VENV)/.ready-test
 	$(BIN)/python scripts/consistency.py $(ARGS)
+
+# A cluster of 30 real nodes on this machine: about ten minutes on two cores.
+fleet: $(VENV)/.ready-test
+	$(BIN)/python scripts/fleet.py $(ARGS)
 
 # Suites that are not on the machine are skipped; CONTRIBUTING.md says how they are found.
 conformance: $(VENV)/.ready-test

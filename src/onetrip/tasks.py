@@ -45,19 +45,25 @@ class Tasks:
         clock: Clock,
         rng: Random,
         jitter: float = 0.1,
+        share: float = 1.0,
     ) -> asyncio.Task[Any]:
         """Run `work` about every `interval` s, each wait spread by ± `jitter` (a ratio).
 
         An exception in one round is reported and the next round still happens.
+
+        Args:
+            share: of all time that the work may take; rounds that take long come less often.
         """
 
         async def loop() -> None:
             while True:
+                started_at = clock.now()
                 try:
                     await work()
                 except Exception as error:
                     self._on_error(name, error)
-                await clock.sleep(interval * (1 + jitter * (2 * rng.random() - 1)))
+                rest = (clock.now() - started_at) * (1 / share - 1)
+                await clock.sleep(max(interval, rest) * (1 + jitter * (2 * rng.random() - 1)))
 
         return self.spawn(loop(), name)
 

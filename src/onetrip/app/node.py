@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import IO, TYPE_CHECKING
@@ -18,6 +17,7 @@ from aiohttp import web
 
 import onetrip
 from onetrip.app import expiry, policies
+from onetrip.app.applying import Applying
 from onetrip.app.certificates import Certificates
 from onetrip.app.config import Settings, load_settings
 from onetrip.app.dataplane import Hooks, LocalPlane, build_plane, take_requests
@@ -44,7 +44,7 @@ from onetrip.app.upgrade import Upgrade
 from onetrip.app.view import LiveView
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
-from onetrip.cluster.state import ClusterState
+from onetrip.cluster.state import ClusterState, silent_after
 from onetrip.control.api import build_admin
 from onetrip.control.rates import RateLimit
 from onetrip.errors import ApiError, ConfigError, Kind, OnetripError, ProbeError
@@ -77,8 +77,8 @@ SAVE_INTERVAL = 15.0
 SHIFT_PROBES = 8.0
 """Probe intervals within which nine in ten shifts of an RTT are believed, jitter included."""
 
-WARM_UP = 3.0
-"""Longest time a successor measures before it serves, s; its predecessor serves meanwhile."""
+SCORE_SHARE = 0.25
+"""Share of the time that may go into scoring: thousands of busy routes are scored less often."""
 
 STOP_TIMEOUT = 5.0
 """Bound on ending background work, s."""
@@ -113,6 +113,7 @@ class Node:
         self.metrics.build.labels(onetrip.__version__).set(1)
         self.metrics.watch_process()
         self._tasks = Tasks(self._task_failed)
+        self._applying = Applying(self._apply_and_score, self._tasks)
         self._events = EventRing(clock)
         self._drains = Drains(settings, self.metrics, self._log, clock)
         self._base = settings.catalog
@@ -132,7 +133,7 @@ class Node:
             region,
             frozenset(settings.topology.regions),
             max(
-                _patience(settings),
+                silent_after(settings.sync_interval, len(settings.topology.regions)),
                 longest_silence(
                     settings.nats, settings.sync_interval, len(settings.topology.regions)
                 ),
@@ -235,7 +236,7 @@ class Node:
             tasks=self._tasks,
             log=self._log,
             tell=self._tell,
-            on_change=self._instances_changed,
+            on_change=self._applying.run,
         )
         self._overrides = Overrides(region, self._cluster, self._keeper, self._policies_changed)
         self._certificates = Certificates(
@@ -349,7 +350,7 @@ class Node:
         await self.scorer.run_once()
         self._prober.start()
         self._drains.start(self._tasks, self._rng)
-        self._every(settings.score_interval, self.scorer.run_once, "score")
+        self._every(settings.score_interval, self.scorer.run_once, "score", SCORE_SHARE)
         self._releases.start(self._every)
         if self._keeper.is_open:
             self._every(SAVE_INTERVAL, self._keeper.save, "save")
@@ -358,7 +359,15 @@ class Node:
         if self._shared is not None:
             self._every(settings.sync_interval, self._shared.exchange, "nats")
         if self._inheritance.has_predecessor:
-            await self._warm_up()
+            from onetrip.app.warmup import warm_up
+
+            await warm_up(
+                self.scorer,
+                self._rtts,
+                self._cluster,
+                lambda: self._probing.targets,
+                self._clock,
+            )
         await self._certificates.open()
         await self._certificates.follow(self._base)
         await self.plane.start(settings, self.listeners)
@@ -430,17 +439,6 @@ class Node:
         if self._upgrade is None:
             raise ApiError("this process cannot start a successor", kind=Kind.CONFLICT)
         return await self._upgrade.run(is_draining=bool(self.scorer.draining))
-
-    async def _warm_up(self) -> None:
-        """Wait until placement knows what the predecessor knew: RTTs, and the peers' reports."""
-        deadline = self._clock.now() + WARM_UP
-        while self._clock.now() < deadline:
-            known = self._rtts.estimates(self._clock.now()).keys()
-            heard = all(math.isfinite(peer.age) for peer in self._cluster.peers(self._clock.now()))
-            if heard and known >= self._probing.targets:
-                break
-            await self._clock.sleep(0.02)
-        await self.scorer.run_once()
 
     async def _stop_answering(self) -> None:
         """Stop answering peers and people."""
@@ -521,8 +519,10 @@ class Node:
         keys = (*LISTEN_KEYS, *own)
         return [key for key in keys if getattr(settings, key) != getattr(self.settings, key)]
 
-    def _every(self, interval: float, work: Callable[[], Awaitable[object]], name: str) -> None:
-        self._tasks.every(interval, work, name, self._clock, self._rng)
+    def _every(
+        self, interval: float, work: Callable[[], Awaitable[object]], name: str, share: float = 1.0
+    ) -> None:
+        self._tasks.every(interval, work, name, self._clock, self._rng, share=share)
 
     async def set_draining(self, is_draining: bool) -> None:
         """Take this region out of every placement while another can serve, or back in."""
@@ -597,9 +597,12 @@ class Node:
         topology = self.settings.topology
         return self._overrides.plan(self._base, topology, project, change, is_whole)[1]
 
-    async def _policies_changed(self, rows: list[PolicyRow]) -> None:
+    async def _apply_and_score(self) -> None:
         self._apply_catalog()
         await self.scorer.run_once()
+
+    async def _policies_changed(self, rows: list[PolicyRow]) -> None:
+        await self._applying.run()
         for row in rows:
             mode = row.mode.value if row.mode is not None else "unchanged"
             detail = f"placement {mode}" + (f", hint {row.hint}" if row.hint else "")
@@ -607,13 +610,8 @@ class Node:
             self._tell("app.policy_changed", row.project, f"{detail}, by {row.origin}")
 
     async def _resources_changed(self) -> None:
-        self._apply_catalog()
-        await self.scorer.run_once()
+        await self._applying.run()
         await self._certificates.follow(self._base)
-
-    async def _instances_changed(self) -> None:
-        self._apply_catalog()
-        await self.scorer.run_once()
 
     def _policies_arrived(self, rows: list[PolicyRow]) -> None:
         self._tasks.spawn(self._overrides.take(rows), "policies")
@@ -703,12 +701,3 @@ class Node:
         for sock in await self.listeners.copies("admin", settings.admin):
             await web.SockSite(self._admin, sock).start()
         return int(self._admin.addresses[0][1])
-
-
-def _patience(settings: Settings) -> float:
-    """Return the time without a word after which a peer counts as gone, s."""
-    if settings.cluster_secret is None:
-        return 5 * settings.sync_interval
-    from onetrip.cluster.telling import silent_after  # memory, for a node alone
-
-    return silent_after(settings.sync_interval, len(settings.topology.regions))

@@ -81,6 +81,8 @@ def check_residency(project: Project, regions: Collection[RegionId], key: str) -
     Raises:
         ConfigError: the project's own allow and deny exclude what is left.
     """
+    if not is_restricted(project):
+        return
     permitted = [region for region in regions if project.policy.permits(region)]
     for name, environment in project.environments.items():
         for where, denied in (

@@ -15,6 +15,7 @@ from onetrip.app.calls import Calls, columns_of, declared_trips
 from onetrip.app.export import Exporter
 from onetrip.app.readiness import PRESENT, Absence, Readiness, Rows, rtt_of
 from onetrip.app.reads import Reads
+from onetrip.app.trials import changed_conditions
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.anycast import find_anycast
@@ -118,11 +119,16 @@ class Scorer:
 
     def update(self, topology: Topology, catalog: Catalog) -> None:
         """Take over a new configuration; the next run uses it."""
-        gone = {e.id for e in self.catalog.environments()}
-        gone -= {e.id for e in catalog.environments()}
-        self._traffic.forget(gone)
-        self._try_anew({e.id for e in self.catalog.environments()} - gone, catalog)
+        is_served_alike = topology is self.topology and catalog.serves_like(self.catalog)
+        known = {e.id for e in self.catalog.environments()}
+        self._traffic.forget(known - {e.id for e in catalog.environments()})
+        fresh = changed_conditions(self.catalog, catalog)
+        for key in list(self._traffic.routes()) if fresh else ():
+            if key.environment in fresh:
+                self._traffic.begin_trial(key)
         self.topology, self.catalog = topology, catalog
+        if is_served_alike:
+            return
         self._calls.update(catalog)
         self._backends = {
             e.id: tuple(dict.fromkeys(columns_of(e).values())) for e in catalog.environments()
@@ -134,17 +140,6 @@ class Scorer:
             e.id: {b: b for b in e.bindings.values()} | columns_of(e)
             for e in catalog.environments()
         }
-
-    def _try_anew(self, kept: set[EnvironmentId], catalog: Catalog) -> None:
-        # A new deployment may have changed any route: its savings are to be proven again, by all
-        # of the control group. Another share mixes the arms otherwise than before: what each of
-        # them took until now was taken at other times of day, so it does not compare.
-        old = {e.id: _condition(e, self.catalog) for e in self.catalog.environments()}
-        new = {e.id: _condition(e, catalog) for e in catalog.environments() if e.id in kept}
-        fresh = {id for id, condition in new.items() if condition != old[id]}
-        for key in list(self._traffic.routes()) if fresh else ():
-            if key.environment in fresh:
-                self._traffic.begin_trial(key)
 
     # --- traffic ----------------------------------------------------------------------------
 
@@ -269,8 +264,8 @@ class Scorer:
                     services=services.get(key, ()),
                     evidence=evidence.get(key, ()),
                     is_local=rule is not None and rule.is_local,
-                    declared=declared_trips(self._environment(key), rule),
-                    deny=self._environment(key).denied(rule),
+                    declared=declared_trips(self._environment(key.environment), rule),
+                    deny=self._environment(key.environment).denied(rule),
                     now=now,
                     elapsed=elapsed,
                 )
@@ -303,8 +298,8 @@ class Scorer:
             found.setdefault(key, []).extend(rows)
         return found
 
-    def _environment(self, key: RouteKey) -> Environment:
-        project, environment = key.environment
+    def _environment(self, id: EnvironmentId) -> Environment:
+        project, environment = id
         return self.catalog.projects[project].environments[environment]
 
     # --- telling ----------------------------------------------------------------------------
@@ -343,8 +338,3 @@ class Scorer:
 def _mean(rtts: Iterable[float]) -> float:
     known = [rtt for rtt in rtts if math.isfinite(rtt)]
     return sum(known) / len(known) if known else 0.0
-
-
-def _condition(environment: Environment, catalog: Catalog) -> tuple[str, float]:
-    """Return what must not change while the arms of its routes are compared."""
-    return environment.deployment, catalog.policy_of(environment.id).share

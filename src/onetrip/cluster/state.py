@@ -18,6 +18,26 @@ from onetrip.model.replication import EndpointState
 from onetrip.model.status import LatencySummary, PeerStatus
 from onetrip.model.topology import RegionId
 
+GROWN = 30
+"""Peers from which on each is let wait longer: what a node is told grows less than their number."""
+
+LONGEST_HOLD = 10.0
+"""Longest time a node asks to wait, s: that it hears nothing tells little until then."""
+
+
+SILENT_PEER = 5.0
+"""Least time without news after which a peer counts as gone, s."""
+
+
+def hold_time(interval: float, peers: int) -> float:
+    """Return how long a node lets each of its peers wait for news, s."""
+    return min(2 * interval * max(1.0, peers / GROWN), max(interval, LONGEST_HOLD))
+
+
+def silent_after(interval: float, peers: int) -> float:
+    """Return the time without a word after which a peer counts as gone, s."""
+    return max(SILENT_PEER, 5 * interval, 2 * hold_time(interval, peers) + interval)
+
 
 class ClusterState:
     """The merged view of one node.
@@ -36,6 +56,8 @@ class ClusterState:
         self._heard_at: dict[RegionId, float] = {}
         self._alive_at: dict[RegionId, float] = {}
         self._policies: dict[str, PolicyRow] = {}
+        self._rows: dict[RegionId, tuple[Report, tuple[float, bool], dict[Target, RttEstimate]]]
+        self._rows = {}  # as of the report and the time that it was heard
 
     @property
     def regions(self) -> frozenset[RegionId]:
@@ -47,6 +69,7 @@ class ClusterState:
         self._regions = regions
         for region in [r for r in self._reports if r not in regions]:
             del self._reports[region]
+            self._rows.pop(region, None)
             self._heard_at.pop(region, None)
             self._alive_at.pop(region, None)
 
@@ -95,9 +118,13 @@ class ClusterState:
         """Return each peer's RTT row, as of `now`; a silent peer's row is stale."""
         out: dict[RegionId, dict[Target, RttEstimate]] = {}
         for region, report in self._reports.items():
-            since = now - self._heard_at[region]
+            heard_at = self._heard_at[region]
             silent = now - self._alive_at[region] > self._silent_after
-            out[region] = {e.target: _received(e, since, silent, now) for e in report.rtts}
+            made = self._rows.get(region)
+            if made is None or made[0] is not report or made[1] != (heard_at, silent):
+                row = {e.target: _received(e, heard_at, silent) for e in report.rtts}
+                made = self._rows[region] = report, (heard_at, silent), row
+            out[region] = made[2]
         return out
 
     def services(self) -> dict[RouteKey, list[ServiceSummary]]:
@@ -159,8 +186,8 @@ class ClusterState:
         return out
 
 
-def _received(estimate: RttEstimate, since: float, silent: bool, now: float) -> RttEstimate:
+def _received(estimate: RttEstimate, heard_at: float, silent: bool) -> RttEstimate:
     state = estimate.state
     if silent and state is EstimateState.FRESH:
         state = EstimateState.STALE
-    return replace(estimate, updated_at=now - since - estimate.updated_at, state=state)
+    return replace(estimate, updated_at=heard_at - estimate.updated_at, state=state)

@@ -20,8 +20,8 @@ from aiohttp import web
 from onetrip.cluster.asking import MAC, NONCE, PeerClient, purpose_of
 from onetrip.cluster.delta import ReportCopy, decode_delta
 from onetrip.cluster.messages import PolicyRow, Report, decode_report
-from onetrip.cluster.state import ClusterState
-from onetrip.cluster.telling import Known, Telling, hold_time
+from onetrip.cluster.state import ClusterState, hold_time
+from onetrip.cluster.telling import Known, Telling
 from onetrip.cluster.tickets import sign, verify
 from onetrip.errors import PeerError
 from onetrip.model.topology import Endpoint, RegionId, Topology

@@ -31,27 +31,6 @@ SOON = 0.02
 """Seconds that something declared waits for more of it: a script may make many changes."""
 
 
-GROWN = 30
-"""Peers from which on each is let wait longer: what a node is told grows less than their number."""
-
-LONGEST_HOLD = 10.0
-"""Longest time a node asks to wait, s: that it hears nothing tells little until then."""
-
-
-SILENT_PEER = 5.0
-"""Least time without news after which a peer counts as gone, s."""
-
-
-def hold_time(interval: float, peers: int) -> float:
-    """Return how long a node lets each of its peers wait for news, s."""
-    return min(2 * interval * max(1.0, peers / GROWN), max(interval, LONGEST_HOLD))
-
-
-def silent_after(interval: float, peers: int) -> float:
-    """Return the time without a word after which a peer counts as gone, s."""
-    return max(SILENT_PEER, 5 * interval, 2 * hold_time(interval, peers) + interval)
-
-
 class Known(NamedTuple):
     """What a peer says about itself when it asks.
 

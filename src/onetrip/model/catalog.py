@@ -8,7 +8,7 @@ new deployment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from graphlib import TopologicalSorter
 from typing import NamedTuple
@@ -281,6 +281,13 @@ class Project:
     variants: tuple[Environment, ...] = ()
     is_declared: bool = False
 
+    def serves_like(self, other: Project) -> bool:
+        """Tell whether requests find and reach the same as with `other`: policies may differ."""
+        mine, theirs = self.policy, other.policy
+        routes = (mine.allow, mine.deny, mine.forwarding)
+        is_routed_alike = routes == (theirs.allow, theirs.deny, theirs.forwarding)
+        return is_routed_alike and replace(self, policy=theirs) == other
+
     def sites(self) -> Iterator[Environment]:
         """Yield everything that requests can be for: environments, variants, candidates.
 
@@ -309,6 +316,15 @@ class Catalog:
         """Yield everything that requests can be for; see `Project.sites`."""
         for project in self.projects.values():
             yield from project.sites()
+
+    def serves_like(self, other: Catalog) -> bool:
+        """Tell whether only what placement is told to do differs from `other`, if that."""
+        mine, theirs = self.projects, other.projects
+        return (
+            replace(self, projects=theirs, version=other.version) == other
+            and mine.keys() == theirs.keys()
+            and all(p is theirs[name] or p.serves_like(theirs[name]) for name, p in mine.items())
+        )
 
     def called(self) -> tuple[EnvironmentId, ...]:
         """Return the environments that others call, none before one that it calls itself.

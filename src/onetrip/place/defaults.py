@@ -6,7 +6,7 @@ there, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -71,6 +71,26 @@ def default_region(matrix: RttMatrix, edge: RegionId, usable: np.ndarray) -> int
         return row
     distance = np.nan_to_num(matrix.rtt[row], nan=1e9) + np.where(matrix.is_predicted[row], 1e6, 0)
     return int(np.argmin(np.where(usable, distance, np.inf)))
+
+
+def unseen_placements(
+    matrix: RttMatrix, edge: RegionId, environments: Iterable[EnvironmentInput]
+) -> dict[EnvironmentId, Placement]:
+    """Return `unseen_placement` of each environment.
+
+    Thousands of environments have the same few sets of regions; each set is looked at once.
+    """
+    known: dict[tuple[object, ...], Placement] = {}
+    found: dict[EnvironmentId, Placement] = {}
+    for env in environments:
+        policy = env.policy
+        serving = frozenset([r for r, ok in env.instances.items() if ok and policy.permits(r)])
+        key = (serving, policy.mode, policy.hint, policy.share)
+        placement = known.get(key)
+        if placement is None:
+            placement = known[key] = unseen_placement(matrix, edge, env)
+        found[env.id] = placement
+    return found
 
 
 def unseen_placement(matrix: RttMatrix, edge: RegionId, env: EnvironmentInput) -> Placement:

@@ -22,7 +22,7 @@ from onetrip.place.costs import CostBook, RouteCosts
 from onetrip.place.defaults import (
     EnvironmentInput,
     default_region,
-    unseen_placement,
+    unseen_placements,
     usable_regions,
 )
 from onetrip.place.explain import Row, explain_candidates, what_if
@@ -142,7 +142,7 @@ class Placer:
         self.stale_trials = [move.key for move in moves] + settling
         self._prune(by_id)
         version = self.snapshot.version + 1
-        defaults = {e.id: unseen_placement(matrix, self._edge, e) for e in by_id.values()}
+        defaults = unseen_placements(matrix, self._edge, by_id.values())
         self.snapshot = PlacementSnapshot(self._edge, version, placements, defaults)
         return moves
 

@@ -17,7 +17,8 @@ from onetrip.cluster.delta import (
 )
 from onetrip.cluster.messages import MAX_REPORT_SIZE, CodeChange, EndpointRow, Report
 from onetrip.cluster.news import AGE_STEP, ENDPOINT_AGE_STEP, SECTIONS
-from onetrip.cluster.telling import Known, hold_time, silent_after
+from onetrip.cluster.state import hold_time, silent_after
+from onetrip.cluster.telling import Known
 from onetrip.errors import PeerError
 from onetrip.model.catalog import EnvironmentId
 from onetrip.model.measure import (
