@@ -40,6 +40,7 @@ from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Succession, Successor
 from onetrip.app.upgrade import Upgrade
+from onetrip.app.vetting import Vetting
 from onetrip.app.view import LiveView
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
@@ -137,11 +138,16 @@ class Node:
                 ),
             ),
         )
+        patience = SHIFT_PROBES * settings.probe.interval
+        self._vetting = Vetting(
+            region, patience, metrics=self.metrics, log=self._log, tell=self._tell
+        )
         self.scorer = Scorer(
             region,
             rtts=self._rtts,
             traffic=self._traffic,
             cluster=self._cluster,
+            vetting=self._vetting,
             clock=clock,
             metrics=self.metrics,
             log=self._log,
@@ -270,6 +276,7 @@ class Node:
             workers=self.plane.workers,
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
+            suspicions=self._vetting.suspicions,
         )
         reports = ReportMaker(
             region,

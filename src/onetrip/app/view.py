@@ -30,6 +30,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    Suspicion,
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
@@ -69,6 +70,7 @@ class LiveView:
         workers: Callable[[], list[WorkerStatus]],
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
+        suspicions: Callable[[], list[Suspicion]],
         releases: Releases,
         replicas: Replicas,
     ) -> None:
@@ -92,6 +94,7 @@ class LiveView:
         self._webhooks = webhooks
         self._envoys = envoys
         self._replicas = replicas
+        self._suspicions = suspicions
         self.releases = releases
         """See `NodeView`."""
         self.nats: BusLink | None = None
@@ -149,6 +152,10 @@ class LiveView:
     def nats_problem(self) -> str:
         """See `NodeView`."""
         return self.nats.problem if self.nats is not None else ""
+
+    def suspicions(self) -> list[Suspicion]:
+        """See `NodeView`."""
+        return self._suspicions()
 
     def decisions(self, project: str | None) -> list[Decision]:
         """See `NodeView`."""

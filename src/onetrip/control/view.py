@@ -26,6 +26,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    Suspicion,
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
@@ -125,6 +126,9 @@ class NodeView(Protocol):
 
     def peers(self) -> list[PeerStatus]:
         """Return every other node of the cluster."""
+
+    def suspicions(self) -> list[Suspicion]:
+        """Return the nodes whose RTTs are not believed."""
 
     def decisions(self, project: str | None) -> list[Decision]:
         """Return the explain records of all edges known here, of one project or of all."""

@@ -277,9 +277,7 @@ class Dispatch:
                 return self._accept(head, choice)
             self._relay_interim(head)
         if up.has_ended:
-            raise UpstreamError(
-                "connection closed before a response", retryable=up.uses > 1 and not up.reads
-            )
+            raise UpstreamError("connection closed before a response", retryable=not up.reads)
         if down.is_lost:
             raise DownstreamError("client closed the connection", kind=Kind.RESET)
         if self.request is not None:
@@ -330,17 +328,19 @@ class Dispatch:
         """Clean up after a failed attempt; raise its error unless it may be repeated."""
         services, was_sent, choice = self._services, self.up is not None, self._choice
         assert choice is not None
+        # A kept connection may die: nobody's failure, and a fresh one will do.
+        is_stale = self.up is not None and self.up.uses > 1 and error.retryable
         self.drop()
         if error.kind is Kind.UNAVAILABLE:
             services.balancer.note_refusal(self._match, choice.region)
-        if not (was_sent and error.retryable):  # a kept connection may die: nobody's failure
+        if not is_stale:
             services.outliers.note_error(choice.pool, error, was_sent=was_sent)
         can_resend = self.request is None or self.request.can_rewind
         if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
             error, self._head.method, was_sent, can_resend
         ):
             raise error
-        if error.kind in (Kind.RESET, Kind.LEAVING):
+        if is_stale and error.kind in (Kind.RESET, Kind.LEAVING):
             self._is_fresh = True  # its neighbours in the pool are as old
         else:
             self._tried.append(choice.pool)

@@ -52,6 +52,12 @@ async def two_regions(den, fra, *, policy=None, rules=(), settings=None, secret=
             yield edge, node
 
 
+async def die(connection):
+    """Take a request and reset its connection instead of an answer."""
+    await connection.read_request()
+    connection.reset()
+
+
 class TestRetries:
     @pytest.mark.parametrize("request_bytes", [GET, POST], ids=["GET", "POST"])
     async def test_connect_failure_goes_to_another_instance(self, request_bytes):
@@ -124,11 +130,21 @@ class TestRetries:
             assert (await rig.ask(GET)).status == 502
             assert upstream.count_requests() == 2
 
-    async def test_fresh_connection_that_dies_is_not_repeated(self):
-        async def die(connection):
-            await connection.read_request()
-            connection.reset()
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_instance_that_dies_with_a_request_costs_only_what_may_not_be_repeated(
+        self, request_bytes, status
+    ):
+        async with FakeUpstream(die) as dying, FakeUpstream() as living:
+            catalog = make_catalog({DEN: [dying.endpoint, living.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None})) as rig:
+                statuses = [(await rig.ask(request_bytes)).status for _ in range(8)]
+                failed = len(dying.connections) if status != 200 else 0
+                assert statuses.count(status) == (failed or 8)
+                assert len(dying.connections) > 0
 
+    async def test_alone_an_instance_that_dies_with_a_request_is_not_asked_again(self):
         async with FakeUpstream(die) as upstream, one_region(upstream.endpoint) as rig:
             assert (await rig.ask(GET)).status == 502
             assert upstream.count_requests() == 1
@@ -239,6 +255,37 @@ class TestPlacement:
 
 
 class TestFailover:
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_node_that_dies_with_a_request_costs_only_what_may_not_be_repeated(
+        self, request_bytes, status
+    ):
+        async with FakeUpstream() as den, FakeUpstream(die) as node:
+            catalog = make_catalog({DEN: [den.endpoint], FRA: [den.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None, FRA: node.endpoint})) as edge:
+                edge.server.snapshot = placed(FRA)
+                assert (await edge.ask(request_bytes)).status == status
+                assert node.count_requests() == 1
+                assert den.count_requests() == (status == 200)
+
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_peers_instance_that_dies_with_a_request_moves_what_may_be_repeated(
+        self, request_bytes, status
+    ):
+        async with (
+            FakeUpstream() as den,
+            FakeUpstream(die) as fra,
+            two_regions([den.endpoint], [fra.endpoint]) as (edge, node),
+        ):
+            edge.server.snapshot = placed(FRA)
+            assert (await edge.ask(request_bytes)).status == status
+            assert node.lines[0]["error"] == "reset"
+            assert fra.count_requests() == 1
+            assert den.count_requests() == (status == 200)
+
     async def test_dead_peer_fails_over_to_the_next_region(self):
         async with FakeUpstream() as den, FakeUpstream() as fra:
             catalog = make_catalog({DEN: [den.endpoint], FRA: [fra.endpoint]})
