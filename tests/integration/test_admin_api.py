@@ -77,6 +77,13 @@ async def test_node_that_is_not_believed_degrades_the_status() -> None:
         ]
 
 
+async def test_node_that_cannot_keep_anything_degrades_the_status() -> None:
+    problem = "state file /var/lib/onetrip/onetrip.db cannot be written: disk is full"
+    async with admin_server(FakeView(unwritten=problem)) as url, aiohttp.ClientSession(url) as api:
+        body = await read(api, "/v1/status")
+        assert (body["state"], body["problems"]) == ("degraded", [problem])
+
+
 async def test_rtts_are_those_of_the_matrix(api: aiohttp.ClientSession) -> None:
     rows = (await read(api, "/v1/rtts"))["rtts"]
     found = {(r["source"], r["target"]): r["rtt_ms"] for r in rows}

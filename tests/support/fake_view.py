@@ -130,6 +130,7 @@ class FakeView:
         dead: regions whose node does not answer.
         anycast: backends that are answered in more than one place.
         suspected: nodes whose RTTs are not believed.
+        unwritten: why the last change could not be written.
         toggled_at: Unix time at which the smart projects were switched on.
     """
 
@@ -138,6 +139,7 @@ class FakeView:
     dead: frozenset[str] = frozenset()
     anycast: frozenset[str] = frozenset()
     suspected: list[Suspicion] = field(default_factory=list)
+    unwritten: str = ""
     toggled_at: float = NOW - 600
     now: float = NOW
     region: RegionId = DENVER
@@ -302,6 +304,10 @@ class FakeView:
     def suspicions(self) -> list[Suspicion]:
         """See `NodeView`."""
         return self.suspected
+
+    def store_problem(self) -> str:
+        """See `NodeView`."""
+        return self.unwritten
 
     def decisions(self, project: str | None) -> list[Decision]:
         """Return one record for each route and edge."""

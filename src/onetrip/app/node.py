@@ -277,8 +277,9 @@ class Node:
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
             suspicions=self._vetting.suspicions,
+            store_problem=self._keeper.problem,
         )
-        reports = ReportMaker(
+        self._reports = reports = ReportMaker(
             region,
             self.view.started_at,
             rtts=self._rtts,
@@ -336,6 +337,7 @@ class Node:
         """
         settings = self.settings
         await self._keeper.open()
+        self._reports.boot = await self._keeper.begin(self.view.started_at)
         await self._webhooks.open(settings.webhooks, self._keeper.store)
         await self._releases.open()
         self._apply_catalog()

@@ -71,6 +71,7 @@ class LiveView:
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
         suspicions: Callable[[], list[Suspicion]],
+        store_problem: Callable[[], str],
         releases: Releases,
         replicas: Replicas,
     ) -> None:
@@ -95,6 +96,7 @@ class LiveView:
         self._envoys = envoys
         self._replicas = replicas
         self._suspicions = suspicions
+        self._store_problem = store_problem
         self.releases = releases
         """See `NodeView`."""
         self.nats: BusLink | None = None
@@ -156,6 +158,10 @@ class LiveView:
     def suspicions(self) -> list[Suspicion]:
         """See `NodeView`."""
         return self._suspicions()
+
+    def store_problem(self) -> str:
+        """See `NodeView`."""
+        return self._store_problem()
 
     def decisions(self, project: str | None) -> list[Decision]:
         """See `NodeView`."""

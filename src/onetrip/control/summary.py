@@ -27,6 +27,8 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     routes = convert.status_counts(decisions)
     if lost := routes.get("unreachable"):
         problems.append(f"{lost} routes have no ready instance")
+    if reason := view.store_problem():
+        problems.append(reason)
     if reason := view.nats_problem():
         problems.append(f"NATS cannot be used, what is known is used on: {reason}")
     problems += certificates.problems_of(view.certificates())

@@ -130,6 +130,9 @@ class NodeView(Protocol):
     def suspicions(self) -> list[Suspicion]:
         """Return the nodes whose RTTs are not believed."""
 
+    def store_problem(self) -> str:
+        """Return why the last change could not be written to disk, "" if it was."""
+
     def decisions(self, project: str | None) -> list[Decision]:
         """Return the explain records of all edges known here, of one project or of all."""
 

@@ -14,7 +14,7 @@ from onetrip.place.arms import unit_hash
 from onetrip.proxy.headers import Prepared, response_block
 from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
-from onetrip.proxy.retry import is_repeatable
+from onetrip.proxy.retry import IDEMPOTENT, is_repeatable
 from onetrip.proxy.tracing import parent_of
 from onetrip.proxy.turns import Patience, finish_by
 
@@ -177,9 +177,13 @@ class Dispatch:
             since = self._services.clock.now() if up.reads else self._record.sent_at
             patience = self._patience = Patience(self._services, since, self._record.ends_at)
         waits_for_100 = self._head.meta.expects_continue and not self._interims
+        body, response, choice = self.request, self.response, self._choice
+        looks = choice and choice.via_peer and not up.reads and self._head.method in IDEMPOTENT
         await patience.wait(
-            self._down, up, self.request, self.response, waits_for_100=waits_for_100
+            self._down, up, body, response, waits_for_100=waits_for_100, looks=bool(looks)
         )
+        if looks and choice and not (up.reads or up.has_ended):
+            self._services.balancer.require_node(choice.region)
 
     def release(self, response: ResponseHead) -> None:
         """Keep the upstream connection if both messages on it ended cleanly, else close it.
@@ -201,11 +205,7 @@ class Dispatch:
         pool.release(up, self._record.first_byte_at)
 
     def drop(self, *, resets: bool = True) -> None:
-        """Close the upstream connection, if there still is one.
-
-        Args:
-            resets: tell the next hop that its message was cut off.
-        """
+        """Close the upstream connection, if there is one; `resets` says that a message was cut."""
         up, pool = self.up, self._pool
         self.up = self._pool = None
         if pool is not None:

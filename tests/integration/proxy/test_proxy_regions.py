@@ -12,6 +12,7 @@ from onetrip.model.catalog import Forwarding, Policy, RouteRule
 from onetrip.model.measure import Arm, Target, TargetKind
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
 from onetrip.model.topology import Endpoint
+from onetrip.proxy import downstream, turns
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import MonotonicClock
@@ -307,6 +308,26 @@ class TestFailover:
             edge.down.add(Target(TargetKind.PEER, "fra"))
             assert (await edge.ask(GET)).header("onetrip-placement") == ["local-den"]
             assert (node.lines, edge.observations[0].arm) == ([], Arm.FAILOVER)
+
+    @pytest.mark.parametrize("body", [b"", b"hello"], ids=["GET", "PUT"])
+    async def test_node_that_hangs_is_given_up_once_probes_call_it_down(self, body, monkeypatch):
+        monkeypatch.setattr(turns, "LOOK_AFTER", 0.05)
+        monkeypatch.setattr(downstream, "LOOK_AFTER", 0.05)
+        request = POST.replace(b"POST", b"PUT") if body else GET
+        async with (
+            FakeUpstream() as den,
+            FakeUpstream(lambda connection: connection.read_to_end()) as node,
+        ):
+            catalog = make_catalog({DEN: [den.endpoint], FRA: [den.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None, FRA: node.endpoint})) as edge:
+                edge.server.snapshot = placed(FRA)
+                asking = asyncio.create_task(edge.ask(request))
+                await eventually(lambda: node.received.endswith(request[-4:]))
+                await asyncio.sleep(0.5)
+                assert not asking.done()  # slow is not down
+                edge.down.add(Target(TargetKind.PEER, FRA))
+                assert (await asking).header("onetrip-placement") == ["local-den"]
+                assert edge.lines[0]["attempts"] == 2
 
     @pytest.mark.parametrize("request_bytes", [GET, POST], ids=["GET", "POST"])
     async def test_refusal_of_a_peer_moves_any_request(self, request_bytes):
