@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-compiled lint bench bars consistency fleet conformance docs screenshots clean
+.PHONY: demo test test-compiled lint bench bars consistency fleet conformance reliability docs screenshots clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/onetrip demo $(ARGS)
@@ -51,6 +51,10 @@ fleet: $(VENV)/.ready-test
 # Suites that are not on the machine are skipped; CONTRIBUTING.md says how they are found.
 conformance: $(VENV)/.ready-test
 	$(BIN)/python scripts/conformance.py
+
+# Faults made for real in network namespaces: about six minutes. Linux, root or user namespaces.
+reliability: $(VENV)/.ready-test
+	$(BIN)/python scripts/reliability.py docs/reliability.md
 
 docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md

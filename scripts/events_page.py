@@ -109,6 +109,8 @@ MEANINGS = {
     "app.worker_message_refused": "A worker could not use what the node told it.",
     "app.worker_started": "A worker serves.",
     "app.worker_troubled": "A worker could not use what the node told it.",
+    "cluster.claim_rejected": "RTTs that a peer claims cannot be true, and are not used.",
+    "cluster.claims_believed": "A peer's RTTs are plausible again.",
     "cluster.files_not_shared": "Files of deployments are not in NATS yet; it is tried again.",
     "cluster.nats_found": "The cluster is shared over NATS again.",
     "cluster.nats_lost": "No NATS server can be used; what is known is used on.",

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from onetrip.app.scoring import Scorer
+from onetrip.app.vetting import Vetting
 from onetrip.cluster.messages import Report, encode_report
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
@@ -76,6 +77,9 @@ def build(projects: int, regions: int) -> tuple[Scorer, TrafficBook]:
         rtts=rtts,
         traffic=traffic,
         cluster=cluster,
+        vetting=Vetting(
+            names[0], 4.0, metrics=Metrics(), log=silent_log(), tell=lambda *event: None
+        ),
         clock=clock,
         metrics=Metrics(),
         log=silent_log(),

@@ -12,7 +12,9 @@ import pytest
 from onetrip.errors import ApiError
 from onetrip.model.catalog import Mode
 from onetrip.model.edge import Purge
-from onetrip.model.status import PolicyChange
+from onetrip.model.measure import Target, TargetKind
+from onetrip.model.status import PolicyChange, Suspicion
+from onetrip.model.topology import RegionId
 from support.admin_server import admin_server
 from support.fake_view import FakeView
 
@@ -61,6 +63,25 @@ async def test_silent_region_degrades_the_status() -> None:
         assert body["problems"] == ["region bom does not answer"]
         regions = (await read(api, "/v1/regions"))["regions"]
         assert {r["id"]: r["is_alive"] for r in regions} == {"den": True, "bom": False, "fra": True}
+
+
+async def test_node_that_is_not_believed_degrades_the_status() -> None:
+    target = Target(TargetKind.BACKEND, "orders-db")
+    view = FakeView(suspected=[Suspicion(RegionId("fra"), 1, target, 0.001, 0.0708)])
+    async with admin_server(view) as url, aiohttp.ClientSession(url) as api:
+        body = await read(api, "/v1/status")
+        assert body["state"] == "degraded"
+        assert body["problems"] == [
+            "region fra: its RTT of 1.0 ms to backend:orders-db cannot be true: under 70.8 ms by "
+            "what other regions measured"
+        ]
+
+
+async def test_node_that_cannot_keep_anything_degrades_the_status() -> None:
+    problem = "state file /var/lib/onetrip/onetrip.db cannot be written: disk is full"
+    async with admin_server(FakeView(unwritten=problem)) as url, aiohttp.ClientSession(url) as api:
+        body = await read(api, "/v1/status")
+        assert (body["state"], body["problems"]) == ("degraded", [problem])
 
 
 async def test_rtts_are_those_of_the_matrix(api: aiohttp.ClientSession) -> None:

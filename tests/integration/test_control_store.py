@@ -176,8 +176,10 @@ def test_full_disk_is_a_store_error_and_changes_nothing(store: Store) -> None:
     store._db.execute("PRAGMA max_page_count = 12")
     with pytest.raises(StoreError, match="full"):
         store.save_blob("learned", os.urandom(200_000))
+    assert "full" in store.problem
     assert store.get_policy("shop") == policy(1)
     store.put_policy(policy(2))
+    assert store.problem == ""
     assert store.get_policy("shop") == policy(2)
 
 

@@ -2,16 +2,19 @@
 
 The backend is an HTTP server that answers after the delay of the region that asks (each region has
 its own port for it), so probes measure that RTT; an instance serves a request by waiting
-`trips x delay` of its own region, as an application with sequential queries would.
+`trips x delay` of its own region, as an application with sequential queries would. Between the
+regions is a relay that takes its time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import yaml
@@ -20,7 +23,11 @@ from aiohttp import web
 from onetrip.app.config import load_settings
 from onetrip.app.envoy import bootstrap_of
 from onetrip.app.node import Node
+from onetrip.model.topology import Endpoint, parse_endpoint
 from onetrip.observe.logs import silent_log
+from onetrip_lab.delay import Links
+from onetrip_lab.relay import Relay
+from onetrip_lab.topology import RttMatrix
 from support.certs import Authority
 from support.envoy import get, running_envoy, serving
 from support.ports import free_ports
@@ -29,6 +36,10 @@ SECRET = "a shared secret for tests"
 
 DELAYS = {"den": 0.060, "bom": 0.001}
 """RTT from each region to the backend, s."""
+
+PEER_RTT = 0.045
+"""RTT between the regions, s. Regions beside each other would be as far from the backend, and a
+node that claims otherwise is not believed."""
 
 TRIPS = {"/orders": 5, "/item": 1, "/about": 0}
 """Sequential round trips a request of each route makes."""
@@ -49,6 +60,14 @@ class Site:
     node: Node | None = None
     runners: list[web.AppRunner] = field(default_factory=list)
     instance_runner: web.AppRunner | None = None
+
+
+class Way(NamedTuple):
+    """How the node of one region reaches that of another: the `proxy` or `peer` address."""
+
+    source: str
+    target: str
+    address: str
 
 
 class Cluster:
@@ -80,6 +99,10 @@ class Cluster:
             name: Site(name, ports.pop(), ports.pop(), ports.pop(), ports.pop()) for name in delays
         }
         self.session: aiohttp.ClientSession
+        pairs = permutations(delays, 2)
+        ways = [Way(*pair, address) for pair in pairs for address in ("proxy", "peer")]
+        self._ways = dict(zip(ways, free_ports(len(ways)), strict=True))
+        self._relays: dict[Way, Relay] = {}
 
     async def start(self) -> None:
         """Start instances, backends and nodes."""
@@ -103,12 +126,15 @@ class Cluster:
             await self.stop_node(site.name)
             for runner in site.runners:
                 await runner.cleanup()
+        for name in self.sites:
+            await self._close_ways(name)
 
     async def start_node(self, name: str) -> Node:
         """Start (or restart) one region's node."""
         site = self.sites[name]
         site.node = Node(load_settings(self.path_of(name), name), log=silent_log())
         await site.node.start()
+        await self._open_ways(name)
         return site.node
 
     async def stop_node(self, name: str) -> None:
@@ -117,6 +143,24 @@ class Cluster:
         if site.node is not None:
             node, site.node = site.node, None
             await node.stop(0.5)
+            if not self.has_envoys:  # those go on
+                await self._close_ways(name)
+
+    async def _open_ways(self, name: str) -> None:
+        """Let the other regions reach a node, from far away."""
+        pairs = {frozenset((way.source, way.target)) for way in self._ways}
+        matrix = RttMatrix(tuple(self.sites), dict.fromkeys(pairs, PEER_RTT))
+        region = self._region(self.sites[name])
+        for way, port in self._ways.items():
+            if way.target == name and way.address in region and way not in self._relays:
+                self._relays[way] = relay = Relay(Links(matrix), _always(way.source))
+                near = parse_endpoint(str(region[way.address]))
+                await relay.listen(Endpoint("127.0.0.1", port), near, name)
+
+    async def _close_ways(self, name: str) -> None:
+        """Refuse connections from other regions."""
+        for way in [way for way in self._relays if way.target == name]:
+            await self._relays.pop(way).close()
 
     async def _start_envoy(self, site: Site) -> None:
         folder = self.folder / f"envoy-{site.name}"
@@ -141,13 +185,17 @@ class Cluster:
         if self.authority is not None:
             files = {"cert": "node-{region}.pem", "key": "node-{region}.key"}
             cluster["tls"] = {"ca": str(self.authority.file), **files}
+        regions = {each.name: self._region(each) for each in self.sites.values()}
+        for way, port in self._ways.items():
+            if way.source == site.name and way.address in regions[way.target]:
+                regions[way.target][way.address] = f"127.0.0.1:{port}"
         config = {
             "data_dir": str(self.folder / "data"),
             "score_interval": 0.1,
             "cluster": cluster,
             "probe": {"interval": 0.2},
             "log": {"access": "off"},
-            "regions": {each.name: self._region(each) for each in self.sites.values()},
+            "regions": regions,
             "backends": {"db": {"kind": "http", "address": f"127.0.0.1:{site.backend}"}},
             "projects": {"shop": self._project()},
         }
@@ -236,6 +284,10 @@ class Cluster:
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", answer)
         return app
+
+
+def _always(region: str) -> Callable[[str], str]:
+    return lambda address: region
 
 
 @contextlib.asynccontextmanager

@@ -61,6 +61,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    Suspicion,
     WorkerStatus,
 )
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
@@ -128,6 +129,8 @@ class FakeView:
         rtts: RTT between two regions, s, by sorted pair.
         dead: regions whose node does not answer.
         anycast: backends that are answered in more than one place.
+        suspected: nodes whose RTTs are not believed.
+        unwritten: why the last change could not be written.
         toggled_at: Unix time at which the smart projects were switched on.
     """
 
@@ -135,6 +138,8 @@ class FakeView:
     rtts: Mapping[tuple[str, str], float] = field(default_factory=lambda: RTTS)
     dead: frozenset[str] = frozenset()
     anycast: frozenset[str] = frozenset()
+    suspected: list[Suspicion] = field(default_factory=list)
+    unwritten: str = ""
     toggled_at: float = NOW - 600
     now: float = NOW
     region: RegionId = DENVER
@@ -296,6 +301,14 @@ class FakeView:
             for i in self.topology.regions
             if i != self.region
         ]
+
+    def suspicions(self) -> list[Suspicion]:
+        """See `NodeView`."""
+        return self.suspected
+
+    def store_problem(self) -> str:
+        """See `NodeView`."""
+        return self.unwritten
 
     def decisions(self, project: str | None) -> list[Decision]:
         """Return one record for each route and edge."""

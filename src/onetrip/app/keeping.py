@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from struct import Struct
 
 from onetrip.app import memory, policies
 from onetrip.app.ring import EventRing
@@ -12,12 +14,17 @@ from onetrip.cluster.messages import PolicyRow
 from onetrip.cluster.state import ClusterState
 from onetrip.control import resources, versions
 from onetrip.control.store import AsyncStore
-from onetrip.errors import ConfigError
+from onetrip.errors import ConfigError, OnetripError
 from onetrip.estimate.traffic import TrafficBook
 from onetrip.model.resource import Resource
 from onetrip.model.status import Event
 from onetrip.observe.logs import Log
 from onetrip.timing import Clock
+
+BOOT = "boot"
+"""Name of the blob that holds when the last run began."""
+
+_TIME = Struct(">d")
 
 RESTORED_EVENTS = 100
 """Events of earlier runs that are shown again."""
@@ -62,6 +69,10 @@ class Keeper:
         """The store, where there is one."""
         return self._store
 
+    def problem(self) -> str:
+        """Return why the last change could not be kept, "" if it was."""
+        return self._store.problem if self._store is not None else ""
+
     async def open(self) -> None:
         """Open the store and take over what it holds.
 
@@ -83,6 +94,19 @@ class Keeper:
         blob = await store.load_blob(memory.BLOB)
         if blob is not None:
             self._remember(blob)
+
+    async def begin(self, wall: float) -> float:
+        """Return when this run of the node begins, s: Unix time, but always after earlier runs.
+
+        Were the clock set back meanwhile, peers would take this run's reports for older ones.
+        """
+        if self._store is None:
+            return wall
+        kept = await self._store.load_blob(BOOT)
+        boot = max(wall, _TIME.unpack(kept)[0] + 1.0) if kept is not None else wall
+        with contextlib.suppress(OnetripError):  # a full disk keeps no node from starting
+            await self._store.save_blob(BOOT, _TIME.pack(boot))
+        return boot
 
     async def save(self) -> None:
         """Write what was learned."""

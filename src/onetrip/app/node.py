@@ -41,6 +41,7 @@ from onetrip.app.ring import EventRing
 from onetrip.app.scoring import Scorer
 from onetrip.app.succession import Succession, Successor
 from onetrip.app.upgrade import Upgrade
+from onetrip.app.vetting import Vetting
 from onetrip.app.view import LiveView
 from onetrip.app.webhooks import Webhooks
 from onetrip.cluster.messages import PolicyRow
@@ -139,11 +140,16 @@ class Node:
                 ),
             ),
         )
+        patience = SHIFT_PROBES * settings.probe.interval
+        self._vetting = Vetting(
+            region, patience, metrics=self.metrics, log=self._log, tell=self._tell
+        )
         self.scorer = Scorer(
             region,
             rtts=self._rtts,
             traffic=self._traffic,
             cluster=self._cluster,
+            vetting=self._vetting,
             clock=clock,
             metrics=self.metrics,
             log=self._log,
@@ -283,8 +289,10 @@ class Node:
             webhooks=self._webhooks,
             envoys=self.plane.envoys,
             troubles=self._discovery.problems,
+            suspicions=self._vetting.suspicions,
+            store_problem=self._keeper.problem,
         )
-        reports = ReportMaker(
+        self._reports = reports = ReportMaker(
             region,
             self.view.started_at,
             rtts=self._rtts,
@@ -343,6 +351,7 @@ class Node:
         """
         settings = self.settings
         await self._keeper.open()
+        self._reports.boot = await self._keeper.begin(self.view.started_at)
         await self._webhooks.open(settings.webhooks, self._keeper.store)
         await self._releases.open()
         await self._discovery.prepare(settings)

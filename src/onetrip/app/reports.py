@@ -27,7 +27,7 @@ class ReportMaker:
 
     Args:
         region: this node's own region.
-        boot: Unix time of the node's start, s.
+        boot: Unix time of the node's start, s; an attribute, too, set before the first report.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ReportMaker:
         discovery: Discovery,
     ) -> None:
         self._region = region
-        self._boot = boot
+        self.boot = boot
         self._rtts = rtts
         self._traffic = traffic
         self._scorer = scorer
@@ -69,7 +69,7 @@ class ReportMaker:
         busiest = self._scorer.placer.busiest(REPORTED_ROUTES)
         return Report(
             region=self._region,
-            boot=self._boot,
+            boot=self.boot,
             seq=self._seq,
             is_draining=bool(self._scorer.draining),
             rtts=[_aged(e, now) for e in rows],

@@ -16,9 +16,10 @@ from onetrip.app.export import Exporter
 from onetrip.app.readiness import PRESENT, Absence, Readiness, Rows, rtt_of
 from onetrip.app.reads import Reads
 from onetrip.app.trials import changed_conditions
+from onetrip.app.vetting import Vetting
 from onetrip.cluster.messages import EvidenceRow, ServiceRow
 from onetrip.cluster.state import ClusterState
-from onetrip.estimate.anycast import find_anycast
+from onetrip.estimate.anycast import name_anycast
 from onetrip.estimate.filters import RttBook
 from onetrip.estimate.flips import FlipsBook
 from onetrip.estimate.matrix import RttMatrix, build_matrix
@@ -70,6 +71,7 @@ class Scorer:
         rtts: RttBook,
         traffic: TrafficBook,
         cluster: ClusterState,
+        vetting: Vetting,
         clock: Clock,
         metrics: Metrics,
         log: Log,
@@ -81,6 +83,7 @@ class Scorer:
         self._rtts = rtts
         self._traffic = traffic
         self._cluster = cluster
+        self._vetting = vetting
         self._clock = clock
         self._metrics = metrics
         self._exporter = Exporter(metrics, region)
@@ -210,12 +213,14 @@ class Scorer:
         now, wall = self._clock.now(), self._clock.wall()
         elapsed, self._now = max(1e-3, now - self._now), now
         self.flips.settle(wall)
-        self.rows = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
+        claims = {**self._cluster.rows(now), self._region: self._rtts.estimates(now)}
         regions, backends = tuple(self.topology.regions), self.catalog.backends
         endpoints = tuple(name for b in backends.values() for name in b.endpoints)
+        self.rows = await self._vetting.vet(claims, self.topology, endpoints, self.matrix, now)
         doubting = () if self.placer.guesses is None else (self._region,)
         matrix = self.matrix = build_matrix(self.rows, regions, endpoints, self.matrix, doubting)
-        self._note_anycast(matrix)
+        positions = [region.position for region in self.topology.regions.values()]
+        self.anycast = name_anycast(endpoints, matrix.backend_rtt, positions)
         self.reads = self.reads.at(*self.standing())
         matrix = move_primaries(add_nearest(matrix, self.reads.groups), self.reads.moved)
         draining = self._cluster.draining() | self.draining
@@ -235,11 +240,6 @@ class Scorer:
         # The inputs are values and the placer is only used here: requests need not wait for it.
         moves = await asyncio.to_thread(self.placer.decide, matrix, environments, routes, now, wall)
         return moves, routes
-
-    def _note_anycast(self, matrix: RttMatrix) -> None:
-        positions = [self.topology.regions[r].position for r in matrix.regions]
-        found = find_anycast(matrix.backend_rtt, positions)
-        self.anycast = frozenset(b for b, yes in zip(matrix.backends, found, strict=True) if yes)
 
     def _services(self, now: float) -> Services:
         services = self._traffic.services(now)

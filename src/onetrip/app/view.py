@@ -30,6 +30,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    Suspicion,
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
@@ -70,6 +71,8 @@ class LiveView:
         webhooks: Webhooks,
         envoys: Callable[[], list[EnvoyStatus] | None],
         troubles: Callable[[], list[str]],
+        suspicions: Callable[[], list[Suspicion]],
+        store_problem: Callable[[], str],
         releases: Releases,
         replicas: Replicas,
     ) -> None:
@@ -94,6 +97,8 @@ class LiveView:
         self._envoys = envoys
         self._replicas = replicas
         self._troubles = troubles
+        self._suspicions = suspicions
+        self._store_problem = store_problem
         self.releases = releases
         """See `NodeView`."""
         self.nats: BusLink | None = None
@@ -151,6 +156,14 @@ class LiveView:
     def nats_problem(self) -> str:
         """See `NodeView`."""
         return self.nats.problem if self.nats is not None else ""
+
+    def suspicions(self) -> list[Suspicion]:
+        """See `NodeView`."""
+        return self._suspicions()
+
+    def store_problem(self) -> str:
+        """See `NodeView`."""
+        return self._store_problem()
 
     def decisions(self, project: str | None) -> list[Decision]:
         """See `NodeView`."""

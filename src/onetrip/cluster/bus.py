@@ -139,7 +139,7 @@ class BusLink:
         self._rng = rng
         self._volume = metrics.volume
         self._counted = (0, 0)
-        self._connected = metrics.nats_connected.labels(prefix)
+        self._connected = metrics.cluster.nats_connected.labels(prefix)
         self._log = log
         self._tell = tell
         self._is_open = False

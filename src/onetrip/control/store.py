@@ -74,6 +74,9 @@ class Store:
     Args:
         path: where it is; created when absent.
 
+    Attributes:
+        problem: why the last change could not be written, "" if it was.
+
     Raises:
         ConfigError: it cannot be opened, is damaged, is another program's, or is too new.
     """
@@ -82,6 +85,7 @@ class Store:
         import sqlite3  # takes 0.9 MB that a node without `data_dir` saves
 
         self.path = path
+        self.problem = ""
         self._failure: type[Exception] = sqlite3.Error
         try:
             self._db = self._open()
@@ -213,12 +217,14 @@ class Store:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
+                self.problem = ""
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
         except self._failure as error:
-            raise StoreError(f"state file {self.path} cannot be written: {error}") from error
+            self.problem = f"state file {self.path} cannot be written: {error}"
+            raise StoreError(self.problem) from error
 
 
 class AsyncStore:
@@ -239,6 +245,11 @@ class AsyncStore:
             ConfigError: as `Store`.
         """
         return cls(await asyncio.to_thread(Store, path))
+
+    @property
+    def problem(self) -> str:
+        """Why the last change could not be written, "" if it was."""
+        return self._store.problem
 
     async def call(
         self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs

@@ -16,6 +16,7 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     decisions = view.decisions(None)
     peers = view.peers()
     problems = [f"region {p.region} does not answer" for p in peers if not p.is_alive]
+    problems += [f"region {s.region}: {s}" for s in view.suspicions()]
     workers = worker_rows(view.workers())
     problems += [f"worker {w.index} does not serve" for w in workers if not w.is_serving]
     following = view.envoys()
@@ -26,6 +27,8 @@ def status_body(view: NodeView, now: float) -> StatusBody:
     routes = convert.status_counts(decisions)
     if lost := routes.get("unreachable"):
         problems.append(f"{lost} routes have no ready instance")
+    if reason := view.store_problem():
+        problems.append(reason)
     if reason := view.nats_problem():
         problems.append(f"NATS cannot be used, what is known is used on: {reason}")
     problems += certificates.problems_of(view.certificates())

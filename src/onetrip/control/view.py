@@ -26,6 +26,7 @@ from onetrip.model.status import (
     LatencySummary,
     PeerStatus,
     PolicyChange,
+    Suspicion,
     WorkerStatus,
 )
 from onetrip.model.topology import RegionId, Topology
@@ -125,6 +126,12 @@ class NodeView(Protocol):
 
     def peers(self) -> list[PeerStatus]:
         """Return every other node of the cluster."""
+
+    def suspicions(self) -> list[Suspicion]:
+        """Return the nodes whose RTTs are not believed."""
+
+    def store_problem(self) -> str:
+        """Return why the last change could not be written to disk, "" if it was."""
 
     def decisions(self, project: str | None) -> list[Decision]:
         """Return the explain records of all edges known here, of one project or of all."""

@@ -59,6 +59,16 @@ def find_anycast(
     return out
 
 
+def name_anycast(
+    backends: Sequence[str],
+    backend_rtt: np.ndarray,
+    positions: Sequence[tuple[float, float] | None],
+) -> frozenset[str]:
+    """Return the names of the backends, in the order of the columns, that `find_anycast` finds."""
+    found = find_anycast(backend_rtt, positions)
+    return frozenset(b for b, is_found in zip(backends, found, strict=True) if is_found)
+
+
 def light_bound(positions: Sequence[tuple[float, float] | None]) -> np.ndarray:
     """Return the least possible RTT between regions, s, shape (R, R); NaN without positions."""
     degrees = np.array([p if p is not None else (np.nan, np.nan) for p in positions], dtype=float)

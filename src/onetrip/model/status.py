@@ -9,7 +9,7 @@ from enum import Enum
 
 from onetrip.model.catalog import Mode
 from onetrip.model.distribution import Distribution
-from onetrip.model.measure import Arm, RouteKey
+from onetrip.model.measure import Arm, RouteKey, Target
 from onetrip.model.replication import EndpointState
 from onetrip.model.topology import RegionId
 
@@ -21,6 +21,30 @@ class PeerStatus:
     region: RegionId
     is_alive: bool
     age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A node whose RTTs are not believed.
+
+    Attributes:
+        claims: how many of them.
+        target, claimed, bound: the one that is furthest off, s.
+    """
+
+    region: RegionId
+    claims: int
+    target: Target
+    claimed: float
+    bound: float
+
+    def __str__(self) -> str:
+        side = "under" if self.claimed < self.bound else "over"
+        return (
+            f"its RTT of {self.claimed * 1e3:.1f} ms to {self.target} cannot be true: {side} "
+            f"{self.bound * 1e3:.1f} ms by what other regions measured"
+            + (f" ({self.claims} such claims)" if self.claims > 1 else "")
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class TcpDialer:
             ) from error
         except (OSError, ssl.SSLError) as error:
             raise connect_failure(f"{host}:{port}", error, self._local is not None) from error
-        _disable_nagle(transport)
+        _set_options(transport)
         return cast(P, protocol)
 
     def _context(self, tls_name: str | None, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
@@ -176,10 +176,38 @@ def connect_failure(where: str, error: OSError, has_source: bool) -> UpstreamErr
     return UpstreamError(text, kind=Kind.CONNECT, retryable=True)
 
 
-def _disable_nagle(transport: asyncio.BaseTransport) -> None:
+def _set_options(transport: asyncio.BaseTransport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    for level, name, value in _OPTIONS:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(level, name, value)
+
+
+def _options() -> list[tuple[int, int, int]]:
     # A request head and its body are two small writes; Nagle would hold the second one back for
     # a whole RTT (RFC 896 against delayed acknowledgements).
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    found = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    # With the user timeout set, the kernel asks (keep-alive) until that has passed, see tcp(7).
+    wanted = {
+        "TCP_KEEPIDLE": PROBE_AFTER,
+        "TCP_KEEPINTVL": PROBE_INTERVAL,
+        "TCP_USER_TIMEOUT": 1000 * LOST_AFTER,
+    }
+    known = {name: getattr(socket, name) for name in wanted if hasattr(socket, name)}
+    if len(known) == len(wanted):  # Linux; two hours of silence, the default, help nobody
+        found.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+        found += [(socket.IPPROTO_TCP, known[name], value) for name, value in wanted.items()]
+    return found
+
+
+LOST_AFTER = 10
+"""Time after which a connection is lost whose other end acknowledges nothing, s. A network that is
+cut in between says nothing; TCP by itself tries for 15 minutes (RFC 5482)."""
+
+PROBE_AFTER, PROBE_INTERVAL = 5, 2
+"""Time of silence after which the other end is asked whether it is there, and between two such
+questions, s."""
+
+_OPTIONS = _options()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from onetrip.observe.cluster_metrics import ClusterMetrics
 from onetrip.observe.deployment_metrics import DeploymentMetrics
 from onetrip.observe.discovery_metrics import DiscoveryMetrics
 from onetrip.observe.drain_metrics import DrainMetrics
@@ -63,7 +64,7 @@ class Metrics:
             registry=r,
         )
         self.retries = Counter(
-            "onetrip_proxy_retries_total", "Attempts repeated after a connect failure.", registry=r
+            "onetrip_proxy_retries_total", "Attempts repeated after a failure.", registry=r
         )
         self.ejections = Counter(
             "onetrip_proxy_ejections_total",
@@ -241,12 +242,7 @@ class Metrics:
             ["region"],
             registry=r,
         )
-        self.nats_connected = Gauge(
-            "onetrip_cluster_nats_connected",
-            "1 while the cluster is shared over cluster.nats, by prefix; without it there is none.",
-            ["prefix"],
-            registry=r,
-        )
+        self.cluster = ClusterMetrics(r)
         self.nats_rows = Counter(
             "onetrip_cluster_nats_rows_total",
             "Rows of what is declared over cluster.nats: taken, written, conflict, refused.",

@@ -63,6 +63,7 @@ RULES: Mapping[str, tuple[str, Rest]] = {
     "onetrip_estimate_rtt_seconds": ("target_region", Rest.FIRST),
     "onetrip_estimate_backend_rtt_seconds": ("backend", Rest.FIRST),
     "onetrip_place_saving_seconds": ("route", Rest.FIRST),
+    "onetrip_cluster_claims_rejected": ("region", Rest.SUM),
     "onetrip_cluster_peer_age_seconds": ("region", Rest.GREATEST),
     "onetrip_cluster_sync_failures": ("region", Rest.SUM),
     "onetrip_release_checks": ("region", Rest.SUM),

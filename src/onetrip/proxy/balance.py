@@ -219,6 +219,17 @@ class Balancer:
         if site is not None and region in site:
             site[region].refused_until = self._clock.now() + self._fail_time
 
+    def require_node(self, region: RegionId) -> None:
+        """Give up on a node that probes call down: it may neither answer nor end a connection.
+
+        Raises:
+            UpstreamError: kind RESET; what may be sent twice goes elsewhere.
+        """
+        if not self._picker.is_ready(Target(TargetKind.PEER, region)):
+            raise UpstreamError(
+                f"node of {region} does not answer any more", kind=Kind.RESET, retryable=True
+            )
+
     def _reach(self, region: RegionId, topology: Topology, through_nodes: bool) -> _Region:
         place = topology.regions.get(region)
         is_remote = region != self._region

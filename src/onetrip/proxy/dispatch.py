@@ -14,7 +14,7 @@ from onetrip.place.arms import unit_hash
 from onetrip.proxy.headers import Prepared, response_block
 from onetrip.proxy.hop import HOP_HEADER, Hop, check_refusal
 from onetrip.proxy.relay import Pump, request_pump
-from onetrip.proxy.retry import is_repeatable
+from onetrip.proxy.retry import IDEMPOTENT, is_repeatable
 from onetrip.proxy.tracing import parent_of
 from onetrip.proxy.turns import Patience, finish_by
 
@@ -178,9 +178,13 @@ class Dispatch:
             since = self._services.clock.now() if up.reads else self._record.sent_at
             patience = self._patience = Patience(self._services, since, self._record.ends_at)
         waits_for_100 = self._head.meta.expects_continue and not self._interims
+        body, response, choice = self.request, self.response, self._choice
+        looks = choice and choice.via_peer and not up.reads and self._head.method in IDEMPOTENT
         await patience.wait(
-            self._down, up, self.request, self.response, waits_for_100=waits_for_100
+            self._down, up, body, response, waits_for_100=waits_for_100, looks=bool(looks)
         )
+        if looks and choice and not (up.reads or up.has_ended):
+            self._services.balancer.require_node(choice.region)
 
     def release(self, response: ResponseHead) -> None:
         """Keep the upstream connection if both messages on it ended cleanly, else close it.
@@ -202,11 +206,7 @@ class Dispatch:
         pool.release(up, self._record.first_byte_at)
 
     def drop(self, *, resets: bool = True) -> None:
-        """Close the upstream connection, if there still is one.
-
-        Args:
-            resets: tell the next hop that its message was cut off.
-        """
+        """Close the upstream connection, if there is one; `resets` says that a message was cut."""
         up, pool = self.up, self._pool
         self.up = self._pool = None
         if pool is not None:
@@ -278,9 +278,7 @@ class Dispatch:
                 return self._accept(head, choice)
             self._relay_interim(head)
         if up.has_ended:
-            raise UpstreamError(
-                "connection closed before a response", retryable=up.uses > 1 and not up.reads
-            )
+            raise UpstreamError("connection closed before a response", retryable=not up.reads)
         if down.is_lost:
             raise DownstreamError("client closed the connection", kind=Kind.RESET)
         if self.request is not None:
@@ -330,17 +328,19 @@ class Dispatch:
         """Clean up after a failed attempt; raise its error unless it may be repeated."""
         services, was_sent, choice = self._services, self.up is not None, self._choice
         assert choice is not None
+        # A kept connection may die: nobody's failure, and a fresh one will do.
+        is_stale = self.up is not None and self.up.uses > 1 and error.retryable
         self.drop()
         if error.kind is Kind.UNAVAILABLE:
             services.balancer.note_refusal(self._match, choice.region)
-        if not (was_sent and error.retryable):  # a kept connection may die: nobody's failure
+        if not is_stale:
             services.outliers.note_error(choice.pool, error, was_sent=was_sent)
         can_resend = self.request is None or self.request.can_rewind
         if self._record.attempts > services.settings.extra_attempts or not is_repeatable(
             error, self._head.method, was_sent, can_resend
         ):
             raise error
-        if error.kind in (Kind.RESET, Kind.LEAVING):
+        if is_stale and error.kind in (Kind.RESET, Kind.LEAVING):
             self._is_fresh = True  # its neighbours in the pool are as old
         else:
             self._tried.append(choice.pool)

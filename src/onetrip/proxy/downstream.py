@@ -16,6 +16,7 @@ from onetrip.proxy.exchange import Exchange
 from onetrip.proxy.headers import Client, Prepared
 from onetrip.proxy.ledger import Record
 from onetrip.proxy.replies import error_reply, status_of
+from onetrip.proxy.turns import LOOK_AFTER
 from onetrip.wire.http1_head import HeadReader, RequestHead
 
 if TYPE_CHECKING:
@@ -196,7 +197,10 @@ class Downstream(ClientChannel):
                 if not exchange.waits_on_next_hop:
                     return False
                 record = exchange.record
-                self.deadline = min(record.sent_at + settings.read_timeout, record.ends_at)
+                patience = settings.read_timeout
+                if not record.is_own:
+                    patience = min(patience, LOOK_AFTER)
+                self.deadline = min(record.sent_at + patience, record.ends_at)
                 return True
             self._exchange = None
             self._is_over = not exchange.keeps

@@ -323,7 +323,7 @@ class Exchange:
             down.abort()
             return
         extra = b""
-        if self._hop is not None and (is_refusal(error) or error.kind is Kind.DENIED):
+        if self._hop and (error.kind is Kind.DENIED or is_refusal(error, self._head.method)):
             error = UpstreamError(str(error), kind=Kind.UNAVAILABLE)
             extra = REFUSED_HEADER + b": not-ready\r\n"
         self.keeps = self._may_keep() and error.kind is not Kind.TIMEOUT

@@ -1,9 +1,9 @@
 """When an attempt may be repeated, and how many repeats an outage gets.
 
-A request is repeated only when the next hop cannot have acted on it: the connection was never
-opened, it said so itself, or an idempotent request met a kept connection that had died (RFC 9112
-section 9.3.1). The budget keeps repeats a share of traffic: without one, retries multiply an
-outage.
+A request is repeated when the next hop cannot have acted on it: the connection was never opened, or
+it said so itself. An idempotent one is also repeated when the connection ended before the first
+byte of an answer (RFC 9110 section 9.2.2): the next hop may have died with it. The budget keeps
+repeats a share of traffic: without one, retries multiply an outage.
 """
 
 from __future__ import annotations
@@ -75,8 +75,13 @@ def is_repeatable(error: UpstreamError, method: bytes, was_sent: bool, can_resen
     return not was_sent or method in IDEMPOTENT or error.kind in _UNTOUCHED
 
 
-def is_refusal(error: OnetripError) -> bool:
-    """Tell whether nothing was sent to an instance, so that the edge may go elsewhere."""
-    return isinstance(error, UpstreamError) and (
-        error.retryable or error.kind in (Kind.UNAVAILABLE, Kind.CONNECT)
-    )
+def is_refusal(error: OnetripError, method: bytes) -> bool:
+    """Tell whether the edge may send the request elsewhere: no instance can have acted on it.
+
+    Or it was reset before any answer, and may be sent twice.
+    """
+    if not isinstance(error, UpstreamError):
+        return False
+    if error.kind is Kind.RESET:
+        return error.retryable and method in IDEMPOTENT
+    return error.retryable or error.kind in (Kind.UNAVAILABLE, Kind.CONNECT)

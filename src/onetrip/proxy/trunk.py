@@ -132,10 +132,8 @@ class Trunk(Carrier[UpstreamStream]):
         """See `asyncio.Protocol`."""
         super().connection_lost(exc)
         for stream in list(self._open):
-            # As a kept connection that died before it answered: an idempotent request goes on.
-            is_old = stream.uses > 1 and not stream.reads
-            text = "connection closed before a response"
-            self._cut(stream, UpstreamError(text, kind=Kind.RESET, retryable=is_old))
+            text, is_unanswered = "connection closed before a response", not stream.reads
+            self._cut(stream, UpstreamError(text, kind=Kind.RESET, retryable=is_unanswered))
         self._on_closed(self)
 
     def eof_received(self) -> bool:

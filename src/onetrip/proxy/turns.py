@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOOK_AFTER = 2.0
+"""Time of silence after which it is asked whether the node that shall answer still lives, s."""
+
 Progress = tuple[int, ...]
 """Grows when either message advances; equal values mean that nothing moved in between."""
 
@@ -148,8 +151,12 @@ class Patience:
         response: Pump | None,
         *,
         waits_for_100: bool,
+        looks: bool,
     ) -> None:
         """Sleep until either side has news; see `whose_turn` for the arguments.
+
+        Args:
+            looks: return after `LOOK_AFTER` without news, too.
 
         Raises:
             DownstreamError: the client's turn lasted too long.
@@ -166,10 +173,11 @@ class Patience:
         if turn is Turn.CLIENT_SENDS and request is not None:
             has_news = await self._wait_for_body(down, request, until)
         else:
-            has_news = await down.wait_until(until)
+            look_at = self._services.clock.now() + LOOK_AFTER if looks else until
+            has_news = await down.wait_until(min(until, look_at))
         if self._ends_at < math.inf and self._services.clock.now() >= self._ends_at:
             raise overdue_error(turn)
-        if has_news:
+        if has_news or self._services.clock.now() < self._since + timeout:
             return
         if measure_progress(down, up, request, response) == progress:
             raise late_error(turn, timeout)

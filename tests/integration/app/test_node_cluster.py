@@ -149,9 +149,10 @@ async def test_good_reload_applies_live(tmp_path: Path) -> None:
         cluster.placement = {"mode": "smart", "hint": "bom"}
         cluster.write_config(site)
         assert "1 projects applied" in await cluster.node("den").reload()
-        version = cluster.node("den").view.snapshot.version + 1  # a run may have been under way
-        await eventually(lambda: cluster.node("den").view.snapshot.version > version, "scored")
-        assert await cluster.get("den", "/about") == (200, "remote-bom")
+        await eventually(lambda: cluster.node("den").view.snapshot.version > 3, "scored again")
+        async with asyncio.timeout(BOUND):  # once it has heard from there
+            while await cluster.get("den", "/about") != (200, "remote-bom"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         assert await cluster.get("den", "/elsewhere") == (200, "remote-bom")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
 from onetrip.errors import Kind, UpstreamError
-from onetrip.net.dial import TcpDialer
+from onetrip.net.dial import LOST_AFTER, PROBE_AFTER, TcpDialer
 from onetrip.net.streams import Connection
 from onetrip.timing import MonotonicClock
 from support.delayed_servers import DelayedServer, Visitor, serving
@@ -94,4 +95,20 @@ async def test_unread_bytes_are_bounded_and_none_is_lost() -> None:
             most, total = max(most, len(data)), total + len(data)
         assert total == size
         assert most <= 1000 + 512 * 1024
+        connection.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="not on this system")
+async def test_a_connection_whose_other_end_is_gone_is_noticed() -> None:
+    async with serving(echo, delay=0.0) as server:
+        connection = await connected(server)
+        sock = connection._transport.get_extra_info("socket")
+
+        def option(level: int, name: int) -> int:
+            return int(sock.getsockopt(level, name))
+
+        assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert option(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * LOST_AFTER
+        assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == PROBE_AFTER
         connection.close()

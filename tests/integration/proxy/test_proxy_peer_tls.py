@@ -107,7 +107,7 @@ class TestForwarding:
         async with two_nodes(wrong, contexts(authority, "fra")) as (edge, node, far, near):
             # In TLS 1.3 the edge learns of it after its side of the handshake (RFC 8446 section
             # 4.4.2.4), when it cannot tell a refusal from a crash: that is for the probes.
-            assert (await edge.ask(GET)).status == 502
+            assert (await edge.ask(GET.replace(b"GET", b"POST"))).status == 502
             edge.down.add(Target(TargetKind.PEER, FRA))
             assert (await edge.ask(GET)).status == 200
             assert (len(far.connections), len(near.connections)) == (0, 1)

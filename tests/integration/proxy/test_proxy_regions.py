@@ -12,6 +12,7 @@ from onetrip.model.catalog import Forwarding, Policy, RouteRule
 from onetrip.model.measure import Arm, Target, TargetKind
 from onetrip.model.placement import Placement, PlacementSnapshot, Status
 from onetrip.model.topology import Endpoint
+from onetrip.proxy import downstream, turns
 from onetrip.proxy.hop import HopSigner
 from onetrip.proxy.settings import ProxySettings
 from onetrip.timing import MonotonicClock
@@ -50,6 +51,12 @@ async def two_regions(den, fra, *, policy=None, rules=(), settings=None, secret=
         topology = make_topology({DEN: None, FRA: node.endpoint})
         async with ProxyRig(catalog, topology, settings=settings, secret=secret) as edge:
             yield edge, node
+
+
+async def die(connection):
+    """Take a request and reset its connection instead of an answer."""
+    await connection.read_request()
+    connection.reset()
 
 
 class TestRetries:
@@ -124,11 +131,21 @@ class TestRetries:
             assert (await rig.ask(GET)).status == 502
             assert upstream.count_requests() == 2
 
-    async def test_fresh_connection_that_dies_is_not_repeated(self):
-        async def die(connection):
-            await connection.read_request()
-            connection.reset()
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_instance_that_dies_with_a_request_costs_only_what_may_not_be_repeated(
+        self, request_bytes, status
+    ):
+        async with FakeUpstream(die) as dying, FakeUpstream() as living:
+            catalog = make_catalog({DEN: [dying.endpoint, living.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None})) as rig:
+                statuses = [(await rig.ask(request_bytes)).status for _ in range(8)]
+                failed = len(dying.connections) if status != 200 else 0
+                assert statuses.count(status) == (failed or 8)
+                assert len(dying.connections) > 0
 
+    async def test_alone_an_instance_that_dies_with_a_request_is_not_asked_again(self):
         async with FakeUpstream(die) as upstream, one_region(upstream.endpoint) as rig:
             assert (await rig.ask(GET)).status == 502
             assert upstream.count_requests() == 1
@@ -239,6 +256,37 @@ class TestPlacement:
 
 
 class TestFailover:
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_node_that_dies_with_a_request_costs_only_what_may_not_be_repeated(
+        self, request_bytes, status
+    ):
+        async with FakeUpstream() as den, FakeUpstream(die) as node:
+            catalog = make_catalog({DEN: [den.endpoint], FRA: [den.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None, FRA: node.endpoint})) as edge:
+                edge.server.snapshot = placed(FRA)
+                assert (await edge.ask(request_bytes)).status == status
+                assert node.count_requests() == 1
+                assert den.count_requests() == (status == 200)
+
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"), [(GET, 200), (POST, 502)], ids=["GET", "POST"]
+    )
+    async def test_peers_instance_that_dies_with_a_request_moves_what_may_be_repeated(
+        self, request_bytes, status
+    ):
+        async with (
+            FakeUpstream() as den,
+            FakeUpstream(die) as fra,
+            two_regions([den.endpoint], [fra.endpoint]) as (edge, node),
+        ):
+            edge.server.snapshot = placed(FRA)
+            assert (await edge.ask(request_bytes)).status == status
+            assert node.lines[0]["error"] == "reset"
+            assert fra.count_requests() == 1
+            assert den.count_requests() == (status == 200)
+
     async def test_dead_peer_fails_over_to_the_next_region(self):
         async with FakeUpstream() as den, FakeUpstream() as fra:
             catalog = make_catalog({DEN: [den.endpoint], FRA: [fra.endpoint]})
@@ -260,6 +308,26 @@ class TestFailover:
             edge.down.add(Target(TargetKind.PEER, "fra"))
             assert (await edge.ask(GET)).header("onetrip-placement") == ["local-den"]
             assert (node.lines, edge.observations[0].arm) == ([], Arm.FAILOVER)
+
+    @pytest.mark.parametrize("body", [b"", b"hello"], ids=["GET", "PUT"])
+    async def test_node_that_hangs_is_given_up_once_probes_call_it_down(self, body, monkeypatch):
+        monkeypatch.setattr(turns, "LOOK_AFTER", 0.05)
+        monkeypatch.setattr(downstream, "LOOK_AFTER", 0.05)
+        request = POST.replace(b"POST", b"PUT") if body else GET
+        async with (
+            FakeUpstream() as den,
+            FakeUpstream(lambda connection: connection.read_to_end()) as node,
+        ):
+            catalog = make_catalog({DEN: [den.endpoint], FRA: [den.endpoint]})
+            async with ProxyRig(catalog, make_topology({DEN: None, FRA: node.endpoint})) as edge:
+                edge.server.snapshot = placed(FRA)
+                asking = asyncio.create_task(edge.ask(request))
+                await eventually(lambda: node.received.endswith(request[-4:]))
+                await asyncio.sleep(0.5)
+                assert not asking.done()  # slow is not down
+                edge.down.add(Target(TargetKind.PEER, FRA))
+                assert (await asking).header("onetrip-placement") == ["local-den"]
+                assert edge.lines[0]["attempts"] == 2
 
     @pytest.mark.parametrize("request_bytes", [GET, POST], ids=["GET", "POST"])
     async def test_refusal_of_a_peer_moves_any_request(self, request_bytes):

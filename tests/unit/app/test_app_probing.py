@@ -7,6 +7,7 @@ from random import Random
 
 from onetrip.app.probing import Probing
 from onetrip.app.scoring import Scorer
+from onetrip.app.vetting import Vetting
 from onetrip.cluster.messages import Report
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
@@ -92,6 +93,9 @@ class Fleet:
             rtts=self.rtts,
             traffic=self.traffic,
             cluster=self.cluster,
+            vetting=Vetting(
+                OWN, 4.0, metrics=self.metrics, log=silent_log(), tell=lambda *event: None
+            ),
             clock=self.clock,
             metrics=self.metrics,
             log=silent_log(),

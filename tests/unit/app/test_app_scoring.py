@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onetrip.app.scoring import Scorer
+from onetrip.app.vetting import Vetting
 from onetrip.cluster.messages import CodeChange, Report
 from onetrip.cluster.state import ClusterState
 from onetrip.estimate.filters import RttBook
@@ -36,6 +37,7 @@ from onetrip.model.replica import Replica
 from onetrip.model.topology import Endpoint, Region, RegionId, Topology
 from onetrip.observe.logs import silent_log
 from onetrip.observe.metrics import Metrics
+from support.claims import estimate
 from support.clock import VirtualClock
 
 DEN, BOM = RegionId("den"), RegionId("bom")
@@ -62,11 +64,15 @@ class Parts:
         self.cluster = ClusterState(DEN, frozenset({DEN, BOM}), 60.0)
         self.topology = Topology({DEN: Region(DEN, "Denver"), BOM: Region(BOM, "Mumbai")})
         self.rtts = RttBook()
+        self.vetting = Vetting(
+            DEN, 4.0, metrics=Metrics(), log=silent_log(), tell=lambda *event: None
+        )
         self.scorer = Scorer(
             DEN,
             rtts=self.rtts,
             traffic=self.traffic,
             cluster=self.cluster,
+            vetting=self.vetting,
             clock=self.clock,
             metrics=Metrics(),
             log=silent_log(),
@@ -227,3 +233,18 @@ async def test_calls_of_another_project_are_filed_with_what_they_take_and_learne
     assert summary.rtts == {name: pytest.approx(0.410, rel=0.05)}
     (decision,) = parts.scorer.placer.decisions([KEY])
     assert list(decision.trips.round_trips) == [name]
+
+
+async def test_a_claim_that_cannot_be_true_is_not_scored() -> None:
+    parts = Parts()
+    parts.scorer.update(parts.topology, catalog("1"))
+    now = parts.clock.now()
+    for kind, name, rtt in ((TargetKind.BACKEND, "orders", 0.229), (TargetKind.PEER, BOM, 0.010)):
+        parts.rtts.record(Sample(Target(kind, name), rtt, SampleKind.CONNECT, now))
+    # 229 ms from here, Mumbai 10 ms from here, and 1 ms from Mumbai?
+    claim = estimate(TargetKind.BACKEND, "orders", 0.001)
+    parts.cluster.merge(Report(BOM, 1.0, 1, rtts=[claim]), now)
+    await parts.scorer.run_once()
+    assert parts.scorer.matrix is not None
+    assert parts.scorer.matrix.to_backend(BOM, "orders") == pytest.approx(0.239)
+    assert parts.scorer.matrix.backend_is_stale.tolist() == [[False], [True]]

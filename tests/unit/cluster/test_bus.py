@@ -54,7 +54,7 @@ class Rig:
         )
 
     def is_connected(self) -> bool:
-        return bool(self.metrics.nats_connected.labels("onetrip")._value.get() == 1)
+        return bool(self.metrics.cluster.nats_connected.labels("onetrip")._value.get() == 1)
 
 
 async def test_parts_are_opened_once_a_connection_and_work_at_each_exchange() -> None:

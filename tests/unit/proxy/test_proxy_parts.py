@@ -22,7 +22,7 @@ from onetrip.proxy.channel import JOIN_SIZE, Channel, Outbox, Waker
 from onetrip.proxy.pool import Pool
 from onetrip.proxy.relay import RESEND_SIZE, Pump, Tunnel
 from onetrip.proxy.replies import error_reply, status_of
-from onetrip.proxy.retry import RetryBudget, is_repeatable
+from onetrip.proxy.retry import RetryBudget, is_refusal, is_repeatable
 from onetrip.proxy.settings import ProxySettings
 from onetrip.proxy.turns import late_error, time_allowed, whose_turn
 from onetrip.proxy.upstream import Upstream
@@ -119,6 +119,23 @@ class TestRetry:
     def test_what_may_be_repeated(self, kind, retryable, method, was_sent, can_resend, allowed):
         error = UpstreamError("x", kind=kind, retryable=retryable)
         assert is_repeatable(error, method, was_sent, can_resend) is allowed
+
+    @pytest.mark.parametrize(
+        ("kind", "retryable", "method", "expected"),
+        [
+            (Kind.UNAVAILABLE, False, b"POST", True),
+            (Kind.CONNECT, False, b"POST", True),
+            (Kind.REFUSED, True, b"POST", True),
+            (Kind.RESET, True, b"GET", True),
+            (Kind.RESET, True, b"POST", False),  # the instance may have acted on it
+            (Kind.RESET, False, b"GET", False),
+            (Kind.TIMEOUT, False, b"GET", False),
+        ],
+    )
+    def test_what_the_edge_may_send_elsewhere(self, kind, retryable, method, expected):
+        error = UpstreamError("x", kind=kind, retryable=retryable)
+        assert is_refusal(error, method) is expected
+        assert not is_refusal(DownstreamError("x", kind=kind), method)
 
 
 class TestChannel:

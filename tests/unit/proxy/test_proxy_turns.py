@@ -10,7 +10,7 @@ import pytest
 
 from onetrip.errors import DownstreamError, Kind, OnetripError, UpstreamError
 from onetrip.proxy.settings import ProxySettings
-from onetrip.proxy.turns import Patience, Turn, finish_by, late_error, overdue_error
+from onetrip.proxy.turns import LOOK_AFTER, Patience, Turn, finish_by, late_error, overdue_error
 from support.clock import VirtualClock
 
 SETTINGS = ProxySettings(body_timeout=10.0, read_timeout=60.0, body_rate=100)
@@ -41,7 +41,8 @@ class Side:
 class Wait:
     """One exchange that waits."""
 
-    def __init__(self, *, has_body: bool, ends_in: float = math.inf) -> None:
+    def __init__(self, *, has_body: bool, ends_in: float = math.inf, looks: bool = False) -> None:
+        self.looks = looks
         self.clock = VirtualClock()
         services: Any = SimpleNamespace(clock=self.clock, settings=SETTINGS)
         self.started_at = self.clock.now()
@@ -56,6 +57,7 @@ class Wait:
             self.request,  # type: ignore[arg-type]
             None,
             waits_for_100=False,
+            looks=self.looks,
         )
 
     async def until_error(self) -> OnetripError:
@@ -77,6 +79,14 @@ class Wait:
             self.request.size += size
 
         self.down.events += [(every, arrive)] * times
+
+
+async def test_a_look_is_taken_now_and_then_and_changes_no_timeout() -> None:
+    wait = Wait(has_body=False, looks=True)
+    await wait.wait()
+    assert wait.elapsed == LOOK_AFTER
+    assert isinstance(await wait.until_error(), UpstreamError)
+    assert wait.elapsed == SETTINGS.read_timeout
 
 
 async def test_silent_next_hop_is_late_after_its_timeout():
