@@ -1,17 +1,21 @@
 """Which share of the requests an Envoy logs to its node: pure arithmetic on a count.
 
 An Envoy serves more requests than a node can learn from, and learning needs no more than a few
-thousand a second. The share halves while more come and doubles while far fewer do; it is the same
-for every request, so that no mean is biased by it.
+thousand a second. The share halves at once when more come and doubles after a while with far fewer,
+so that load in bursts does not start each of them with everything; it is the same for every request,
+so that no mean is biased by it.
 """
 
 from __future__ import annotations
 
-MOST = 500.0
-"""Entries a second that a node reads: at about 60 µs each, a thirtieth of one processor."""
+MOST = 250.0
+"""Entries a second that a node reads: at about 60 µs each, a sixtieth of one processor."""
 
 LEAST_RATIO = 2.0**-14
 """Smallest share, enough for sixteen million requests a second."""
+
+FEW_WINDOWS = 5
+"""Windows in a row with few entries after which the share doubles."""
 
 WINDOW = 1.0
 """Least time that entries are counted for before the share may change, s."""
@@ -28,7 +32,7 @@ class Sampler:
     def __init__(self, now: float) -> None:
         self.ratio = 1.0
         self.looked_at = now
-        self._count = 0
+        self._count = self._few = 0
 
     def note(self, count: int) -> None:
         """Count entries that arrived."""
@@ -44,6 +48,7 @@ class Sampler:
         while rate > MOST and self.ratio > LEAST_RATIO:
             rate, self.ratio = rate / 2, self.ratio / 2
         # Twice as many must be far from too many, or the share would change with every look.
-        while rate < MOST / 4 and self.ratio < 1.0:
-            rate, self.ratio = rate * 2 or MOST / 4, self.ratio * 2
+        self._few = self._few + 1 if rate < MOST / 4 else 0
+        if self._few >= FEW_WINDOWS and self.ratio < 1.0:
+            self._few, self.ratio = 0, self.ratio * 2
         return self.ratio != before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onetrip.xds.sampling import LEAST_RATIO, MOST, WINDOW, Sampler
+from onetrip.xds.sampling import FEW_WINDOWS, LEAST_RATIO, MOST, WINDOW, Sampler
 
 
 def ratio_after(rate: float, windows: int, sampler: Sampler | None = None) -> float:
@@ -32,8 +32,18 @@ def test_share_rests_while_the_rate_does() -> None:
 
 def test_share_grows_again_when_few_requests_come() -> None:
     sampler = Sampler(0.0)
-    ratio_after(MOST * 100, 3, sampler)
-    assert ratio_after(MOST / 10, 3, sampler) == 1.0
+    share = ratio_after(MOST * 100, 3, sampler)
+    assert ratio_after(MOST / 10, FEW_WINDOWS - 1, sampler) == share
+    assert ratio_after(MOST / 10, 1, sampler) == 2 * share
+    assert ratio_after(MOST / 10, 20 * FEW_WINDOWS, sampler) == 1.0
+
+
+def test_pause_between_bursts_leaves_the_share_as_it_was() -> None:
+    sampler = Sampler(0.0)
+    share = ratio_after(MOST * 100, 3, sampler)
+    for _ in range(10):
+        assert ratio_after(0, FEW_WINDOWS - 1, sampler) == share
+        assert ratio_after(MOST * 100, 3, sampler) == share
 
 
 def test_share_waits_for_a_whole_window() -> None:
