@@ -227,6 +227,10 @@ async def test_a_redis_replica_that_lags_is_left_out_comes_back_and_can_become_t
             await world.until("db/replica1", lambda row: row.is_primary)
             assert world.events("probe.primary_moved") == [("db/replica1", "was db")]
             assert world.node.scorer.standing()[1] == {"db": "db/replica1"}
+            await eventually(lambda: world.node.scorer.reads.primary("db") == "db/replica1")
+            (advice,) = await world.node.view.advise_replicas(None)
+            assert advice.primary == "db/replica1"
+            assert [name for name, _ in advice.replicas] == ["db", "db/replica2"]
             soon(lambda: other.has_all_of(replica))
             await world.until("db/replica2", lambda row: row.is_read)
             # It followed the promoted one before anybody knew of it, and was never late.
