@@ -59,6 +59,7 @@ reliability: $(VENV)/.ready-test
 docs: $(VENV)/.ready-test
 	$(BIN)/python scripts/metrics_page.py > docs/metrics.md
 	$(BIN)/python scripts/grafana.py > grafana/onetrip.json
+	$(BIN)/python scripts/grafana_relay.py > grafana/onetrip-relay.json
 	$(BIN)/python scripts/openapi.py
 	$(BIN)/python scripts/events_page.py > docs/events.md
 	$(BIN)/python scripts/cli_page.py > docs/cli.md

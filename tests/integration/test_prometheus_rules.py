@@ -59,6 +59,8 @@ SHOP = {"route": "shop/production"}
 RETRIES = series("onetrip_proxy_retries_total")
 PROBES = series("onetrip_probe_probes_total", kind="backend")
 PROBE_FAILURES = series("onetrip_probe_failures_total", kind="backend", failure="timeout")
+REPLICA = {"endpoint": "orders-db/fra"}
+LATE = series("onetrip_probe_replica_fresh", **REPLICA)
 AGE = series("onetrip_cluster_peer_age_seconds", region="bom")
 SYNC_FAILURES = series("onetrip_cluster_sync_failures_total", region="bom")
 
@@ -122,6 +124,17 @@ CASES = {
             {PROBES: "0+12x20", PROBE_FAILURES: "0+4x20"},
             labels={"kind": "backend"},
         )
+    ],
+    "OnetripReplicaLags": [
+        # Back for a moment, as one that swings about its limit is.
+        Case({LATE: "1x5 0x15"}, {LATE: "0x8 1x1 0x9 1x2"}, labels=REPLICA, is_per_node=False),
+        # One of two nodes leaves it out.
+        Case(
+            {LATE: "0x20", LATE.replace("den:", "bom:"): "1x20"},
+            {LATE: "1x20", LATE.replace("fra", "bom"): "1x20"},
+            labels=REPLICA,
+            is_per_node=False,
+        ),
     ],
     "OnetripObservationsLost": [
         gauge("onetrip_app_observations_dropped_total", "0+30x30", "0x3 40x27", 30)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrip.errors import ProtocolError
-from onetrip.model.replication import NOTHING, Position, PositionKind, lsn, parse_position
+from onetrip.model.replication import NOTHING, Position, PositionKind, lsn, offsets, parse_position
 
 UUIDS = ("3e11fa47-71ca-11e1-9e33-c80aa9429562", "4350f323-7565-4e59-8763-4b1b83a0ce0e")
 
@@ -28,10 +28,13 @@ def lists() -> st.SearchStrategy[Position]:
     )
 
 
+histories = st.lists(st.tuples(st.sampled_from(["a" * 40, "0a" * 20]), small), max_size=3)
+
 KINDS = {
     PositionKind.LSN: st.integers(0, 2**64 - 1).map(lsn),
     PositionKind.GTID: gtid_sets(),
     PositionKind.GTID_LIST: lists(),
+    PositionKind.OFFSET: histories.map(lambda found: offsets(*found) if found else NOTHING),
 }
 
 triples = st.sampled_from(list(PositionKind)).flatmap(

@@ -9,6 +9,7 @@ from onetrip.errors import ProtocolError
 from onetrip.wire.mysql import MysqlGreeting
 from onetrip.wire.postgres import PostgresGreeting
 from onetrip.wire.redis import RedisPing
+from onetrip.wire.redis_replication import RedisReply
 from support.greetings import (
     MYSQL_BLOCKED,
     MYSQL_V9,
@@ -18,9 +19,9 @@ from support.greetings import (
     mysql_packet,
 )
 
-Machine = PostgresGreeting | MysqlGreeting | RedisPing
+Machine = PostgresGreeting | MysqlGreeting | RedisPing | RedisReply
 
-readers = st.sampled_from([PostgresGreeting, MysqlGreeting, RedisPing])
+readers = st.sampled_from([PostgresGreeting, MysqlGreeting, RedisPing, RedisReply])
 
 valid = st.sampled_from(
     [
@@ -33,6 +34,8 @@ valid = st.sampled_from(
         mysql_error(1040, "Too many connections"),
         b"+PONG\r\n",
         b"-NOAUTH Authentication required.\r\n",
+        b"$11\r\nrole:master\r\n",
+        b"$-1\r\n",
     ]
 )
 

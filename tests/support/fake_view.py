@@ -329,8 +329,8 @@ class FakeView:
         plans = (ReplicaPlan((den,), 0.1, 0.05, 0.229), ReplicaPlan((den, fra), 0.08, 0.07, 0.229))
         advice = Advice(0.15, 0.13, 0.1, plans, PrimaryPlan(fra, 0.12, 0.03))
         return [
-            BackendAdvice("orders-db", bom, (("orders-db/fra", fra),), 1284, advice),
-            BackendAdvice("cache", None, (), 0, None, "needs an RTT to it"),
+            BackendAdvice("orders-db", "orders-db", bom, (("orders-db/fra", fra),), 1284, advice),
+            BackendAdvice("cache", "cache", None, (), 0, None, "needs an RTT to it"),
         ]
 
     def take_requests(self, told: Sequence[ServedRequest]) -> Taken:

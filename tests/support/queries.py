@@ -22,10 +22,14 @@ SELECTOR = re.compile(rf"\b({NAME})\b(?!:)(?:\{{([^}}]*)\}})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 
 
-def exported() -> dict[str, set[str]]:
-    """Return the labels of every series that a node exports, by the series' name."""
+def exported(by: object = None) -> dict[str, set[str]]:
+    """Return the labels of every series that a node exports, by the series' name.
+
+    Args:
+        by: holds the metrics, where they are those of something else.
+    """
     found: dict[str, set[str]] = {}
-    for metric in declared(Metrics()):
+    for metric in declared(by or Metrics()):
         labels = {*metric._labelnames, *TARGET_LABELS}
         if isinstance(metric, Histogram):
             found[f"{metric._name}_bucket"] = labels | {"le"}

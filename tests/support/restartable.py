@@ -103,6 +103,11 @@ class Restartable:
             assert time.monotonic() < deadline, f"children of {self._command[0]} live on"
             time.sleep(0.01)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def log_text(self) -> str:
         """Return what the program has logged so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""

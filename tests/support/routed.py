@@ -49,6 +49,12 @@ def route_to(group: PostgresGroup, **changes: Any) -> RouteSettings:
     return replace(made, **changes)
 
 
+def relay_settings(backend: str = "orders-db") -> RelaySettings:
+    """Return what a routing relay is started with, but for its routes."""
+    nowhere = Endpoint(LOOPBACK, 0)
+    return RelaySettings(BackendKind.POSTGRES, nowhere, nowhere, backend)
+
+
 @asynccontextmanager
 async def routed(
     route: RouteSettings, *, waits: bool = True, **limits: Any
@@ -58,10 +64,7 @@ async def routed(
     Args:
         waits: until the relay knows every server.
     """
-    settings = RelaySettings(
-        BackendKind.POSTGRES, Endpoint(LOOPBACK, 0), route.endpoints[0].at, "orders-db"
-    )
-    settings = replace(settings, **limits)
+    settings = replace(relay_settings(), target=route.endpoints[0].at, **limits)
     # Seeded: nobody has to be kept from guessing here.
     rng = random.Random(4711)
     server = RouteServer(settings, route, TcpDialer(), MonotonicClock(), rng, silent_log())

@@ -9,7 +9,7 @@ from pathlib import Path
 from onetrip.app.schema import File
 from onetrip.app.security import MIN_SECRET_SIZE, read_secret
 from onetrip.errors import ConfigError
-from onetrip.model.catalog import Backend, Catalog, Project
+from onetrip.model.catalog import Backend, BackendKind, Catalog, Project
 from onetrip.model.consistency import Carry, Consistency
 from onetrip.wire.consistency_token import project_key
 
@@ -77,6 +77,11 @@ def _check(file: File, project: Project, backends: Mapping[str, Backend]) -> Non
             "primary is never behind"
         )
     for backend in sorted({b for e in project.environments.values() for b in e.reads_nearest}):
+        if backends[backend].kind is BackendKind.REDIS:
+            raise ConfigError(
+                f"{key}.consistency.mode: reads of {backend!r} go to replicas of Redis, which may "
+                "lose in a failover what it has answered: nothing can be promised of them"
+            )
         if backends[backend].replication is None:
             raise ConfigError(
                 f"backends.{backend}.replication: an account is required with "

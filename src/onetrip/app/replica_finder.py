@@ -94,7 +94,9 @@ def _replicas(backend: Backend, seen: Sequence[SeenReplica]) -> Iterator[Replica
         region = _region(each.host, access.discover)
         if region is None:
             continue
-        endpoint = Endpoint(each.host, each.port or backend.endpoint.port)
+        # A password that is sent over TLS to the primary goes nowhere in clear.
+        tls_name = None if backend.endpoint.tls_name is None else each.host
+        endpoint = Endpoint(each.host, each.port or backend.endpoint.port, tls_name)
         name = each.name.lower().replace("_", "-")
         if each.name in _UNNAMED or named[each.name] > 1 or not is_id(name):
             name = re.sub(r"[^0-9a-f]+", "-", f"{each.host}-{endpoint.port}").strip("-")[-32:]

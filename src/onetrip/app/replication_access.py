@@ -15,7 +15,8 @@ from onetrip.model.catalog import BackendKind
 from onetrip.model.replica import ReplicationAccess
 from onetrip.model.topology import RegionId, Topology
 
-_PACKAGES = {BackendKind.POSTGRES: "psycopg", BackendKind.MYSQL: "pymysql"}
+_PACKAGES = {BackendKind.POSTGRES: "psycopg", BackendKind.MYSQL: "pymysql", BackendKind.REDIS: ""}
+"""What speaks to each kind, "" for onetrip itself."""
 
 
 def build_access(
@@ -30,7 +31,7 @@ def build_access(
     package = _PACKAGES.get(kind)
     if package is None:
         raise ConfigError(f"{key}: a backend of kind {kind.value} has no replication to ask for")
-    if find_spec(package) is None:
+    if package and find_spec(package) is None:
         raise ConfigError(f"{key}: needs the package {package}; install onetrip[replicas]")
     password = read_secret(
         folder, entry.password_file, entry.password_env, f"{key}.password", least=1
@@ -38,6 +39,8 @@ def build_access(
     token = read_secret(folder, entry.relay_token_file, entry.relay_token_env, f"{key}.relay_token")
     if entry.relays and kind is not BackendKind.POSTGRES:
         raise ConfigError(f"{key}.relays: only PostgreSQL has relays that route")
+    if entry.database and kind is BackendKind.REDIS:
+        raise ConfigError(f"{key}.database: Redis replicates all its databases as one")
     return ReplicationAccess(
         user=entry.user,
         password=password or "",

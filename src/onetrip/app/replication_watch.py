@@ -8,7 +8,6 @@ they were told, so each knows of every endpoint while a database has a connectio
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -24,7 +23,7 @@ from onetrip.estimate.freshness import FreshnessBook, FreshnessChange
 from onetrip.model.catalog import Backend, Catalog
 from onetrip.model.measure import RttEstimate, Target, TargetKind
 from onetrip.model.replica import ReplicationAccess
-from onetrip.model.replication import MAX_POSITION, EndpointState, Position, Role
+from onetrip.model.replication import MAX_POSITION, EndpointState, Position, PositionKind, Role
 from onetrip.model.status import EndpointStatus
 from onetrip.model.topology import RegionId
 from onetrip.observe.logs import Log
@@ -263,8 +262,7 @@ class ReplicationWatch:
                 continue
             told.add(name)
             metrics.lag.labels(name).set(state.lag)
-            if state.lag_bytes is not None:
-                metrics.lag_bytes.labels(name).set(state.lag_bytes)
+            metrics.set_lag_bytes(name, state.lag_bytes)
             metrics.is_read.labels(name).set(name not in lagging)
             metrics.is_primary.labels(name).set(name == primary)
         self._unexport(self._told.get(backend.name, set()) - told)
@@ -272,14 +270,15 @@ class ReplicationWatch:
 
     def _unexport(self, endpoints: Collection[str]) -> None:
         """Take what left off the graph."""
-        metrics = self._metrics
         for name in endpoints:
-            for gauge in (metrics.lag, metrics.lag_bytes, metrics.is_read, metrics.is_primary):
-                with contextlib.suppress(KeyError):  # not every database counts its lag in bytes
-                    gauge.remove(name)
+            self._metrics.remove(name)
 
 
 def _short(position: Position) -> str:
-    """Return a position as text, "" where peers would refuse it for its length."""
-    text = str(position)
+    """Return a position as text, "" where peers would refuse it.
+
+    For its length, or because they are of a version that does not know offsets: that one would
+    refuse the whole report.
+    """
+    text = "" if position.kind is PositionKind.OFFSET else str(position)
     return text if len(text) <= MAX_POSITION else ""

@@ -185,9 +185,9 @@ class LiveView:
         names = [project] if project is not None else list(catalog.projects)
         what_if = [row for name in names for row in self.what_if(name)]
         decisions = [row for name in names for row in self.decisions(name)]
-        anycast = self._scorer.anycast
+        anycast, moved = self._scorer.anycast, self._scorer.reads.moved
         return await asyncio.to_thread(
-            advise_backends, matrix, catalog, decisions, what_if, project, anycast
+            advise_backends, matrix, catalog, decisions, what_if, project, anycast, moved
         )
 
     def replicas(self) -> list[EndpointStatus]:

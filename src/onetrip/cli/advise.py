@@ -76,7 +76,10 @@ def text(body: ReplicaAdviceBody) -> str:
 
 
 def _lines(row: BackendAdviceRow) -> list[str]:
-    places = [f"primary in {plain(row.primary or '?')}"]
+    primary = "primary"
+    if row.primary_endpoint not in ("", row.backend):  # since a failover
+        primary += f" {plain(row.primary_endpoint)}"
+    places = [f"{primary} in {plain(row.primary or '?')}"]
     places += [f"{plain(r.name)} in {plain(r.region or '?')}" for r in row.replicas]
     title = f"{plain(row.backend)}: {', '.join(places)}"
     if row.missing:

@@ -40,6 +40,9 @@ def relay(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the API's token (else ONETRIP_TOKEN).")
     ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="HOST:PORT of its own metrics, on loopback; none unless set.")
+    ] = "",
     project: Annotated[
         str, typer.Option(help="The only project that connects through this relay.")
     ] = "",
@@ -64,6 +67,7 @@ def relay(
         idle_timeout=idle_timeout,
         drain_timeout=drain_timeout,
         max_connections=max_connections,
+        metrics=_address("--metrics", metrics) if metrics else None,
     )
     token = read_token(token_file)
     _check_api(report, token)

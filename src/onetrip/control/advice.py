@@ -46,6 +46,7 @@ class BackendAdviceRow(Struct, frozen=True):
 
     Attributes:
         primary: region nearest to its primary.
+        primary_endpoint: which endpoint that is: another than the declared one after a failover.
         requests: how many the advice rests on.
         write_ratio: share of them that may write.
         latency_ms: now, mean over them, without the application's own time.
@@ -66,6 +67,7 @@ class BackendAdviceRow(Struct, frozen=True):
     plans: list[ReplicaPlanRow]
     move: PrimaryPlanRow | None
     missing: str
+    primary_endpoint: str = ""
 
 
 class ReplicaAdviceBody(Struct, frozen=True):
@@ -94,6 +96,7 @@ def _row(each: BackendAdvice) -> BackendAdviceRow:
         plans=[] if advice is None else _plans(advice),
         move=None if advice is None else _move(advice),
         missing=each.missing,
+        primary_endpoint=each.primary,
     )
 
 

@@ -43,7 +43,8 @@ class LagMeter:
                 lacking = seen_at
                 break
             covered = seen_at
-        if covered > -math.inf and lacking == math.inf and position == self._samples[-1][1]:
+        is_abreast = covered > -math.inf and lacking == math.inf
+        if is_abreast and _has_no_more(position, self._samples[-1][1]):
             return 0.0
         least, most = max(0.0, at - lacking), max(0.0, at - covered)
         if math.isfinite(told):
@@ -55,3 +56,14 @@ class LagMeter:
     def lag_bytes(self, position: Position) -> int | None:
         """Return how much log a replica lacks, bytes; None where a database does not count so."""
         return behind(self._samples[-1][1], position) if self._samples else None
+
+
+def _has_no_more(position: Position, newest: Position) -> bool:
+    """Tell whether a position has nothing beyond the newest sample in what that counts.
+
+    Changes of other sources do not matter: those of a history before a failover, or of a replica's
+    own.
+    """
+    own = dict(position.ranges)
+    is_same = all(own.get(source) == ranges for source, ranges in newest.ranges)
+    return is_same and bool(own) is bool(newest.ranges)

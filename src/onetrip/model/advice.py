@@ -58,14 +58,16 @@ class BackendAdvice:
     """The advice for one backend, and what it was made from.
 
     Attributes:
-        home: region nearest to the primary, None while no RTT to it is known.
-        replicas: name of each replica there is, and the region nearest to it.
+        primary: name of the endpoint that is the primary now.
+        home: region nearest to it, None while no RTT to it is known.
+        replicas: name of each other endpoint there is, and the region nearest to it.
         requests: how many of the project's the advice rests on.
         advice: None where something is missing.
         missing: what that is, or "".
     """
 
     backend: str
+    primary: str
     home: RegionId | None
     replicas: tuple[tuple[str, RegionId | None], ...]
     requests: int

@@ -2,9 +2,10 @@
 
 A position is a set of changes, and only sets are compared: a PostgreSQL LSN stands for every byte
 of the log before it, a MySQL GTID set for the transactions it lists, a MariaDB list for every
-transaction of each domain up to one. So `covers` is "is a superset", a partial order, and `join`
-the union, the least position that covers both. A LSN says nothing of its timeline: what a primary
-wrote and lost in a failover cannot be told from what its successor wrote instead.
+transaction of each domain up to one, a Redis offset for every byte of a history up to it. So
+`covers` is "is a superset", a partial order, and `join` the union, the least position that covers
+both. A LSN says nothing of its timeline: what a primary wrote and lost in a failover cannot be told
+from what its successor wrote instead.
 
 Whoever holds a request back until an endpoint has a position does so through `Replication`.
 """
@@ -36,6 +37,8 @@ class PositionKind(Enum):
     """MySQL: transactions by the server that first wrote them."""
     GTID_LIST = "gtid_list"
     """MariaDB: the last transaction of each domain."""
+    OFFSET = "offset"
+    """Redis: bytes of the stream of changes since the id of a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Position:
     Attributes:
         ranges: changes by source, sorted, neither overlapping nor adjacent. The source is "" for
             a LSN, `uuid` or `uuid:tag` for MySQL, the domain for MariaDB (whose changes are
-            numbered by sequence number, then server).
+            numbered by sequence number, then server), the id of the history for Redis.
     """
 
     kind: PositionKind
@@ -103,15 +106,28 @@ def lsn(value: int) -> Position:
     return Position(PositionKind.LSN, (("", ((0, value),)),))
 
 
+def offsets(*histories: tuple[str, int]) -> Position:
+    """Return the position of a Redis server: offsets in bytes, by the id of their history."""
+    return _position(PositionKind.OFFSET, ((id, (0, offset)) for id, offset in histories))
+
+
+_BYTES = (PositionKind.LSN, PositionKind.OFFSET)
+
+
 def behind(ahead: Position, position: Position) -> int | None:
-    """Return how many bytes of log `position` lacks of `ahead`, >= 0; None unless both are LSNs."""
-    if not ahead.kind is position.kind is PositionKind.LSN:
+    """Return how many bytes `position` lacks of the log of `ahead`, >= 0.
+
+    None where they count no bytes, or those of logs that have nothing to do with each other.
+    """
+    if not (ahead.kind is position.kind and ahead.kind in _BYTES and ahead.ranges):
         return None
-    return max(0, ahead.ranges[0][1][0][1] - position.ranges[0][1][0][1])
+    source, ranges = ahead.ranges[0]
+    own = dict(position.ranges).get(source)
+    return None if own is None else max(0, ranges[-1][1] - own[-1][1])
 
 
 def parse_position(text: str) -> Position:
-    """Parse a LSN (`16/B374D848`), a GTID set or a GTID list; the text may come from anyone.
+    """Parse a LSN (`16/B374D848`), a GTID set or list, or offsets; the text may come from anyone.
 
     Raises:
         ProtocolError: it is none of them, or longer than `MAX_POSITION`.
@@ -125,12 +141,15 @@ def parse_position(text: str) -> Position:
         return NOTHING
     if re.fullmatch(_GTID, parts[0]):
         return _position(PositionKind.GTID_LIST, [_parse_gtid(part) for part in parts])
+    if re.fullmatch(_OFFSET, parts[0]):
+        return offsets(*(_parse_offset(part) for part in parts))
     return _position(PositionKind.GTID, [each for part in parts for each in _parse_set(part)])
 
 
 # Compiled when one is read: many nodes never do.
 _LSN = r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})"
 _GTID = r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})"
+_OFFSET = r"([0-9a-f]{40}):([0-9]{1,19})"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _TAG = r"[a-z_][a-z0-9_]{0,31}"
 _INTERVAL = r"([0-9]{1,19})(?:-([0-9]{1,19}))?"
@@ -146,6 +165,13 @@ def _parse_gtid(part: str) -> Change:
     if max(domain, server) >= 1 << 32 or sequence >= 1 << 64:
         raise ProtocolError(f"{part!r} has a number out of range")
     return str(domain), (0, sequence << 32 | server)
+
+
+def _parse_offset(part: str) -> tuple[str, int]:
+    found = re.fullmatch(_OFFSET, part)
+    if found is None or int(found[2]) >= 1 << 63:
+        raise ProtocolError(f"{part[:60]!r} is not an offset of a Redis history")
+    return found[1], int(found[2])
 
 
 def _parse_set(part: str) -> list[Change]:
@@ -197,10 +223,15 @@ def _set_text(source: str, ranges: tuple[Range, ...]) -> str:
     )
 
 
+def _offset_text(id: str, ranges: tuple[Range, ...]) -> str:
+    return f"{id}:{ranges[0][1]}"
+
+
 _TEXTS = {
     PositionKind.LSN: _lsn_text,
     PositionKind.GTID: _set_text,
     PositionKind.GTID_LIST: _gtid_text,
+    PositionKind.OFFSET: _offset_text,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Gauge
 
 
@@ -20,7 +22,7 @@ class ReplicaMetrics:
         )
         self.lag_bytes = Gauge(
             "onetrip_probe_replica_lag_bytes",
-            "Log that an endpoint has not applied (PostgreSQL).",
+            "Log that an endpoint has not applied (PostgreSQL, Redis).",
             ["endpoint"],
             registry=r,
         )
@@ -36,3 +38,20 @@ class ReplicaMetrics:
             ["endpoint"],
             registry=r,
         )
+
+    def set_lag_bytes(self, endpoint: str, lag: int | None) -> None:
+        """Tell the log that an endpoint lacks; None where that is not known."""
+        if lag is not None:
+            self.lag_bytes.labels(endpoint).set(lag)
+        else:
+            _remove(self.lag_bytes, endpoint)
+
+    def remove(self, endpoint: str) -> None:
+        """Tell nothing more of an endpoint."""
+        for gauge in (self.lag, self.lag_bytes, self.is_read, self.is_primary):
+            _remove(gauge, endpoint)
+
+
+def _remove(gauge: Gauge, endpoint: str) -> None:
+    with suppress(KeyError):  # not every database counts its lag in bytes
+        gauge.remove(endpoint)

@@ -7,6 +7,7 @@ come from every node. Routes that are not known yet do not count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,6 +28,8 @@ LEAST_TRIPS = 0.05
 MOST_ROWS = 1000
 """Routes at edges that count, the busiest ones; 1,000 with 60 regions take some 10 ms."""
 
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
+
 
 def advise_backends(
     matrix: RttMatrix,
@@ -35,6 +38,7 @@ def advise_backends(
     what_if: Iterable[WhatIf],
     project: str | None = None,
     anycast: frozenset[str] = frozenset(),
+    moved: Mapping[str, str] = _NOWHERE,
 ) -> list[BackendAdvice]:
     """Return the advice for every backend that is bound, or that `project` is bound to.
 
@@ -42,6 +46,7 @@ def advise_backends(
         matrix: RTTs of the cluster, with each endpoint of the backends as a column.
         decisions, what_if: of all nodes; those of other projects are ignored.
         anycast: backends that are answered in many places.
+        moved: the endpoint that is the primary now, by backend, where that is not the declared one.
     """
     environments = {e.id: e for e in catalog.environments() if project in (None, e.id.project)}
     requests = {(row.key, row.edge): row.requests for row in what_if}
@@ -52,7 +57,7 @@ def advise_backends(
     ]
     rows = sorted((row for row in rows if row[1] > 0), key=lambda row: -row[1])
     bound = {name for e in environments.values() for name in e.bindings.values()}
-    table = _Table(matrix, catalog, environments, rows)
+    table = _Table(matrix, catalog, environments, rows, moved)
     return [
         table.advice(backend, is_anycast=name in anycast)
         for name, backend in catalog.backends.items()
@@ -69,11 +74,13 @@ class _Table:
         catalog: Catalog,
         environments: Mapping[EnvironmentId, Environment],
         rows: Sequence[tuple[Decision, int]],
+        moved: Mapping[str, str],
     ) -> None:
         self._matrix = matrix
         self._catalog = catalog
         self._environments = environments
         self._rows = rows
+        self._moved = moved
         self._ways = np.nan_to_num(matrix.rtt, nan=np.inf)
         np.fill_diagonal(self._ways, 0.0)
         self._data = self._ways.copy()
@@ -81,10 +88,10 @@ class _Table:
 
     def advice(self, backend: Backend, *, is_anycast: bool) -> BackendAdvice:
         """Return the advice for one backend."""
-        endpoints = self._endpoints(backend)
+        endpoints, (primary, *others) = self._endpoints(backend), self._names(backend)
         homes = [self._home(column) for column in endpoints.T]
         names = [None if home is None else self._matrix.regions[home] for home in homes]
-        replicas = tuple(zip((r.name for r in backend.replicas), names[1:], strict=True))
+        replicas = tuple(zip(others, names[1:], strict=True))
         rows = [row for row in self._rows if self._uses(row[0], backend.name)][:MOST_ROWS]
         requests = sum(count for _, count in rows)
         found, missing = None, ""
@@ -102,7 +109,7 @@ class _Table:
             data[:, ~(np.array(may_hold) & np.isfinite(endpoints[:, 0]))] = np.inf
             found = advise(demands, data, endpoints, homes[0], regions)
             missing = "" if found else "needs the RTTs of its requests"
-        return BackendAdvice(backend.name, names[0], replicas, requests, found, missing)
+        return BackendAdvice(backend.name, primary, names[0], replicas, requests, found, missing)
 
     def _demand(self, decision: Decision, count: int, backend: Backend) -> Demand:
         environment = self._environments[decision.key.environment]
@@ -136,9 +143,21 @@ class _Table:
             return np.asarray(endpoints.min(axis=1))
         return np.asarray(endpoints[:, 0])
 
+    def _names(self, backend: Backend) -> list[str]:
+        """Return the endpoints of a backend, the one that is the primary now first."""
+        primary = self._moved.get(backend.name, backend.name)
+        return [primary, *(name for name in backend.endpoints if name != primary)]
+
     def _endpoints(self, backend: Backend) -> np.ndarray:
-        columns = [self._matrix.backends.index(name) for name in backend.endpoints]
-        return np.nan_to_num(self._matrix.backend_rtt[:, columns], nan=np.inf)
+        """Return the RTTs to its endpoints, s, in the order of `_names`, inf unknown, (R, E)."""
+        names, matrix = self._names(backend), self._matrix
+        columns = [matrix.backends.index(name) for name in names]
+        found = np.nan_to_num(matrix.backend_rtt[:, columns], nan=np.inf)
+        if names[0] != backend.name:
+            # Of a primary that was lost the last RTTs are known; it is no copy to read from.
+            former = names.index(backend.name)
+            found[matrix.backend_is_failing[:, columns[former]], former] = np.inf
+        return found
 
     @staticmethod
     def _home(column: np.ndarray) -> int | None:

@@ -87,6 +87,10 @@ def make_client(backend: Backend, endpoint: Endpoint) -> ReplicationClient:
         from onetrip.probe.replication_mysql import MysqlClient  # an optional package
 
         return MysqlClient(backend, endpoint)
+    if backend.kind is BackendKind.REDIS:
+        from onetrip.probe.replication_redis import RedisClient  # many nodes do without
+
+        return RedisClient(backend, endpoint)
     from onetrip.probe.replication_postgres import PostgresClient  # an optional package
 
     return PostgresClient(backend, endpoint)

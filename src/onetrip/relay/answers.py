@@ -168,6 +168,7 @@ class Answers:
         if self._first is not None and self._outlet.is_held:
             self._repeat()
             return
+        self._parts.usage.errors[error.kind] += 1
         is_whole = link is None or link.is_between_messages
         self._outlet.flush()
         if not is_whole:

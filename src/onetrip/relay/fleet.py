@@ -13,11 +13,12 @@ from onetrip.errors import Kind, OnetripError, UpstreamError
 from onetrip.model.replication import Role
 from onetrip.net.dial import Dial
 from onetrip.observe.logs import Log
+from onetrip.relay.figures import EndpointFigures, FreshnessWaits
 from onetrip.relay.opening import open_link
 from onetrip.relay.pool import Pool
 from onetrip.relay.route_settings import Account, DatabaseEndpoint, RouteSettings
 from onetrip.relay.server_link import Answer, ServerLink
-from onetrip.relay.standing import Standings
+from onetrip.relay.standing import Standing, Standings
 from onetrip.relay.watch import Watch
 from onetrip.tasks import Tasks
 from onetrip.timing import Clock
@@ -50,6 +51,7 @@ class Fleet:
     ) -> None:
         self.standings = Standings([endpoint.name for endpoint in settings.endpoints])
         self.opened = 0
+        self.waits = FreshnessWaits()
         self._settings = settings
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
         self._dial = dial
@@ -90,6 +92,25 @@ class Fleet:
     def pools(self) -> dict[tuple[str, str, str], Pool[ServerLink, Grant]]:
         """Pools by server, account and database."""
         return self._pools
+
+    def figures(self) -> tuple[EndpointFigures, ...]:
+        """Return what can be told of each server."""
+        return tuple(self._figures(one) for one in self.standings.by_name.values())
+
+    def _figures(self, one: Standing) -> EndpointFigures:
+        pools = [pool for (name, _, _), pool in self._pools.items() if name == one.name]
+        idle = sum(pool.idle for pool in pools)
+        is_primary, is_replica = one.name == self.standings.primary, one.role is Role.REPLICA
+        return EndpointFigures(
+            one.name,
+            one.role is not Role.UNKNOWN,
+            is_primary,
+            one.rtt,
+            max(0, self.standings.floor - one.position) if is_replica else 0,
+            sum(pool.size for pool in pools) - idle,
+            idle,
+            sum(pool.waiting for pool in pools),
+        )
 
     def endpoint(self, name: str) -> DatabaseEndpoint:
         """Return a server as it was configured."""
@@ -135,7 +156,20 @@ class Fleet:
 
     async def fresh_replica(self, within: float) -> str | None:
         """Return the nearest replica that has reached the floor, waiting for one to do so."""
-        deadline = self._clock.now() + within
+        name = self.standings.nearest_fresh()
+        if name is not None:
+            self.waits.at_once += 1
+            return name
+        began_at = self._clock.now()
+        name = await self._next_fresh(began_at + within)
+        self.waits.duration += self._clock.now() - began_at
+        if name is None:
+            self.waits.stale += 1
+        else:
+            self.waits.waited += 1
+        return name
+
+    async def _next_fresh(self, deadline: float) -> str | None:
         while (name := self.standings.nearest_fresh()) is None:
             left = deadline - self._clock.now()
             names = [one.name for one in self.standings.replicas]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+from onetrip.errors import Kind
 from onetrip.observe.logs import Log
 from onetrip.relay.settings import RelaySettings
 from onetrip.tasks import Tasks
@@ -28,8 +30,10 @@ class Front:
         self._log = log
         self.tasks = Tasks(self._task_failed)
         self._server: asyncio.Server | None = None
-        self._refused = 0
+        self._untold = 0
         self._refusal = ""
+        self.refused: Counter[Kind] = Counter()
+        """Connections that were not served since the start."""
 
     async def open(
         self,
@@ -54,9 +58,10 @@ class Front:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, kind: Kind) -> None:
         """Count a connection that is not served; the next sweep tells of it."""
-        self._refused += 1
+        self.refused[kind] += 1
+        self._untold += 1
         self._refusal = reason
 
     async def drain(
@@ -85,10 +90,10 @@ class Front:
         while True:
             await self._clock.sleep(SWEEP_INTERVAL)
             close_idle(self._clock.now() - self._settings.idle_timeout)
-            if self._refused:
+            if self._untold:
                 # One line a sweep: a pool that reconnects in a loop must not fill the disk.
-                self._log.warning("relay.refused", connections=self._refused, reason=self._refusal)
-                self._refused = 0
+                self._log.warning("relay.refused", connections=self._untold, reason=self._refusal)
+                self._untold = 0
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._log.error("relay.task_failed", task=name, error=type(error).__name__)

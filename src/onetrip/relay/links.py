@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from onetrip.errors import OnetripError
+from onetrip.errors import Kind, OnetripError
 from onetrip.model.topology import Endpoint
 from onetrip.net.dial import Dial
 from onetrip.relay.link import Link
@@ -21,14 +21,14 @@ class Links:
 
     Args:
         dial: opens connections to the database, for at most `timeout` s each.
-        refuse: called with the reason when there is no connection to the database.
+        refuse: called with the reason and its kind when there is no connection to the database.
 
     Attributes:
         opened: links since the start.
     """
 
     def __init__(
-        self, dial: Dial, clock: Clock, refuse: Callable[[str], None], *, timeout: float
+        self, dial: Dial, clock: Clock, refuse: Callable[[str, Kind], None], *, timeout: float
     ) -> None:
         self.opened = 0
         self._dial = dial
@@ -52,7 +52,7 @@ class Links:
         try:
             await self._dial(lambda: link.server, to.host, to.port, timeout=self._timeout)
         except OnetripError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), error.kind)
             link.abort()
         else:
             link.join()

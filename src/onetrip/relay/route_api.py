@@ -16,24 +16,29 @@ from onetrip.errors import OnetripError
 from onetrip.model.replication import PositionKind, lsn, parse_position
 from onetrip.model.topology import Endpoint
 from onetrip.relay.route_server import RouteServer
+from onetrip.relay.scrape import PATH, Scrape
+from onetrip.relay.settings import RelaySettings
 
 MAX_BODY = 8 * 1024
 """Largest body of a request, bytes."""
 
 MAX_LSN = (1 << 64) - 1
 
+_COUNTS = ("replica", "primary", "stale", "repeated", "pinned")
+
 
 class RouteApi:
-    """Serves `/position`, `/floor` and `/status`.
+    """Serves `/position`, `/floor`, `/status` and `/metrics`.
 
     Args:
-        backend: name of the database that is routed.
+        settings: what the relay was started with.
         token: what callers must show, or None where nobody else can connect.
     """
 
-    def __init__(self, server: RouteServer, backend: str, token: str | None) -> None:
+    def __init__(self, server: RouteServer, settings: RelaySettings, token: str | None) -> None:
         self._server = server
-        self._backend = backend
+        self._backend = settings.backend
+        self._scrape = Scrape(server, settings)
         self._token = token
         self._runner: web.AppRunner | None = None
 
@@ -47,6 +52,7 @@ class RouteApi:
         app.router.add_get("/position", self._position)
         app.router.add_post("/floor", self._floor)
         app.router.add_get("/status", self._status)
+        app.router.add_get(PATH, self._scrape.answer)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, where.host, where.port)
@@ -115,7 +121,7 @@ class RouteApi:
             }
             for (name, account, database), pool in fleet.pools.items()
         ]
-        counts = {field: getattr(usage, field) for field in usage.__slots__}
+        counts = {name: getattr(usage, name) for name in _COUNTS}
         return web.json_response(
             {
                 "backend": self._backend,

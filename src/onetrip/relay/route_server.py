@@ -6,12 +6,13 @@ import asyncio
 import hmac
 from random import Random
 
-from onetrip.errors import OnetripError
+from onetrip.errors import Kind, OnetripError
 from onetrip.model.catalog import BackendKind
 from onetrip.net.dial import Dial
 from onetrip.observe.logs import Log
 from onetrip.relay.admission import LOGIN_TIMEOUT, Admission, refusal
 from onetrip.relay.client_link import ClientLink
+from onetrip.relay.figures import Figures
 from onetrip.relay.fleet import Fleet
 from onetrip.relay.front import Front, ends_reported
 from onetrip.relay.greeting import Greeter
@@ -61,6 +62,7 @@ class RouteServer:
         self._front = front = Front(settings, clock, log)
         self._links = Links(dial, clock, front.refuse, timeout=settings.connect_timeout)
         self._clients: set[ClientLink] = set()
+        self._taken = 0
         self._greeter = Greeter(clock, timeout=settings.connect_timeout)
         self._sessions: dict[int, tuple[bytes, RoutedSession]] = {}
 
@@ -75,6 +77,24 @@ class RouteServer:
         tally = self._tally
         opened = self.fleet.opened + self._links.opened
         return Counts(tally.trips, tally.setup_trips, opened, tally.opaque)
+
+    @property
+    def figures(self) -> Figures:
+        """What it can tell of itself."""
+        usage, tally = self.usage, self._tally
+        return Figures(
+            self.connections,
+            self._taken,
+            self._front.refused,
+            tally.sent,
+            tally.received,
+            self.fleet.figures(),
+            usage.transactions,
+            self.fleet.waits,
+            usage.errors,
+            usage.repeated,
+            usage.pinned,
+        )
 
     async def start(self) -> int:
         """Listen, and return the port (useful with port 0).
@@ -115,12 +135,13 @@ class RouteServer:
     def _accept(self, transport: asyncio.Transport) -> None:
         limit = self._settings.max_connections
         if self.connections >= limit:
-            self._front.refuse(f"more than {limit} connections")
+            self._front.refuse(f"more than {limit} connections", Kind.CONNECTION_LIMIT)
             transport.write(error_response("53300", "too many clients", severity="FATAL"))
             transport.close()
             return
         client = ClientLink(self._clock, self._clients.discard)
         self._clients.add(client)
+        self._taken += 1
         client.accept(transport)
         self._front.tasks.spawn(self._serve(client), "relay.session")
 
@@ -137,10 +158,10 @@ class RouteServer:
             client.write(greeting + backend_key(process, secret) + ready(b"I"))
             await session.run()
         except TimeoutError:
-            self._front.refuse(f"no login within {LOGIN_TIMEOUT:g} s")
+            self._front.refuse(f"no login within {LOGIN_TIMEOUT:g} s", Kind.TIMEOUT)
         except OnetripError as error:
             if not client.is_lost:
-                self._front.refuse(str(error))
+                self._front.refuse(str(error), error.kind)
             client.write(refusal(error))
         finally:
             self._sessions.pop(process, None)

@@ -73,6 +73,8 @@ async def _serve(
     try:
         if route is not None:
             await _open_api(stack, server, settings, route)
+        if settings.metrics is not None:
+            await _open_metrics(stack, server, settings, settings.metrics)
         tasks.spawn(reporter.cut_forever(), "relay.cut")
         tasks.spawn(reporter.send_forever(), "relay.report")
         where = Endpoint(settings.listen.host, port)
@@ -101,11 +103,27 @@ async def _open_api(
 
     if route.api is None or not isinstance(server, RouteServer):
         return
-    own = RouteApi(server, settings.backend, route.api_token)
+    own = RouteApi(server, settings, route.api_token)
     try:
         await own.start(route.api)
     except OSError as error:
         raise ConfigError(f"--route: api.listen: {route.api}: {_reason(error)}") from error
+    stack.push_async_callback(own.stop)
+
+
+async def _open_metrics(
+    stack: AsyncExitStack,
+    server: RelayServer | RouteServer,
+    settings: RelaySettings,
+    where: Endpoint,
+) -> None:
+    from onetrip.relay.scrape import MetricsServer  # memory, for who never asks
+
+    own = MetricsServer(server, settings)
+    try:
+        await own.start(where)
+    except OSError as error:
+        raise ConfigError(f"--metrics: {where}: {_reason(error)}") from error
     stack.push_async_callback(own.stop)
 
 

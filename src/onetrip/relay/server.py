@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from onetrip.errors import Kind
 from onetrip.net.dial import Dial
 from onetrip.observe.logs import Log
+from onetrip.relay.figures import Figures
 from onetrip.relay.front import Front, ends_reported
 from onetrip.relay.link import reset
 from onetrip.relay.links import Links
@@ -50,6 +52,12 @@ class RelayServer:
         tally = self._tally
         return Counts(tally.trips, tally.setup_trips, self._links.opened, tally.opaque)
 
+    @property
+    def figures(self) -> Figures:
+        """What it can tell of itself."""
+        tally, links = self._tally, self._links
+        return Figures(len(links), links.opened, self._front.refused, tally.sent, tally.received)
+
     async def start(self) -> int:
         """Listen, and return the port (useful with port 0).
 
@@ -72,7 +80,7 @@ class RelayServer:
     def _accept(self, transport: asyncio.Transport) -> None:
         limit = self._settings.max_connections
         if self.connections >= limit:
-            self._front.refuse(f"more than {limit} connections")
+            self._front.refuse(f"more than {limit} connections", Kind.CONNECTION_LIMIT)
             reset(transport)
             return
         link = self._links.add(flips_for(self._settings.kind, self._tally))

@@ -84,6 +84,7 @@ class RoutedSession:
         self._answers.end(code, text)
 
     def _refuse(self, error: OnetripError) -> None:
+        self._parts.usage.errors[error.kind] += 1
         self.end("54000" if isinstance(error, LimitError) else "08P01", str(error))
 
     def _take(self) -> Batch | None:
@@ -156,6 +157,8 @@ class RoutedSession:
     def _submit(self, batch: Batch, link: ServerLink) -> None:
         answers, state = self._answers, self._state
         if state.is_idle and not (answers.awaits or answers.is_open):
+            is_read = batch.ends and state.may_use_replica(batch.intent)
+            self._parts.usage.transactions[link.name, "read" if is_read else "write"] += 1
             self._replay_settings(link)
         if batch.last == QUERY:
             data = self._query(batch, link)
@@ -190,6 +193,7 @@ class RoutedSession:
             link.abort()
 
     def _fail(self, batch: Batch, error: OnetripError) -> None:
+        self._parts.usage.errors[error.kind] += 1
         answer = error_response(sqlstate(error), str(error))
         if batch.ends:
             answer += ready(self._state.status)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from onetrip.errors import Kind, OnetripError, UpstreamError
@@ -61,6 +62,8 @@ class Usage:
         stale: of these, reads for which no replica was fresh in time.
         repeated: of these, reads that a replica refused.
         pinned: sessions that were pinned.
+        transactions: all that began, by server and kind: `read` could run on a replica.
+        errors: failures that sessions were told of and that no server reported.
     """
 
     replica: int = 0
@@ -68,6 +71,8 @@ class Usage:
     stale: int = 0
     repeated: int = 0
     pinned: int = 0
+    transactions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[Kind] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from onetrip.errors import ConfigError
 from onetrip.model.catalog import BackendKind
 from onetrip.model.topology import Endpoint, is_id
+from onetrip.net.names import is_loopback
 
 KINDS = (BackendKind.POSTGRES, BackendKind.MYSQL, BackendKind.REDIS)
 """Protocols that have round trips worth counting."""
@@ -29,6 +30,7 @@ class RelaySettings:
         idle_timeout: silence after which a connection is closed; the default is the one that
             MySQL has for its own (`wait_timeout`, 8 hours).
         drain_timeout: longest wait for connections to fall silent when told to stop.
+        metrics: where its metrics are served, on loopback; None serves none.
 
     Raises:
         ConfigError: a value is outside its range; the message names both.
@@ -43,6 +45,7 @@ class RelaySettings:
     idle_timeout: float = 28_800.0
     drain_timeout: float = 10.0
     max_connections: int = 1000
+    metrics: Endpoint | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -51,6 +54,8 @@ class RelaySettings:
         for name, value in (("backend", self.backend), ("project", self.project or "none")):
             if not is_id(value):
                 raise ConfigError(f"{name} is {value[:40]!r}; it must be 1-32 of a-z, 0-9 and -")
+        if self.metrics is not None and not is_loopback(self.metrics.host):
+            raise ConfigError(f"metrics is {self.metrics}; it must be on loopback")
         for field in fields(self):
             low, high = _RANGES.get(field.name, (None, None))
             value = getattr(self, field.name)

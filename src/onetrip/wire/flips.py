@@ -18,7 +18,7 @@ raises, and any split of the bytes gives the same counts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 LEAST_PAUSE = 0.010
@@ -41,11 +41,14 @@ class Tally:
         trips: round trips of queries.
         setup_trips: round trips until a session was ready.
         opaque: connections that turned opaque.
+        sent, received: bytes to and from the servers.
     """
 
     trips: int = 0
     setup_trips: int = 0
     opaque: int = 0
+    sent: int = field(default=0, compare=False)
+    received: int = field(default=0, compare=False)
 
 
 class Phase(Enum):
@@ -86,6 +89,7 @@ class FlipCounter:
         """Take bytes that the client sent at monotonic time `at`, s."""
         if not data:
             return
+        self._tally.sent += len(data)
         if self._phase is not Phase.QUERYING:
             if self._phase is Phase.GUESSING:
                 self._judge_pause(at)
@@ -98,6 +102,7 @@ class FlipCounter:
         """Take bytes that the server sent at monotonic time `at`, s."""
         if not data:
             return
+        self._tally.received += len(data)
         if self._is_waiting:
             self._is_waiting = False
             if self._phase is Phase.QUERYING:

@@ -36,21 +36,27 @@ class RedisPing(ReplyReader[RedisEvent]):
 
     def _parse(self, data: bytes) -> tuple[RedisEvent, int] | None:
         if data[:1] == b"-":
-            return self._parse_error(data)
+            return parse_error(data)
         if data.startswith(_PONG):
             return Pong(), len(_PONG)
         if _PONG.startswith(data):
             return None
         raise ProtocolError(f"Redis reply {data[:16]!r} to PING is neither +PONG nor an error")
 
-    def _parse_error(self, data: bytes) -> tuple[RedisEvent, int] | None:
-        found = _ERROR.match(data)
-        if found is not None:
-            return ServerRefused((found[1] or b"").decode("ascii")), found.end()
-        line_end = min((at for end in b"\r\n" if (at := data.find(end)) >= 0), default=-1)
-        if line_end >= 0 and data[line_end:] != b"\r":
-            raise ProtocolError("Redis error line must end with CRLF")
-        return None
-
     def _name(self) -> str:
         return "Redis"
+
+
+def parse_error(data: bytes) -> tuple[ServerRefused, int] | None:
+    """Return the error that `data` begins with and the bytes it takes; None while incomplete.
+
+    Raises:
+        ProtocolError: its line does not end with CRLF.
+    """
+    found = _ERROR.match(data)
+    if found is not None:
+        return ServerRefused((found[1] or b"").decode("ascii")), found.end()
+    line_end = min((at for end in b"\r\n" if (at := data.find(end)) >= 0), default=-1)
+    if line_end >= 0 and data[line_end:] != b"\r":
+        raise ProtocolError("Redis error line must end with CRLF")
+    return None

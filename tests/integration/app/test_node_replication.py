@@ -1,4 +1,4 @@
-"""A node beside a real PostgreSQL with a standby: lag, a promotion, a wrong account, discovery."""
+"""A node beside real databases with replicas: lag, a promotion, a wrong account, discovery."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from onetrip.probe.replication import ReplicationMonitor
 from support.ports import free_ports
 from support.replicated_mariadb import MariadbGroup, replicated_mariadb
 from support.replicated_postgres import PostgresGroup, replicated_postgres
-from support.waits import eventually
+from support.replicated_redis import RedisGroup, replicated_redis
+from support.waits import eventually, soon
 
 WATCHER = [
     "SET password_encryption = 'scram-sha-256'",
@@ -33,13 +35,13 @@ WATCHER = [
 ]
 HBA = ["host all watcher 127.0.0.1/32 scram-sha-256"]
 
+Group = PostgresGroup | MariadbGroup | RedisGroup
+
 
 class Watched:
     """A node and the database that it watches."""
 
-    def __init__(
-        self, folder: Path, group: PostgresGroup | MariadbGroup, **replication: Any
-    ) -> None:
+    def __init__(self, folder: Path, group: Group, **replication: Any) -> None:
         self.group = group
         self.path = folder / "onetrip.yaml"
         self.secret = folder / "password"
@@ -49,18 +51,18 @@ class Watched:
         self.node = Node(load_settings(self.path), log=Log(io.StringIO(), "info", time.time))
 
     def write(self, *, kind: str = "postgres", **replication: Any) -> None:
-        """Write the configuration; the replicas of PostgreSQL are declared."""
+        """Write the configuration; the replicas of PostgreSQL and Redis are declared."""
         access = {
             "user": "watcher",
             "password_file": str(self.secret),
             "interval": 0.2,
             "max_lag": 1.0,
         }
-        standbys = self.group.standbys if isinstance(self.group, PostgresGroup) else []
+        replicas = {} if "discover" in replication else self.declared()
         backend = {
             "kind": kind,
             "address": f"127.0.0.1:{self.group.primary.port}",
-            "replicas": {s.name: {"address": f"127.0.0.1:{s.port}"} for s in standbys},
+            "replicas": {name: {"address": address} for name, address in replicas.items()},
             "replication": access | replication,
         }
         environment = {
@@ -79,6 +81,15 @@ class Watched:
         }
         self.path.write_text(yaml.safe_dump(config))
 
+    def declared(self) -> dict[str, str]:
+        """Return the addresses of the replicas by name."""
+        if isinstance(self.group, MariadbGroup):
+            return {}
+        replicas = (
+            self.group.standbys if isinstance(self.group, PostgresGroup) else self.group.replicas
+        )
+        return {each.name: f"127.0.0.1:{each.port}" for each in replicas}
+
     def status(self, endpoint: str) -> EndpointStatus:
         return next(row for row in self.node.view.replicas() if row.endpoint == endpoint)
 
@@ -92,9 +103,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched(
-    folder: Path, group: PostgresGroup | MariadbGroup, **replication: Any
-) -> AsyncIterator[Watched]:
+async def watched(folder: Path, group: Group, **replication: Any) -> AsyncIterator[Watched]:
     found = Watched(folder, group, **replication)
     await found.node.start()
     try:
@@ -188,3 +197,76 @@ async def test_replicas_are_found_by_way_of_the_primary_inside_declared_networks
             rtts = world.node.view.rtt_rows
             target = Target(TargetKind.BACKEND, found.endpoint)
             await eventually(lambda: target in rtts().get(RegionId("here"), {}))
+
+
+def as_user(password: str = "the watcher") -> tuple[str, ...]:
+    """Return options of Redis for the account of least rights."""
+    return ("--user", "watcher", "on", f"#{sha256(password.encode()).hexdigest()}", "+info")
+
+
+async def test_a_redis_replica_that_lags_is_left_out_comes_back_and_can_become_the_primary(
+    tmp_path: Path,
+) -> None:
+    with replicated_redis(2, options=as_user()) as group:
+        async with watched(tmp_path, group, kind="redis") as world:
+            replica, other = group.replicas
+            await world.until("db", knows(Role.PRIMARY))
+            await world.until("db/replica1", knows(Role.REPLICA))
+            await world.until("db/replica2", knows(Role.REPLICA))
+            valve = group.valves[replica.name]
+            valve.shut()
+            group.write()
+            await world.until("db/replica1", lambda row: not row.is_read)
+            ((subject, detail),) = world.events("probe.replica_lagging")
+            assert (subject, "s behind" in detail) == ("db/replica1", True)
+            assert world.node.scorer.standing()[0] == {"db/replica1"}
+            valve.open()
+            await world.until("db/replica1", lambda row: row.is_read)
+            assert [row[0] for row in world.events("probe.replica_fresh")] == ["db/replica1"]
+            group.failover(replica)
+            await world.until("db/replica1", lambda row: row.is_primary)
+            assert world.events("probe.primary_moved") == [("db/replica1", "was db")]
+            assert world.node.scorer.standing()[1] == {"db": "db/replica1"}
+            await eventually(lambda: world.node.scorer.reads.primary("db") == "db/replica1")
+            (advice,) = await world.node.view.advise_replicas(None)
+            assert advice.primary == "db/replica1"
+            assert [name for name, _ in advice.replicas] == ["db", "db/replica2"]
+            soon(lambda: other.has_all_of(replica))
+            await world.until("db/replica2", lambda row: row.is_read)
+            # It followed the promoted one before anybody knew of it, and was never late.
+            assert "db/replica2" not in dict(world.events("probe.replica_lagging"))
+
+
+async def test_a_redis_replica_that_hangs_is_told_and_one_that_was_found_is_asked(
+    tmp_path: Path,
+) -> None:
+    with replicated_redis(options=as_user()) as group:
+        discover = {"here": ["127.0.0.0/8"]}
+        async with watched(tmp_path, group, kind="redis", discover=discover) as world:
+            await eventually(lambda: len(world.node.view.replicas()) == 2)
+            found = world.node.view.replicas()[1]
+            assert found.endpoint == f"db/127-0-0-1-{group.replicas[0].port}"
+            assert (found.region, found.is_discovered) == ("here", True)
+            await world.until(found.endpoint, knows(Role.REPLICA))
+            group.replicas[0].pause()
+            try:
+                await eventually(
+                    lambda: found.endpoint in dict(world.events("probe.replica_silent"))
+                )
+                assert world.status(found.endpoint).is_read, "what is not known changes nothing"
+            finally:
+                group.replicas[0].resume()
+            await world.until(found.endpoint, lambda row: not (row.state and row.state.problem))
+
+
+async def test_a_wrong_redis_password_is_a_problem_that_names_its_field(tmp_path: Path) -> None:
+    with replicated_redis(options=as_user("another one")) as group:
+        async with watched(tmp_path, group, kind="redis") as world:
+            await world.until("db", lambda row: row.state is not None and bool(row.state.problem))
+            state = world.status("db").state
+            assert state is not None
+            assert state.problem.startswith("backends.db.replication.password: 127.0.0.1:")
+            assert "the watcher" not in state.problem
+            world.secret.write_text("another one")
+            await world.node.reload()
+            await world.until("db", knows(Role.PRIMARY))

@@ -13,7 +13,7 @@ from onetrip.model.topology import Endpoint
 from onetrip.relay.route_api import RouteApi
 from support.relayed import LOOPBACK
 from support.replicated_postgres import PostgresGroup, replicated_postgres
-from support.routed import HBA, STATEMENTS, connect, route_to, routed, value
+from support.routed import HBA, STATEMENTS, connect, relay_settings, route_to, routed, value
 
 TOKEN = "a token of the relays"
 
@@ -30,7 +30,7 @@ async def region(
 ) -> AsyncIterator[tuple[int, RelayFloors]]:
     """Run one region's relay; give its port and what the node there asks it."""
     async with routed(route_to(group, replica_wait=0.05)) as (server, port):
-        api = RouteApi(server, "db", TOKEN)
+        api = RouteApi(server, relay_settings("db"), TOKEN)
         own = await api.start(Endpoint(LOOPBACK, 0))
         try:
             yield port, RelayFloors(client, "db", (f"http://{LOOPBACK}:{own}",), TOKEN)

@@ -25,7 +25,7 @@ from onetrip.wire.postgres_start import start_packet
 from support.certs import Authority
 from support.ports import free_port
 from support.relayed import LOOPBACK
-from support.routed import connect, routed, value
+from support.routed import connect, relay_settings, routed, value
 from support.servers import running_postgres
 from support.waits import BOUND, eventually, soon
 
@@ -65,7 +65,7 @@ CLIENT = {"user": "probe", "password": "geheim-4711", "dbname": "postgres"}
 async def base(tmp_path, server_port, authority):
     route = load_route(route_file(tmp_path, server_port, authority))
     async with routed(route) as (server, port):
-        api = RouteApi(server, "orders-db", TOKEN)
+        api = RouteApi(server, relay_settings(), TOKEN)
         own = await api.start(Endpoint(LOOPBACK, 0))
         try:
             yield server, port, f"http://{LOOPBACK}:{own}"
@@ -186,6 +186,8 @@ class TestApi:
             assert status["primary"] == "primary"
             assert status["endpoints"]["primary"]["role"] == "primary"
             assert status["pools"][0]["account"] == "probe"
+            async with api.get("/metrics") as reply:
+                assert 'onetrip_relay_sessions_total{backend="orders-db"}' in await reply.text()
 
     async def test_what_it_does_not_take(self, base):
         server, _, url = base
@@ -193,8 +195,9 @@ class TestApi:
         before = server.fleet.standings.floor
         async with aiohttp.ClientSession(url) as api:
             for shown in ({}, {"Authorization": "Bearer wrong"}):
-                async with api.get("/position", headers=shown) as reply:
-                    assert reply.status == 401
+                for path in ("/position", "/metrics"):
+                    async with api.get(path, headers=shown) as reply:
+                        assert reply.status == 401
             for body, status in (
                 (b"", 400),
                 (b"[]", 400),

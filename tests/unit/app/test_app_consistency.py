@@ -96,6 +96,11 @@ def test_nothing_is_promised_unless_it_is_asked_for(tmp_path: Path) -> None:
         ),
         (
             {"mode": "session"},
+            {"consistency": KEYS, "orders": {"kind": "redis"}},
+            "projects.shop.consistency.mode: reads of 'orders' go to replicas of Redis",
+        ),
+        (
+            {"mode": "session"},
             {"consistency": KEYS, "project": {"hedge": {"after": 1}}},
             "projects.shop.hedge",
         ),

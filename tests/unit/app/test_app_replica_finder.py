@@ -63,6 +63,15 @@ def test_there_are_so_many_at_most() -> None:
     assert len(found(*seen)) == MOST_REPLICAS
 
 
+def test_what_is_spoken_to_over_tls_is_so_where_it_was_found_too() -> None:
+    primary = Endpoint("db.example", 6380, "db.example")
+    backend = Backend("db", BackendKind.REDIS, primary, replication=ACCESS)
+    finder = ReplicaFinder()
+    finder.note(backend, [SeenReplica("", "10.2.0.7", 6380)], 0.0)
+    (replica,) = finder.extend(backend).replicas
+    assert replica.endpoint == Endpoint("10.2.0.7", 6380, "10.2.0.7")
+
+
 def test_what_is_not_seen_for_long_is_forgotten_and_told() -> None:
     finder, seen = ReplicaFinder(), [SeenReplica("a", "10.1.0.7", 0)]
     assert finder.note(DB, seen, 0.0) == [("db/a", True)]

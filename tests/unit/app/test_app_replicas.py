@@ -106,6 +106,13 @@ def test_a_replication_account_is_read_and_its_password_is_not_shown(tmp_path: P
     assert "short" not in repr(settings.catalog)
 
 
+def test_redis_needs_no_package_and_has_no_database_to_log_in_to(tmp_path: Path) -> None:
+    access = load_settings(access_file(tmp_path, "redis")).catalog.backends["orders"].replication
+    assert access == ReplicationAccess("watcher", "short")
+    with pytest.raises(ConfigError, match="database: Redis replicates all"):
+        load_settings(access_file(tmp_path, "redis", database="0"))
+
+
 def test_replicas_to_be_found_are_replicas_to_read_from(tmp_path: Path) -> None:
     path = access_file(tmp_path, discover={"fra": ["10.2.0.0/16"]})
     data = yaml.safe_load(path.read_text())

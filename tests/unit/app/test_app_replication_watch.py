@@ -17,7 +17,7 @@ from onetrip.errors import Kind, ReplicationError
 from onetrip.model.catalog import Backend, BackendKind, Catalog
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
 from onetrip.model.replica import Replica, ReplicationAccess
-from onetrip.model.replication import Role, lsn
+from onetrip.model.replication import NOTHING, Role, lsn, offsets
 from onetrip.model.topology import Endpoint, RegionId
 from onetrip.observe.logs import Log
 from onetrip.observe.metrics import Metrics
@@ -172,6 +172,9 @@ async def test_lag_is_told_once_and_metrics_follow(world: World) -> None:
     assert (fresh["db/a"], fresh["db/b"]) == (0, 1)
     assert world.samples("onetrip_probe_replica_lag_seconds")["db/b"] == 0
     assert world.samples("onetrip_probe_replica_lag_bytes")["db/a"] == 160
+    world.looks["db/a"] = Look(Role.REPLICA, NOTHING, told=9.0)
+    await world.round()
+    assert "db/a" not in world.samples("onetrip_probe_replica_lag_bytes"), "not known any more"
     world.catalog = Catalog({}, {"db": backend(ACCESS, "db/b")})
     world.watch.follow(world.catalog)
     await world.watch.monitor.follow([world.catalog.backends["db"]])
@@ -195,6 +198,16 @@ async def test_what_peers_were_told_counts_where_it_is_newer(world: World) -> No
     assert not status.is_read
     # It is not told on as this node's own word.
     assert "db/a" not in {row.endpoint for row in world.watch.rows()}
+    await world.watch.close()
+
+
+async def test_offsets_of_redis_are_not_told_to_peers_of_versions_that_refuse_them(
+    world: World,
+) -> None:
+    world.looks["db"] = Look(Role.PRIMARY, offsets(("a" * 40, 7)))
+    await world.round()
+    rows = {row.endpoint: row.position for row in world.watch.rows()}
+    assert (rows["db"], rows["db/a"]) == ("", "0/64")
     await world.watch.close()
 
 

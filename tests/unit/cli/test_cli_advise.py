@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from onetrip.cli.advise import text
-from onetrip.control.advice import ReplicaAdviceBody, advice_body
+from onetrip.control.advice import ReplicaAdviceBody, ReplicaPlaceRow, advice_body
 from support.fake_view import FakeView
 
 
@@ -26,6 +28,17 @@ def test_plans_are_a_table_and_what_is_missing_a_line() -> None:
         "cache: primary in ?",
         "  needs an RTT to it",
     ]
+
+
+def test_after_a_failover_the_primary_is_named() -> None:
+    row = msgspec.structs.replace(
+        body().backends[0],
+        primary_endpoint="orders-db/fra",
+        primary="fra",
+        replicas=[ReplicaPlaceRow("orders-db", "bom")],
+    )
+    title, *_ = text(ReplicaAdviceBody([row])).split("\n")
+    assert title == "orders-db: primary orders-db/fra in fra, orders-db in bom"
 
 
 def test_nothing_bound_is_said() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetrip.estimate.lag import MOST_SAMPLES, LagMeter
-from onetrip.model.replication import NOTHING, lsn, parse_position
+from onetrip.model.replication import NOTHING, lsn, offsets, parse_position
 
 NAN = math.nan
 
@@ -65,6 +65,23 @@ def test_transactions_count_like_bytes() -> None:
     seen.primary_has(parse_position("0-1-120"), 12)
     assert seen.lag(parse_position("0-1-110"), 15, NAN) == 5.0
     assert seen.lag_bytes(parse_position("0-1-110")) is None
+
+
+ID, NEXT = "a" * 40, "b" * 40
+
+
+def test_a_replica_that_follows_another_history_is_late_and_one_that_kept_the_old_is_not() -> None:
+    seen = LagMeter()
+    for at, offset in ((10, 100), (12, 200)):
+        seen.primary_has(offsets((ID, offset)), at)
+    assert seen.lag(offsets((NEXT, 500)), 13, 0.0) == 3.0
+    # A failover that nobody has noticed yet: it follows the promoted one, and lost nothing.
+    assert seen.lag(offsets((NEXT, 230), (ID, 210)), 13, 0.0) == 0.0
+    seen.primary_has(offsets((NEXT, 240)), 14)
+    assert seen.lag(offsets((NEXT, 240), (ID, 210)), 15, NAN) == 0.0
+    assert seen.lag_bytes(offsets((NEXT, 230), (ID, 210))) == 10
+    assert seen.lag(offsets((ID, 210)), 15, NAN) == 1.0
+    assert seen.lag_bytes(offsets((ID, 210))) is None
 
 
 def test_memory_is_bounded() -> None:

@@ -9,11 +9,14 @@ from onetrip.model.replication import (
     PositionKind,
     behind,
     lsn,
+    offsets,
     parse_position,
 )
 
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "4350f323-7565-4e59-8763-4b1b83a0ce0e"
+
+REDIS, OLDER = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb", "0" * 39 + "1"
 
 MARIADB = PositionKind.GTID_LIST
 
@@ -33,6 +36,8 @@ MARIADB = PositionKind.GTID_LIST
         ("0-1-100", MARIADB, "0-1-100"),
         ("1-7-9, 0-2-18446744073709551615", MARIADB, "0-2-18446744073709551615,1-7-9"),
         ("0-1-100,0-2-90", MARIADB, "0-1-100"),
+        (f"{REDIS}:0", PositionKind.OFFSET, f"{REDIS}:0"),
+        (f"{REDIS}:7, {OLDER}:3,{OLDER}:2", PositionKind.OFFSET, f"{OLDER}:3,{REDIS}:7"),
         ("", PositionKind.GTID, ""),
         (" \n", PositionKind.GTID, ""),
     ],
@@ -59,6 +64,12 @@ def test_a_position_is_read_as_databases_show_it(text: str, kind: PositionKind, 
         f"{A}:1-9999999999999999999",
         f"{A}:1-2,0-1-2",
         "0-1-2,",
+        REDIS,
+        f"{REDIS}:",
+        f"{REDIS[1:]}:1",
+        f"{REDIS}:{1 << 63}",
+        f"{REDIS}:1,0-1-2",
+        f"{A}:1,{REDIS}:1",
         f"0-1-2,{A}:1",
         "4294967296-1-2",
         "0-1-18446744073709551616",
@@ -85,6 +96,7 @@ def test_a_text_that_is_too_long_is_refused_with_its_length() -> None:
         (f"{A}:1-10,{B}:1", f"{A}:3-5:9"),
         ("0-1-100,1-1-1", "0-2-99"),
         ("0-1-100", ""),
+        (f"{REDIS}:9,{OLDER}:3", f"{REDIS}:8"),
     ],
 )
 def test_a_position_covers_what_came_before(covering: str, covered: str) -> None:
@@ -102,6 +114,7 @@ def test_a_position_covers_what_came_before(covering: str, covered: str) -> None
         ("0-1-100", "1-1-1"),
         ("1/0", "0-1-1"),
         ("", "0/0"),
+        (f"{REDIS}:9", f"{OLDER}:3"),
     ],
 )
 def test_a_position_does_not_cover_what_it_lacks(one: str, other: str) -> None:
@@ -118,3 +131,6 @@ def test_what_lacks_is_counted_in_bytes_where_positions_are_bytes() -> None:
     assert behind(lsn(96), lsn(4096)) == 0
     assert behind(parse_position("0-1-9"), parse_position("0-1-2")) is None
     assert behind(lsn(1), NOTHING) is None
+    assert behind(offsets((REDIS, 90)), offsets((OLDER, 99), (REDIS, 20))) == 70
+    assert behind(offsets((REDIS, 90)), offsets((OLDER, 20))) is None
+    assert behind(offsets((REDIS, 90)), lsn(1)) is None

@@ -137,6 +137,40 @@ def test_no_region_is_advised_from_which_the_primary_is_not_measured() -> None:
     assert all(BOM not in plan.regions for plan in found.advice.replicas)
 
 
+def test_advice_follows_the_primary_and_counts_the_former_one_as_a_replica() -> None:
+    rows = [seen(DEN, 900), seen(DEN, 100, method=MethodClass.WRITE)]
+    decisions, what_if = [row[0] for row in rows], [row[1] for row in rows]
+    moved = {"db": "db/fra"}
+    (db, _) = advise_backends(MATRIX, catalog(nearest=True), decisions, what_if, moved=moved)
+    assert (db.primary, db.home, db.replicas) == ("db/fra", FRA, (("db", BOM),))
+    assert db.advice is not None
+    # Reads and writes go to the promoted one: the former is farther from den.
+    assert db.advice.latency == pytest.approx(0.11 + 11 * INSIDE)
+    assert db.advice.replicas[0].regions == (DEN,)
+    assert db.advice.replicas[0].commit_wait == pytest.approx(0.11)
+    assert db.advice.primary is not None
+    assert db.advice.primary.region == DEN
+    # Compute that uses another backend asks the promoted one as well.
+    cache = seen(DEN, 10, trips={"db": 30.0, "cache": 1.0})
+    (_, cache_advice) = advise_backends(MATRIX, catalog(), [cache[0]], [cache[1]], moved=moved)
+    assert cache_advice.advice is not None
+    assert cache_advice.advice.latency == pytest.approx(0.11 + 30 * INSIDE + 0.11)
+
+
+def test_a_former_primary_that_does_not_answer_is_no_copy_to_read_from() -> None:
+    is_failing = MATRIX.backend_is_failing.copy()
+    is_failing[:, MATRIX.backends.index("db")] = True
+    lost = replace(MATRIX, backend_is_failing=is_failing)
+    decision, row = seen(BOM, 900)
+    of, moved = catalog(nearest=True), {"db": "db/fra"}
+    (db, _) = advise_backends(lost, of, [decision], [row], moved=moved)
+    assert db.replicas == (("db", None),)
+    assert db.advice is not None
+    assert db.advice.latency == pytest.approx(0.13 + 11 * INSIDE)
+    (db, _) = advise_backends(lost, of, [decision], [row])
+    assert db.home == BOM, "nothing else is known of who the primary is"
+
+
 @pytest.mark.parametrize(
     "row",
     [

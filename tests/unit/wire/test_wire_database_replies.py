@@ -6,6 +6,7 @@ from onetrip.errors import Kind, LimitError, ProtocolError
 from onetrip.wire.mysql import MysqlGreeting, ServerHello
 from onetrip.wire.postgres import PostgresGreeting, SslAnswer
 from onetrip.wire.redis import Pong, RedisPing
+from onetrip.wire.redis_replication import MAX_REPLY, Bulk, RedisReply, Said
 from onetrip.wire.reply import ServerRefused
 from support.greetings import (
     MYSQL_BLOCKED,
@@ -16,7 +17,7 @@ from support.greetings import (
     mysql_packet,
 )
 
-Reader = type[PostgresGreeting] | type[MysqlGreeting] | type[RedisPing]
+Reader = type[PostgresGreeting] | type[MysqlGreeting] | type[RedisPing] | type[RedisReply]
 
 ANSWERS: list[tuple[Reader, bytes, object]] = [
     (PostgresGreeting, b"S", SslAnswer(is_accepted=True)),
@@ -37,6 +38,10 @@ ANSWERS: list[tuple[Reader, bytes, object]] = [
     (RedisPing, b"-ERR max number of clients reached\r\n", ServerRefused("ERR")),
     (RedisPing, b"-DENIED Redis is running in protected mode\r\n", ServerRefused("DENIED")),
     (RedisPing, b"-\r\n", ServerRefused("")),
+    (RedisReply, b"+OK\r\n", Said(b"OK")),
+    (RedisReply, b"$4\r\na\r\nb\r\n", Bulk(b"a\r\nb")),
+    (RedisReply, b"$0\r\n\r\n", Bulk(b"")),
+    (RedisReply, b"-NOPERM this user has no permissions\r\n", ServerRefused("NOPERM")),
 ]
 
 
@@ -69,6 +74,16 @@ GARBAGE: list[tuple[Reader, bytes]] = [
     (RedisPing, b"$4\r\nPONG\r\n"),
     (RedisPing, b"-ERR no\n"),
     (RedisPing, b"-ERR no\rx"),
+    (RedisReply, b"HTTP/1.1 400 Bad Request\r\n"),
+    (RedisReply, b":1\r\n"),
+    (RedisReply, b"*1\r\n$1\r\na\r\n"),
+    (RedisReply, b"$-1\r\n"),
+    (RedisReply, b"$ 4\r\nabcd\r\n"),
+    (RedisReply, b"$4\nabcd\r\n"),
+    (RedisReply, b"$" + b"0" * 40),
+    (RedisReply, b"$4\r\nabcdef"),
+    (RedisReply, b"$%d\r\n" % MAX_REPLY),
+    (RedisReply, b"+" + b"x" * MAX_REPLY),
 ]
 
 
