@@ -1,9 +1,9 @@
 """Which share of the requests an Envoy logs to its node: pure arithmetic on a count.
 
-An Envoy serves more requests than a node can learn from, and learning needs no more than a few
-thousand a second. The share halves at once when more come and doubles after a while with far fewer,
-so that load in bursts does not start each of them with everything; it is the same for every request,
-so that no mean is biased by it.
+An Envoy serves more requests than a node can learn from, and learning needs no more than some
+hundreds a second. The share halves at once when more come and doubles after a while with far
+fewer, so that load in bursts does not start each of them with everything; it is the same for every
+request, so that no mean is biased by it.
 """
 
 from __future__ import annotations
