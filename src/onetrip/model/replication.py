@@ -90,20 +90,26 @@ NOTHING = Position(PositionKind.GTID)
 
 
 WAL_PAGE = 8192
-WAL_PAGE_HEADER = 24
-"""Bytes of a page of PostgreSQL's log, and of the header that most pages begin with."""
+"""Bytes of a page of PostgreSQL's log."""
+
+_PAGE_HEADS = (24, 40)
+"""Bytes of the head of a page, and of a segment's first page."""
+
+
+def log_end(value: int) -> int:
+    """Return where the changes before a PostgreSQL LSN end, bytes.
+
+    A primary whose last change ended a page tells that the next one begins behind the head of the
+    page after it, where no replica is before there is a next one. A change that does end there
+    began before the page, so no replica that has come to the page's start lacks it.
+    """
+    offset = value % WAL_PAGE
+    return value - offset if offset in _PAGE_HEADS else value
 
 
 def lsn(value: int) -> Position:
-    """Return the position of a PostgreSQL LSN, bytes.
-
-    A primary whose last change ended a page tells that the next one begins behind the header of
-    the page after it, where no replica is before there is a next one. No change ends there, so it
-    is the same position as the page's start.
-    """
-    if value % WAL_PAGE == WAL_PAGE_HEADER:
-        value -= WAL_PAGE_HEADER
-    return Position(PositionKind.LSN, (("", ((0, value),)),))
+    """Return the position of a PostgreSQL LSN, bytes."""
+    return Position(PositionKind.LSN, (("", ((0, log_end(value)),)),))
 
 
 def offsets(*histories: tuple[str, int]) -> Position:

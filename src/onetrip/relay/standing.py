@@ -17,13 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onetrip.model.replication import WAL_PAGE, WAL_PAGE_HEADER, Role
+from onetrip.model.replication import Role, log_end
 
 RTT_WEIGHT = 1 / 8
 """Share of a new sample in the smoothed RTT (RFC 6298 section 2)."""
-
-_PAGE_HEADS = (WAL_PAGE_HEADER, 40)
-"""Bytes of a page's head, and of the first page's of a segment."""
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ class Standings:
         one = self.by_name[name]
         if one.role is Role.UNKNOWN and name == self._last and not in_recovery:
             # It came back. What it lost (commits that it did not wait for) cannot be waited for.
-            self.floor = min(self.floor, page_end(position))
+            self.floor = min(self.floor, log_end(position))
         one.role = Role.REPLICA if in_recovery else Role.PRIMARY
         one.position = position if rtt is None else max(position, one.position)
         one.checked_at, one.timeline = at, timeline
@@ -104,7 +101,7 @@ class Standings:
 
     def wrote(self, position: int) -> None:
         """A transaction that may have written was committed; `position` is at or behind its end."""
-        position = page_end(position)
+        position = log_end(position)
         self.written = max(self.written, position)
         self.raise_floor(position)
 
@@ -131,7 +128,7 @@ class Standings:
         best = max(claims, key=lambda one: (one.timeline, one is current), default=None)
         self.primary = best.name if best else None
         if best is not None:
-            position = page_end(best.position)
+            position = log_end(best.position)
             if self._last is None:
                 # What was answered before this relay was started again is in there.
                 self.raise_floor(position)
@@ -139,12 +136,3 @@ class Standings:
                 self.floor = self.written = position
             self._last, self._timeline = best.name, best.timeline
         return self.primary != before
-
-
-def page_end(position: int) -> int:
-    """Return a position without the head of a page on which nothing else is yet.
-
-    The primary counts that head as inserted, a replica as not replayed.
-    """
-    offset = position % WAL_PAGE
-    return position - offset if offset in _PAGE_HEADS else position

@@ -27,6 +27,8 @@ MARIADB = PositionKind.GTID_LIST
         ("16/B374D848", PositionKind.LSN, "16/B374D848"),
         ("0/0", PositionKind.LSN, "0/0"),
         ("0/8000018", PositionKind.LSN, "0/8000000"),  # only a page's header between the two
+        ("0/9000028", PositionKind.LSN, "0/9000000"),  # that of a segment
+        ("0/9000030", PositionKind.LSN, "0/9000030"),
         ("0/8000020", PositionKind.LSN, "0/8000020"),
         ("00000016/b374d848", PositionKind.LSN, "16/B374D848"),
         (f"{A.upper()}:1-5", PositionKind.GTID, f"{A}:1-5"),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from onetrip.model.replication import WAL_PAGE, Role
-from onetrip.relay.standing import Standings, page_end
+from onetrip.model.replication import Role
+from onetrip.relay.standing import Standings
 
 NAMES = ("primary", "near", "far")
 
@@ -139,16 +139,3 @@ def test_a_primary_that_lost_commits_in_a_crash_lowers_the_floor_to_what_it_has(
     made.wrote(115)
     see(made, "primary", 112, in_recovery=False)  # a connection that was slower to open
     assert made.floor == 115
-
-
-@pytest.mark.parametrize(
-    ("position", "end"),
-    [
-        (WAL_PAGE * 7 + 24, WAL_PAGE * 7),
-        (WAL_PAGE * 7 + 40, WAL_PAGE * 7),
-        (WAL_PAGE * 7 + 48, WAL_PAGE * 7 + 48),
-        (WAL_PAGE * 7, WAL_PAGE * 7),
-    ],
-)
-def test_a_page_with_nothing_but_its_head_is_not_waited_for(position: int, end: int) -> None:
-    assert page_end(position) == end
