@@ -103,6 +103,7 @@ async def join(fleet: Fleet, region: str, projects: int, result: Result) -> None
     await fleet.change(first, "shop", mode="smart", hint=pinned)
     node = await fleet.start(region, projects)
     result.served_after = time.time() - node.started_at
+    result.served_cpu = node.cpu_seconds()
     async with asyncio.timeout(ARRIVE):
         while await fleet.get(node) != pinned:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)

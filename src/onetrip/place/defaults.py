@@ -69,17 +69,22 @@ def default_region(matrix: RttMatrix, edge: RegionId, usable: np.ndarray) -> int
         return -1
     if usable[row]:
         return row
-    distance = np.nan_to_num(matrix.rtt[row], nan=1e9) + np.where(matrix.is_predicted[row], 1e6, 0)
-    return int(np.argmin(np.where(usable, distance, np.inf)))
+    return int(np.argmin(np.where(usable, _default_distances(matrix, row), np.inf)))
 
 
 def unseen_placements(
     matrix: RttMatrix, edge: RegionId, environments: Iterable[EnvironmentInput]
 ) -> dict[EnvironmentId, Placement]:
-    """Return `unseen_placement` of each environment.
+    """Return the placement of each environment's routes that have not been seen.
 
-    Thousands of environments have the same few sets of regions; each set is looked at once.
+    It is the default region, then the nearest. Thousands of environments have the same few sets of
+    regions: each set is looked at once, and the distances are for all of them.
     """
+    row = matrix.regions.index(edge)
+    distances: list[float] = _distances(matrix, row).tolist()
+    defaults: list[float] = _default_distances(matrix, row).tolist()
+    ranks = {r: (distances[n], n) for n, r in enumerate(matrix.regions)}
+    ranks_as_default = {r: (defaults[n], n) for n, r in enumerate(matrix.regions)}
     known: dict[tuple[object, ...], Placement] = {}
     found: dict[EnvironmentId, Placement] = {}
     for env in environments:
@@ -88,27 +93,32 @@ def unseen_placements(
         key = (serving, policy.mode, policy.hint, policy.share)
         placement = known.get(key)
         if placement is None:
-            placement = known[key] = unseen_placement(matrix, edge, env)
+            order = sorted(serving & ranks.keys(), key=ranks.__getitem__)
+            if order:
+                start = edge if edge in order else min(order, key=ranks_as_default.__getitem__)
+                order = [start, *(region for region in order if region != start)]
+            placement = known[key] = _unseen(edge, policy, tuple(order))
         found[env.id] = placement
     return found
 
 
-def unseen_placement(matrix: RttMatrix, edge: RegionId, env: EnvironmentInput) -> Placement:
-    """Return the placement of routes that have not been seen: the default, then the nearest."""
-    usable = usable_regions(matrix, env)
-    start = default_region(matrix, edge, usable)
-    if start < 0:
+def _unseen(edge: RegionId, policy: Policy, names: tuple[RegionId, ...]) -> Placement:
+    if not names:
         reason = "no permitted region has a ready instance"
         return Placement(Status.UNREACHABLE, (), None, reason=reason)
-    distance = np.nan_to_num(matrix.rtt[matrix.regions.index(edge)], nan=1e9)
-    distance[start] = -1.0
-    order = [int(c) for c in np.argsort(distance, kind="stable") if usable[c]]
-    names = tuple(matrix.regions[c] for c in order)
-    hint = env.policy.hint
-    is_off = env.policy.mode is Mode.OFF or env.policy.share == 0.0
+    hint = policy.hint
+    is_off = policy.mode is Mode.OFF or policy.share == 0.0
     if not is_off and hint in names:
-        pinned, control = (hint, *(n for n in names if n != hint)), env.policy.least_control
+        pinned, control = (hint, *(n for n in names if n != hint)), policy.least_control
         return Placement(Status.PINNED, pinned, names[0], control, reason=f"pinned to {hint}")
     status = Status.OFF if is_off else Status.ANALYZING
     missing = f"needs {MIN_REQUESTS} more requests from {edge}"
     return Placement(status, names, names[0], reason="no request seen yet", missing=missing)
+
+
+def _distances(matrix: RttMatrix, row: int) -> np.ndarray:
+    return np.nan_to_num(matrix.rtt[row], nan=1e9)
+
+
+def _default_distances(matrix: RttMatrix, row: int) -> np.ndarray:
+    return np.asarray(_distances(matrix, row) + np.where(matrix.is_predicted[row], 1e6, 0))
