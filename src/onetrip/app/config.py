@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from onetrip.acme.settings import AcmeSettings
 from onetrip.app.automatic import build_acme
-from onetrip.app.config_file import decode
+from onetrip.app.config_file import decode, uncollected
 from onetrip.app.envoy import EnvoySettings, build_envoy
 from onetrip.app.limits import build_probe, build_proxy
 from onetrip.app.listeners import Listener, parse_address, parse_listener
@@ -118,12 +118,13 @@ def load_settings(path: Path, region: str | None = None, *, advise: bool = False
         ConfigError: one line, `FILE: KEY: reason`.
     """
     try:
-        file = decode(path, File)
-        if not advise and file.mode == "serve":
-            return _Builder(path, file).settings(region)
-        from onetrip.app.advise import without_traffic  # most nodes do without it
+        with uncollected():
+            file = decode(path, File)
+            if not advise and file.mode == "serve":
+                return _Builder(path, file).settings(region)
+            from onetrip.app.advise import without_traffic  # most nodes do without it
 
-        return without_traffic(_Builder(path, file, advises=True).settings(region), advise)
+            return without_traffic(_Builder(path, file, advises=True).settings(region), advise)
     except ConfigError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path}: {text}") from error

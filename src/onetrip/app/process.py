@@ -43,6 +43,9 @@ def run(config_path: Path, region: str | None = None, *, advise: bool = False) -
     """
     # Scoring of many routes runs in a thread: it must give way to requests quickly.
     sys.setswitchinterval(SWITCH_INTERVAL)
+    # What is made at the start stays: to look through it for cycles, again and again, takes longer
+    # than to make it. `give_back_memory` collects what there are, and goes on.
+    gc.disable()
     inheritance = Inheritance()
     try:
         inheritance = take(os.environ)
@@ -120,6 +123,7 @@ def give_back_memory() -> None:
     """Free what start-up left behind; what stays is never collected again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

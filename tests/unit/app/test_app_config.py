@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,21 @@ def changed(tmp_path: Path, place: str, value: object) -> Path:
         node = node[name] if name in node else node.setdefault(name, {})
     node[last] = value
     return write(tmp_path, yaml.safe_dump(data, sort_keys=False))
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+@pytest.mark.parametrize("text", [GOOD, "regions: 7"])
+def test_reading_leaves_the_garbage_collector_as_it_was(
+    tmp_path: Path, text: str, was_enabled: bool
+) -> None:
+    path = write(tmp_path, text)
+    (gc.enable if was_enabled else gc.disable)()
+    try:
+        with contextlib.nullcontext() if text == GOOD else pytest.raises(ConfigError):
+            load_settings(path, "bom")
+        assert gc.isenabled() is was_enabled
+    finally:
+        gc.enable()
 
 
 def test_good_file_becomes_settings(tmp_path: Path) -> None:
