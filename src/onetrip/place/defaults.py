@@ -117,7 +117,7 @@ def _unseen(edge: RegionId, policy: Policy, names: tuple[RegionId, ...]) -> Plac
 
 
 def _distances(matrix: RttMatrix, row: int) -> np.ndarray:
-    return np.nan_to_num(matrix.rtt[row], nan=1e9)
+    return np.asarray(np.nan_to_num(matrix.rtt[row], nan=1e9))
 
 
 def _default_distances(matrix: RttMatrix, row: int) -> np.ndarray:
