@@ -71,10 +71,10 @@ in the first region. Times and processor time are those of a machine that all {n
 
 * **Joined**: from the start of the process with {projects:,} projects to the first answer 200
   through it, and to the first one that follows an override made elsewhere before it started.
-* **Changes**: {changes} policies, each of another project, one each {interval:g} s at the next node;
-  from before the request to the admin API until another node logged that it is in force there.
-  Each of them is put in force {nodes} times by the same processors, which is why there are not more
-  a second.
+* **Changes**: {changes} policies, each of another project, one each {interval:g} s at the next
+  node; from before the request to the admin API until another node logged that it is in force
+  there. Each of them is put in force {nodes} times by the same processors, which is why there are
+  not more a second.
 * **Bytes**: while nothing is declared, of one node and one of its peers: requests and reports with
   their heads, and everything on the wire: probes and the heads of TCP and IP as well, counted on
   the loopback interface of a network namespace.
