@@ -26,6 +26,8 @@ from onetrip.probe.runner import ProbeRunner
 from onetrip.probe.specs import SpecTable, specs_for
 from onetrip.timing import Clock
 
+_Config = tuple[Topology, Catalog, int | None]
+
 
 class Probing:
     """Chooses the targets of one node's prober.
@@ -59,6 +61,7 @@ class Probing:
         self._metrics = metrics
         self._plan: PeerPlan | None = None
         self._limit: int | None = None
+        self._config: _Config | None = None
         self._table: SpecTable | None = None
         self._chosen: frozenset[RegionId] = frozenset()
         self._hints: list[RegionId] = []
@@ -72,6 +75,12 @@ class Probing:
         Args:
             peers: `probe.peers`.
         """
+        hints = (project.policy.hint for project in catalog.projects.values())
+        self._hints = sorted({hint for hint in hints if hint is not None})
+        before, self._config = self._config, (topology, catalog, peers)
+        if before is not None and _probes_like(self._config, before):
+            self.follow()
+            return
         self._table = SpecTable(topology, catalog, self._region)
         limit = limit_of(peers, len(self._table.remote))
         if limit != self._limit:
@@ -80,8 +89,6 @@ class Probing:
             self._scorer.placer.guesses = Guesses() if limit is not None else None
             self._metrics.probe_peers.clear()
         self._chosen = frozenset()
-        hints = (project.policy.hint for project in catalog.projects.values())
-        self._hints = sorted({hint for hint in hints if hint is not None})
         if self._plan is None:
             self._scorer.absence = PRESENT
             self._metrics.probe_peers.labels("all").set(len(self._table.remote))
@@ -151,3 +158,8 @@ class Probing:
             }
         self._rtts.prune(kept)
         self._prober.set_specs(specs)
+
+
+def _probes_like(new: _Config, old: _Config) -> bool:
+    """Tell whether nothing differs but what placement is told to do: nobody is probed for that."""
+    return new[0] is old[0] and new[2] == old[2] and new[1].serves_like(old[1])

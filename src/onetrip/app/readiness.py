@@ -60,6 +60,13 @@ class Readiness:
         self._absence = absence
         # Nearly always empty: then every environment is ready wherever it has an instance.
         self._failing = {r: failing for r, row in rows.items() if (failing := _failing_of(row))}
+        # While no instance fails, one region's are alike: thousands of environments share them.
+        self._fails_alone = any(
+            target.kind is TargetKind.INSTANCE
+            for failing in self._failing.values()
+            for target in failing
+        )
+        self._reached: dict[RegionId, bool] = {}
 
     def environments(
         self,
@@ -83,11 +90,16 @@ class Readiness:
         """Return the regions that have an instance, and whether one there can take requests."""
         if not self._failing and not self._draining and self._absence == PRESENT:
             return dict.fromkeys([i.region for i in env.instances], True)
-        found: dict[RegionId, bool] = {}
-        for instance in env.instances:
-            target = Target(TargetKind.INSTANCE, str(instance.endpoint))
-            ready = self._is_ready(instance.region, target)
-            found[instance.region] = found.get(instance.region, False) or ready
+        if not self._fails_alone:
+            found = {i.region: self._is_reached(i.region) for i in env.instances}
+        else:
+            found = {}
+            for instance in env.instances:
+                target = Target(TargetKind.INSTANCE, str(instance.endpoint))
+                ready = self._is_ready(instance.region, target)
+                found[instance.region] = found.get(instance.region, False) or ready
+        if not self._draining and not self._absence.unheard:
+            return found
         # A drain must not take the last region away, nor must that nothing is heard of it yet.
         for out in (self._draining | self._absence.unheard, self._draining):
             kept = {r: ok and r not in out for r, ok in found.items()}
@@ -97,17 +109,27 @@ class Readiness:
 
     def _is_ready(self, region: RegionId, target: Target) -> bool:
         own = self._failing.get(self._region, frozenset())
-        if region in self._absence.silent:
+        if not self._is_reached(region):
             return False
-        place = self._topology.regions.get(region)
-        if region == self._region or place is None or place.proxy is None:
+        if not self._is_behind_node(region):
             return target not in own
-        # Through its node: the node must answer us, and it must see its instance.
-        if Target(TargetKind.PEER, region) in own:
-            return False
+        # Through its node, which must see its instance.
         if target in self._rows.get(region, {}):
             return target not in self._failing.get(region, frozenset())
         return target not in own
+
+    def _is_reached(self, region: RegionId) -> bool:
+        """Tell whether requests can reach a region's instances, whatever those are up to."""
+        known = self._reached.get(region)
+        if known is None:
+            own = self._failing.get(self._region, frozenset())
+            is_cut = self._is_behind_node(region) and Target(TargetKind.PEER, region) in own
+            known = self._reached[region] = not is_cut and region not in self._absence.silent
+        return known
+
+    def _is_behind_node(self, region: RegionId) -> bool:
+        place = self._topology.regions.get(region)
+        return region != self._region and place is not None and place.proxy is not None
 
 
 def _failing_of(row: Mapping[Target, RttEstimate]) -> frozenset[Target]:

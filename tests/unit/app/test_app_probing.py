@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
+
 from onetrip.app.probing import Probing
 from onetrip.app.scoring import Scorer
 from onetrip.app.vetting import Vetting
@@ -229,6 +231,31 @@ async def test_region_that_a_project_is_pinned_to_is_probed_before_its_first_req
     made = replace(made, projects={"shop": replace(made.projects["shop"], policy=policy)})
     fleet.probing.update(topology(), made, None)
     assert pinned in fleet.peers()
+
+
+@pytest.mark.parametrize("count", [31, COUNT])
+async def test_what_placement_is_told_to_do_changes_no_probe_but_that_of_a_hint(count: int) -> None:
+    fleet, same = Fleet(count), topology(count)
+    fleet.probing.update(same, catalog(count), None)
+    probed = fleet.prober.targets
+    other = next((r for r in REGIONS[1:count] if r not in fleet.peers()), REGIONS[1])
+    shop = catalog(count).projects["shop"]
+    for policy, added in (
+        (Policy(mode=Mode.OFF), frozenset[Target]()),
+        (Policy(hint=other), {peer(other)}),
+    ):
+        told = replace(catalog(count), projects={"shop": replace(shop, policy=policy)}, version=7)
+        fleet.probing.update(same, told, None)
+        assert fleet.prober.targets == probed | added
+    # Anything else does: here an instance that nobody had.
+    environment = shop.environments["production"]
+    more = replace(environment, instances=(Instance(OWN, Endpoint("new.test", 1)),))
+    new = replace(shop, environments={"production": more})
+    fleet.probing.update(same, replace(catalog(count), projects={"shop": new}), None)
+    assert Target(TargetKind.INSTANCE, "new.test:1") in fleet.prober.targets
+    # And where the regions are, also with the same projects.
+    fleet.probing.update(topology(9), replace(catalog(count), projects={"shop": new}), None)
+    assert fleet.peers() == set(REGIONS[1:9])
 
 
 async def test_region_in_use_stays_probed_and_others_make_room() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from onetrip.app.readiness import Absence, Readiness
 from onetrip.model.catalog import Environment, EnvironmentId, Instance
 from onetrip.model.measure import EstimateState, RttEstimate, Target, TargetKind
@@ -61,6 +63,20 @@ def test_region_whose_node_does_not_answer_is_down() -> None:
 def test_region_without_a_node_is_judged_from_here() -> None:
     assert ready({DEN: failing(instance(FRA))})[FRA] is False
     assert ready({FRA: failing(instance(FRA))})[FRA] is True
+
+
+@pytest.mark.parametrize("down", [BOM, FRA, DEN])
+@pytest.mark.parametrize("draining", [(), (DEN,), (BOM, FRA)])
+@pytest.mark.parametrize("silent", [frozenset[RegionId](), frozenset({BOM})])
+def test_instance_of_somebody_else_that_fails_changes_nothing(
+    down: RegionId, draining: tuple[RegionId, ...], silent: frozenset[RegionId]
+) -> None:
+    other = Target(TargetKind.INSTANCE, "10.9.9.9:1")
+    cut = failing(Target(TargetKind.PEER, down))
+    alone = ready({DEN: cut}, *draining, silent=silent)
+    assert ready({DEN: cut | failing(other)}, *draining, silent=silent) == alone
+    assert ready({DEN: cut, BOM: failing(other)}, *draining, silent=silent) == alone
+    assert alone[BOM] is (down is not BOM and not silent and BOM not in draining)
 
 
 def test_draining_region_is_out_unless_it_is_the_last() -> None:
