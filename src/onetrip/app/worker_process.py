@@ -163,10 +163,7 @@ class WorkerProcess:
                 await self._clock.sleep(self._next_pause())
 
     async def _launch(self, on_lost: Callable[[], None]) -> None:
-        setup = self._make_setup(self.index)
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = _spawn_process(theirs.fileno(), setup)
         ours.setblocking(False)
 
         def lost(reason: str) -> None:
@@ -174,7 +171,15 @@ class WorkerProcess:
             on_lost()
 
         link = Link(decode_to_node, self._took, lost)
-        await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+        with theirs:
+            await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+            # No wait from here on: what is told next follows on what the setup says.
+            try:
+                setup = self._make_setup(self.index)
+                self._process = _spawn_process(theirs.fileno(), setup)
+            except (OSError, OnetripError):
+                link.close()
+                raise
         link.send_encoded(encode(setup))
         self._link = link
         if self._is_leaving:
