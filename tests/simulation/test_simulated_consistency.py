@@ -18,6 +18,14 @@ def test_nobody_reads_the_past(seed: int) -> None:
     assert all(outcome.outcomes[name] for name in ("fresh", "waited", "primary")), outcome
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_whichever_worker_takes_a_request_nobody_sees_the_past(seed: int) -> None:
+    outcome = SimulatedSessions(seed, keeps=True, workers=3).run(OPERATIONS)
+    assert not outcome.violations, outcome
+    assert outcome.operations > OPERATIONS * 0.8, outcome
+    assert all(outcome.outcomes[name] for name in ("fresh", "waited", "primary")), outcome
+
+
 def test_without_the_promise_the_checker_finds_the_past() -> None:
     outcome = SimulatedSessions(1, keeps=False).run(OPERATIONS)
     assert outcome.violations[OWN] > 10, outcome

@@ -17,11 +17,12 @@ from onetrip.model.consistency import Carry, Consistency, Freshness
 from onetrip.model.measure import MethodClass, RouteKey
 from onetrip.model.topology import RegionId
 from onetrip.observe.metrics import Metrics
-from onetrip.proxy.consistency import ConsistencyBook
+from onetrip.proxy.consistency import ConsistencyBook, Guide
 from onetrip.proxy.pledge import Pledge
 from onetrip.proxy.router import Match
 from onetrip.wire.http1 import Fields
 from support.histories import RegisterCheck, RegisterOp
+from support.linked_workers import LinkedWorkers
 from support.simulated_database import SimulatedDatabase, UnansweredError
 from support.virtual_loop import LoopClock, run_virtually
 
@@ -33,6 +34,7 @@ THINKS = 0.02
 CALM = 0.2
 """Mean time from the end of one fault to the next, s."""
 
+_SHOP = EnvironmentId("shop", "production")
 _TERMS = Consistency((b"k" * 32,), wait=0.05, carry=Carry.HEADER)
 
 
@@ -78,6 +80,15 @@ class _Guide:
     def home(self, backend: str) -> RegionId | None:
         return None
 
+    def backends(self) -> list[str]:
+        return ["db"]
+
+    def columns(self) -> list[tuple[EnvironmentId, str, str]]:
+        return [(_SHOP, "db", "db (nearest)")]
+
+    def nearest_in(self, column: str) -> dict[RegionId, str]:
+        return {RegionId(self._own.partition("/")[2]): self._own}
+
 
 class SimulatedSessions:
     """Clients, nodes and a database; see the module.
@@ -85,19 +96,27 @@ class SimulatedSessions:
     Args:
         keeps: whether the promise is kept, or reads just go to the nearest copy.
         mends: whether a node looks after an answer as well; without, restarts are not noticed.
+        workers: processes of each node, of which any takes a request; 1 is the node's own.
     """
 
     def __init__(
-        self, seed: int, *, keeps: bool, mends: bool = True, nodes: int = 3, clients: int = 60
+        self,
+        seed: int,
+        *,
+        keeps: bool,
+        mends: bool = True,
+        nodes: int = 3,
+        clients: int = 60,
+        workers: int = 1,
     ) -> None:
         self._rng = Random(seed)
         self._keeps = keeps
         self._mends = mends
         self._clients = clients
+        self._workers = workers
         self._regions = [RegionId(f"r{n}") for n in range(nodes)]
-        id = EnvironmentId("shop", "production")
         environment = Environment(
-            id,
+            _SHOP,
             ("shop.test",),
             (),
             {"orders": "db"},
@@ -106,7 +125,7 @@ class SimulatedSessions:
         )
         self._catalog = Catalog({"shop": Project("shop", Policy(), {"production": environment})})
         self._matches = {
-            method: Match(environment, None, RouteKey(id, "/", method)) for method in MethodClass
+            method: Match(environment, None, RouteKey(_SHOP, "/", method)) for method in MethodClass
         }
         self._outcome = Outcome()
         self._check = RegisterCheck()
@@ -121,11 +140,17 @@ class SimulatedSessions:
         clock = LoopClock(loop)
         database = SimulatedDatabase([f"db/{r}" for r in self._regions], clock, self._rng)
         self._database, metrics = database, Metrics()
-        self._books = []
+        self._books: list[list[ConsistencyBook]] = []
         for region in self._regions:
-            book = ConsistencyBook(_Guide(database, f"db/{region}"), clock, metrics)
-            book.update(self._catalog)
-            self._books.append(book)
+            guide = _Guide(database, f"db/{region}")
+            guides: list[Guide] = [guide]
+            if self._workers > 1:
+                plane = LinkedWorkers(guide, self._catalog, self._rng, self._workers)
+                guides = list(plane.guides)
+            books = [ConsistencyBook(each, clock, metrics) for each in guides]
+            for book in books:
+                book.update(self._catalog)
+            self._books.append(books)
         trouble = asyncio.create_task(self._make_trouble())
         each = -(-operations // self._clients)
         async with asyncio.TaskGroup() as group:
@@ -164,7 +189,8 @@ class SimulatedSessions:
             return await self._apply(own, key, is_write=is_write), b""
         match = self._matches[MethodClass.WRITE if is_write else MethodClass.READ]
         fields: Fields = [(b"onetrip-consistency", token)] if token else []
-        pledge = self._books[node].open(match, fields, from_peer=False)
+        book = self._rng.choice(self._books[node]) if self._workers > 1 else self._books[node][0]
+        pledge = book.open(match, fields, from_peer=False)
         assert pledge is not None
         region = self._regions[node]
         await pledge.settle(region, 10.0)

@@ -89,5 +89,3 @@ def _check(file: File, project: Project, backends: Mapping[str, Backend]) -> Non
             )
     if project.hedge is not None:
         raise ConfigError(f"{key}.hedge: a second attempt may read elsewhere; leave out either")
-    if file.workers != 1:
-        raise ConfigError(f"{key}.consistency.mode: needs workers: 1")

@@ -39,7 +39,7 @@ from onetrip.proxy.outliers import OnVerdict
 from onetrip.timing import Clock
 
 if TYPE_CHECKING:
-    from onetrip.proxy.consistency import Guide
+    from onetrip.app.worker_desk import NodeGuide
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class Hooks:
     failing: Callable[[], frozenset[Target]]
     tell: Callable[[str, str, str], None]
     on_verdict: OnVerdict
-    guide: Callable[[], Guide] | None = None
+    guide: Callable[[], NodeGuide] | None = None
 
 
 class LocalPlane:

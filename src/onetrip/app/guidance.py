@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from onetrip.app.reads import Reads
 from onetrip.app.scoring import Scorer
 from onetrip.estimate.nearest import nearest_endpoint
-from onetrip.model.catalog import Environment
+from onetrip.model.catalog import Catalog, Environment, EnvironmentId
 from onetrip.model.measure import Target, TargetKind
 from onetrip.model.replica import ReplicationAccess
 from onetrip.model.replication import Replication
@@ -29,6 +30,8 @@ class Guidance:
         self._scorer = scorer
         self._client: RelayClient | None = None
         self._relays: dict[str, tuple[ReplicationAccess, dict[RegionId, RelayFloors]]] = {}
+        self._reads = Reads(Catalog())
+        self._columns: list[tuple[EnvironmentId, str, str]] = []
 
     @property
     def replication(self) -> Replication:
@@ -57,6 +60,33 @@ class Guidance:
         if known is None or known[0] is not access:
             known = self._relays[backend] = (access, self._floors(backend, access))
         return known[1].get(region)
+
+    def backends(self) -> list[str]:
+        """Return the backends that can be asked; what is not placed yet may read those, too."""
+        known = self._scorer.catalog.backends
+        return [name for name, backend in known.items() if backend.replication is not None]
+
+    def columns(self) -> list[tuple[EnvironmentId, str, str]]:
+        """Return which column tells what is nearest, for all that is promised to be consistent.
+
+        By environment and backend; the same list as before where nothing has changed.
+        """
+        reads = self._scorer.reads
+        if reads is not self._reads:
+            self._reads = reads
+            self._columns = [
+                (environment.id, backend, column)
+                for environment in reads.catalog.environments()
+                if environment.consistency is not None
+                for backend, column in reads.columns.get(environment.id, {}).items()
+            ]
+        return self._columns
+
+    def nearest_in(self, column: str) -> dict[RegionId, str]:
+        """Return the endpoint that an instance reads, by its region; see `nearest`."""
+        endpoints, rows = self._scorer.reads.groups[column], self._scorer.rows
+        regions = self._scorer.topology.regions
+        return {region: nearest_endpoint(rows.get(region, {}), endpoints) for region in regions}
 
     async def close(self) -> None:
         """Drop the connections to relays."""

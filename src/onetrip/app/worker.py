@@ -24,8 +24,10 @@ from onetrip.app.drains import build_taps, close_taps
 from onetrip.app.refusals import unraisable_hook
 from onetrip.app.telemetry import build_tracer
 from onetrip.app.worker_credentials import contexts_of
+from onetrip.app.worker_guide import WorkerGuide
 from onetrip.app.worker_link import Link
 from onetrip.app.worker_messages import (
+    Answer,
     Credentials,
     Drain,
     Failing,
@@ -35,6 +37,7 @@ from onetrip.app.worker_messages import (
     Placements,
     Purged,
     PurgeOrder,
+    ReadPlaces,
     Refusal,
     Setup,
     Started,
@@ -85,6 +88,7 @@ class Worker:
         self.log.taps += build_taps(*taps, with_access=False)
         self._failing: frozenset[Target] = frozenset()
         self._is_leaving = False
+        self.guide = WorkerGuide(link)
         self._dial = TcpDialer(setup.source_address)
         self.outbox = ObservationOutbox(link, self.metrics)
         self._changes = Changes(self.metrics.registry)
@@ -106,6 +110,7 @@ class Worker:
             on_verdict=lambda verdict: link.send(Judged(verdict)),
             yields=self._lets_others,
         )
+        self.server.guide = lambda: self.guide
         if setup.has_residency_log:
             self.server.log_residency(self.outbox.decisions)
         self._spans: SpanSink | None = None
@@ -121,7 +126,13 @@ class Worker:
             OnetripError: what the node told cannot be used.
         """
         setup, server = self._setup, self.server
-        for message in (setup.tables, setup.placements, setup.failing, *setup.answers):
+        for message in (
+            setup.tables,
+            setup.placements,
+            setup.failing,
+            setup.places,
+            *setup.answers,
+        ):
             self._apply(message)
         certificates = self._use(setup.credentials)
         sockets = {key: [adopt(fd) for fd in found] for key, found in setup.sockets.items()}
@@ -169,6 +180,7 @@ class Worker:
     def _apply(self, message: ToWorker) -> None:
         match message:
             case Tables():
+                self.guide.update(message.catalog)
                 self.server.update(message.catalog, message.topology)
                 for environment, routes in message.classes:
                     self.server.routing.establish(environment, routes)
@@ -176,6 +188,8 @@ class Worker:
                 self.server.snapshot = patched(self.server.snapshot, message)
             case Failing():
                 self._failing = frozenset(message.targets)
+            case ReadPlaces() | Answer():
+                self.guide.take(message)
             case Credentials():
                 self._use(message)
             case HttpAnswer():
@@ -217,6 +231,7 @@ async def _serve(sock: socket.socket) -> int:
     first: asyncio.Future[Setup] = loop.create_future()
     ending: asyncio.Future[Drain] = loop.create_future()
     worker: Worker | None = None
+    early: list[ToWorker] | None = []  # what is told before the worker serves
 
     def drain(message: Drain) -> None:
         if not ending.done():
@@ -226,18 +241,19 @@ async def _serve(sock: socket.socket) -> int:
         if isinstance(message, Setup):
             if not first.done():
                 first.set_result(message)
+        elif early is not None:
+            early.append(message)
         elif worker is not None:
             worker.take(message)
-        else:
-            early.append(message)
 
     def lost(reason: str) -> None:
         # Without its node a worker has nothing to serve by.
+        if worker is not None:
+            worker.guide.close()
         drain(Drain(first.result().drain_timeout if first.done() else 0.0, is_patient=False))
         if not first.done():
             first.cancel()
 
-    early: list[ToWorker] = []
     link = Link(decode_to_worker, take, lost)
     await loop.create_connection(lambda: link, sock=sock)
     async with asyncio.timeout(SETUP_TIMEOUT):
@@ -245,12 +261,12 @@ async def _serve(sock: socket.socket) -> int:
     if setup.version != onetrip.__version__:
         print(f"onetrip: worker is {onetrip.__version__}, node {setup.version}", file=sys.stderr)
         return 2
-    starting = Worker(setup, link, drain)
-    sys.unraisablehook = unraisable_hook(starting.log, starting.clock)
-    await starting.start()
-    for message in early:
-        starting.take(message)
-    worker = starting
+    worker = Worker(setup, link, drain)
+    sys.unraisablehook = unraisable_hook(worker.log, worker.clock)
+    await worker.start()
+    told, early = early or [], None
+    for message in told:
+        worker.take(message)
     telling = loop.create_task(_tell_forever(worker))
     await worker.finish(await ending)
     telling.cancel()

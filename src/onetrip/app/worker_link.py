@@ -36,6 +36,11 @@ class Link(asyncio.Protocol, Generic[M]):
         self._reason = ""
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether anything that is sent may arrive."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def unsent(self) -> int:
         """Bytes that the other end has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0

@@ -5,11 +5,12 @@ Both ends come from one installation: a worker of another version is refused, no
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from onetrip.errors import ProtocolError
+from onetrip.errors import Kind, ProtocolError
 from onetrip.model.catalog import Catalog, EnvironmentId
 from onetrip.model.edge import Purge
 from onetrip.model.measure import Observation, RouteKey, Target
@@ -65,6 +66,43 @@ class Failing(Message, frozen=True):
     """The targets that cannot serve, all of them."""
 
     targets: list[Target]
+
+
+class ReadPlaces(Message, frozen=True):
+    """Where applications read and write, as of now; what is missing is read from the primary.
+
+    Attributes:
+        columns: environment, backend, and what its nearest endpoints are listed under in
+            `nearest`; None where that is as it was told last.
+        nearest: the endpoint that each region reads.
+        primaries: the endpoint that takes writes, by backend that is watched.
+        homes: the region that this is nearest to, by backend.
+    """
+
+    columns: list[tuple[EnvironmentId, str, str]] | None
+    nearest: dict[str, dict[RegionId, str]]
+    primaries: dict[str, str]
+    homes: dict[str, RegionId]
+
+
+NO_PLACES = ReadPlaces([], {}, {}, {})
+
+
+class Answer(Message, frozen=True):
+    """The answer to a `Question`; the `ReadPlaces` before it are as of this answer.
+
+    Attributes:
+        position: as text; None where there is none.
+        is_so: the endpoint has the position, or the relays took it.
+        error: why the question could not be answered; None where it was.
+        kind: of the error.
+    """
+
+    number: int
+    position: str | None = None
+    is_so: bool = False
+    error: str | None = None
+    kind: Kind = Kind.UNAVAILABLE
 
 
 class Pair(msgspec.Struct, array_like=True, frozen=True):
@@ -147,6 +185,7 @@ class Setup(Message, frozen=True):
     tables: Tables
     placements: Placements
     failing: Failing
+    places: ReadPlaces
     credentials: Credentials
     answers: list[HttpAnswer | TlsAnswer]
 
@@ -163,6 +202,8 @@ ToWorker: TypeAlias = (
     | Tables
     | Placements
     | Failing
+    | ReadPlaces
+    | Answer
     | Credentials
     | HttpAnswer
     | TlsAnswer
@@ -227,6 +268,34 @@ class Purged(Message, frozen=True):
     count: int
 
 
+class Asked(Enum):
+    """What a worker asks its node; see `Replication`, and `proxy.consistency.Relays`."""
+
+    POSITION = "position"
+    SHOWN = "shown"
+    REACHED = "reached"
+    HOLD = "hold"
+    WRITTEN = "written"
+
+
+class Question(Message, frozen=True):
+    """Ask databases or relays now, and tell what they say.
+
+    Attributes:
+        number: of this question; the answer has the same one.
+        place: the endpoint, or the region of the relays; "" for the primary.
+        position: to be reached or held, as text.
+        within: time after which nobody waits for the answer, s.
+    """
+
+    number: int
+    what: Asked
+    backend: str
+    place: str
+    position: str
+    within: float
+
+
 class Trouble(Message, frozen=True):
     """Something that the node told could not be used; the worker goes on with what it had."""
 
@@ -234,7 +303,9 @@ class Trouble(Message, frozen=True):
     reason: str
 
 
-ToNode: TypeAlias = Started | Seen | Lines | Figures | Refusal | Judged | Purged | Trouble
+ToNode: TypeAlias = (
+    Started | Seen | Lines | Figures | Refusal | Judged | Purged | Question | Trouble
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

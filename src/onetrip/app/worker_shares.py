@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from onetrip.errors import ConfigError
-from onetrip.model.catalog import Catalog, Environment, Project
+from onetrip.model.catalog import Backend, Catalog, Environment, Project
 from onetrip.proxy.ejection import EjectionSettings
 from onetrip.proxy.settings import ProxySettings
 
@@ -51,9 +51,13 @@ def share_of_settings(settings: ProxySettings, workers: int) -> ProxySettings:
 
 
 def share_of_catalog(catalog: Catalog, workers: int) -> Catalog:
-    """Return the catalog with each capacity divided, and the memory for kept responses."""
+    """Return the catalog with each capacity divided, and the memory for kept responses.
+
+    Without what only the node uses: a worker asks no database and no relay.
+    """
     projects = {name: _project(project, workers) for name, project in catalog.projects.items()}
-    return replace(catalog, projects=projects)
+    backends = {name: _unlocked(backend) for name, backend in catalog.backends.items()}
+    return replace(catalog, projects=projects, backends=backends)
 
 
 def as_fields(settings: ProxySettings) -> tuple[dict[str, Any], list[str]]:
@@ -89,6 +93,13 @@ def _environment(environment: Environment, workers: int) -> Environment:
     if environment.candidate is not None:
         environment = replace(environment, candidate=_environment(environment.candidate, workers))
     return environment
+
+
+def _unlocked(backend: Backend) -> Backend:
+    access = backend.replication
+    if access is None:
+        return backend
+    return replace(backend, replication=replace(access, password="", relay_token=""))
 
 
 def _share(total: int, workers: int) -> int:

@@ -19,6 +19,7 @@ from onetrip.app.dataplane import Hooks, Ports
 from onetrip.app.listeners import Listeners, binding
 from onetrip.app.request_logs import RequestLogs
 from onetrip.app.worker_credentials import NO_CREDENTIALS, credentials_of
+from onetrip.app.worker_desk import GuideDesk
 from onetrip.app.worker_messages import (
     Drain,
     Failing,
@@ -28,6 +29,7 @@ from onetrip.app.worker_messages import (
     Lines,
     Purged,
     PurgeOrder,
+    Question,
     Refusal,
     Seen,
     Setup,
@@ -106,6 +108,7 @@ class WorkerPlane:
         self._catalog, self._topology = Catalog(), Topology()
         self._feed = PlacementFeed()
         self._failing = Failing([])
+        self._desk = GuideDesk(hooks.guide, self._send, self._tasks.spawn)
         self._credentials = NO_CREDENTIALS
         self._answers: dict[tuple[type, str], HttpAnswer | TlsAnswer] = {}
         self._sockets: dict[str, list[int]] = {}
@@ -138,7 +141,11 @@ class WorkerPlane:
         self.use_certificates(settings, [])
         for worker in self._workers:
             worker.start()
-        await self._wait_for_start()
+        if not await self._wait(lambda w: w.is_serving or bool(w.ends), START_TIMEOUT):
+            raise ConfigError(f"workers: not all serve within {START_TIMEOUT:g} s")
+        for worker in self._workers:
+            if worker.ends:
+                raise ConfigError(f"workers: worker {worker.index} {worker.reason}")
         self._tasks.every(WATCH_INTERVAL, self._watch, "workers", self._clock, self._rng)
 
     def publish(self, snapshot: PlacementSnapshot) -> None:
@@ -148,6 +155,7 @@ class WorkerPlane:
         if failing != self._failing:
             self._failing = failing
             self._send(failing)
+        self._desk.publish()
 
     def update(self, catalog: Catalog, topology: Topology) -> None:
         """See `DataPlane`."""
@@ -157,6 +165,7 @@ class WorkerPlane:
         self._catalog = share_of_catalog(catalog, len(self._workers))
         self._topology = topology
         self._send(self._tables())
+        self._desk.update(catalog)
 
     def use_certificates(
         self, settings: Settings, issued: Sequence[ServerContext]
@@ -210,13 +219,11 @@ class WorkerPlane:
         """See `DataPlane`."""
         for worker in self._workers:
             worker.drain(Drain(timeout, is_patient))
-        await self._wait_for_end(timeout + END_TIMEOUT)
+        await self._wait(lambda worker: not worker.is_running, timeout + END_TIMEOUT)
 
     async def stop(self) -> None:
         """See `DataPlane`."""
-        for worker in self._workers:
-            worker.drain(Drain(0.0, is_patient=False))
-        await self._wait_for_end(END_TIMEOUT)
+        await self.drain(0.0, is_patient=False)
         for worker in self._workers:
             await worker.kill()
         await self._tasks.cancel(timeout=5.0)
@@ -259,6 +266,7 @@ class WorkerPlane:
             tables=self._tables(),
             placements=self._feed.whole(),
             failing=self._failing,
+            places=self._desk.places,
             credentials=self._credentials,
             answers=list(self._answers.values()),
         )
@@ -296,6 +304,8 @@ class WorkerPlane:
             case Purged():
                 if (counts := self._purged.get(message.number)) is not None:
                     counts[worker.index] = message.count
+            case Question():
+                self._desk.take(worker, message)
             case Trouble():
                 detail = f"{message.what}: {message.reason}"
                 self._hooks.tell("app.worker_troubled", f"worker {worker.index}", detail)
@@ -311,6 +321,7 @@ class WorkerPlane:
     def _ended(self, worker: WorkerProcess, reason: str, is_told: bool) -> None:
         self._merged.end(worker.index)
         self._board.post(worker.index, ABSENT)
+        self._desk.forget(worker.index)
         self._metrics.workers.set(sum(each.is_serving for each in self._workers))
         if not is_told:
             self._metrics.worker_ends.inc()
@@ -323,16 +334,6 @@ class WorkerPlane:
         for worker in self._workers:
             worker.check()
         self._logs.publish(self._metrics)
-
-    async def _wait_for_start(self) -> None:
-        if not await self._wait(lambda w: w.is_serving or bool(w.ends), START_TIMEOUT):
-            raise ConfigError(f"workers: not all serve within {START_TIMEOUT:g} s")
-        for worker in self._workers:
-            if worker.ends:
-                raise ConfigError(f"workers: worker {worker.index} {worker.reason}")
-
-    async def _wait_for_end(self, timeout: float) -> None:
-        await self._wait(lambda worker: not worker.is_running, timeout)
 
     async def _wait(self, claim: Callable[[WorkerProcess], bool], timeout: float) -> bool:
         deadline = self._clock.now() + timeout

@@ -132,14 +132,14 @@ def behind(ahead: Position, position: Position) -> int | None:
     return None if own is None else max(0, ranges[-1][1] - own[-1][1])
 
 
-def parse_position(text: str) -> Position:
+def parse_position(text: str, limit: int = MAX_POSITION) -> Position:
     """Parse a LSN (`16/B374D848`), a GTID set or list, or offsets; the text may come from anyone.
 
     Raises:
-        ProtocolError: it is none of them, or longer than `MAX_POSITION`.
+        ProtocolError: it is none of them, or longer than `limit`.
     """
-    if len(text) > MAX_POSITION:
-        raise ProtocolError(f"position of {len(text)} characters exceeds limit of {MAX_POSITION}")
+    if len(text) > limit:
+        raise ProtocolError(f"position of {len(text)} characters exceeds limit of {limit}")
     if found := re.fullmatch(_LSN, text):
         return lsn(int(found[1], 16) << 32 | int(found[2], 16))
     parts = [part.strip() for part in text.split(",")] if text.strip() else []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,7 +22,7 @@ from onetrip.app.config import load_settings
 from onetrip.app.node import Node
 from onetrip.observe.logs import silent_log
 from support.database_trouble import POSTGRES_STATEMENTS
-from support.listed_databases import list_application, postgres_lists
+from support.listed_databases import Lists, list_application, postgres_lists
 from support.ports import free_port
 from support.replicated_postgres import PostgresGroup, replicated_postgres
 from support.waits import BOUND, eventually
@@ -59,7 +63,9 @@ async def far_away(port: int) -> AsyncIterator[int]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def configuration(tmp_path: Path, far: int, near: int, instance: int) -> Path:
+def configuration(
+    tmp_path: Path, far: int, near: int, instance: int, *, workers: int = 1, **promise: Any
+) -> Path:
     """Write a file whose project promises consistency over two endpoints."""
     (tmp_path / "key").write_text("a key for the tokens of tests")
     account = {"user": "watcher", "interval": 0.2, "max_lag": 600}
@@ -78,6 +84,7 @@ def configuration(tmp_path: Path, far: int, near: int, instance: int) -> Path:
         "listen": f"127.0.0.1:{free_port()}",
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "log": {"access": "off"},
+        "workers": workers,
         "probe": {"interval": 0.1},
         "score_interval": 0.1,
         "regions": {"den": {}},
@@ -85,7 +92,7 @@ def configuration(tmp_path: Path, far: int, near: int, instance: int) -> Path:
         "consistency": {"key_file": "key"},
         "projects": {
             "shop": {
-                "consistency": {"mode": "session", "wait": 0.1},
+                "consistency": {"mode": "session", "wait": 0.1, **promise},
                 "environments": {"production": environment},
             }
         },
@@ -95,10 +102,9 @@ def configuration(tmp_path: Path, far: int, near: int, instance: int) -> Path:
     return path
 
 
-async def test_a_client_reads_what_it_wrote_while_the_standby_is_behind(
-    tmp_path: Path, postgres: PostgresGroup
-) -> None:
-    lists, told = postgres_lists(postgres), list[str]()
+@asynccontextmanager
+async def told_application(lists: Lists, told: list[str]) -> AsyncIterator[int]:
+    """Run an application that notes where it is told to read; give its port."""
 
     @web.middleware
     async def note(request, handler):
@@ -111,9 +117,23 @@ async def test_a_client_reads_what_it_wrote_while_the_standby_is_behind(
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_client_reads_what_it_wrote_while_the_standby_is_behind(
+    tmp_path: Path, postgres: PostgresGroup
+) -> None:
+    lists, told = postgres_lists(postgres), list[str]()
     standby = postgres.standbys[0]
-    async with far_away(postgres.primary.port) as far, aiohttp.ClientSession() as browser:
-        path = configuration(tmp_path, far, standby.port, int(runner.addresses[0][1]))
+    async with (
+        far_away(postgres.primary.port) as far,
+        told_application(lists, told) as instance,
+        aiohttp.ClientSession() as browser,
+    ):
+        path = configuration(tmp_path, far, standby.port, instance)
         node = Node(load_settings(path, "den"), log=silent_log())
         await node.start()
         url = f"http://127.0.0.1:{node.proxy_port}/lists/a"
@@ -150,5 +170,121 @@ async def test_a_client_reads_what_it_wrote_while_the_standby_is_behind(
         finally:
             standby.delay_replay(0)
             await node.stop(0.5)
-            await runner.cleanup()
+            lists.close()
+
+
+class Session:
+    """A client that keeps several connections open, and its token in mind."""
+
+    def __init__(self, port: int, connections: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/lists/w"
+        self._token = ""
+        self._clients = [self._connection() for _ in range(connections)]
+
+    async def send(self, method: str, connection: int, path: str = "") -> str:
+        """Send a request on one of the connections; return the body of the answer."""
+        headers = {"Host": "shop.test"}
+        if self._token:
+            headers["onetrip-consistency"] = self._token
+        client = self._clients[connection]
+        async with client.request(method, self._url + path, headers=headers) as reply:
+            assert reply.status == 200
+            self._token = reply.headers.get("onetrip-consistency", self._token)
+            return await reply.text()
+
+    def forget(self) -> None:
+        """Bring no token along with the next request."""
+        self._token = ""
+
+    async def read_everywhere(self) -> set[str]:
+        """Read on each connection, one after the other; return what was there."""
+        return {await self.send("GET", number) for number in range(len(self._clients))}
+
+    async def reconnect(self) -> None:
+        """Open all connections anew."""
+        await self.close()
+        self._clients = [self._connection() for _ in self._clients]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            await client.close()
+
+    @staticmethod
+    def _connection() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+async def test_a_session_over_connections_of_several_workers_reads_what_it_wrote(
+    tmp_path: Path, postgres: PostgresGroup
+) -> None:
+    lists, told = postgres_lists(postgres), list[str]()
+    standby, values = postgres.standbys[0], list[str]()
+    async with (
+        far_away(postgres.primary.port) as far,
+        told_application(lists, told) as instance,
+    ):
+        path = configuration(tmp_path, far, standby.port, instance, workers=2, carry="header")
+        node = Node(load_settings(path, "den"), log=silent_log())
+        await node.start()
+        session, stranger = Session(node.proxy_port, 8), Session(node.proxy_port, 1)
+
+        async def write() -> str:
+            values.append(str(len(values) + 1))
+            await session.send("POST", len(values) % 8, f"/{values[-1]}")
+            return ",".join(values)
+
+        def counted(outcome: str) -> float:
+            found = node.metrics.exported.get_sample_value(
+                "onetrip_consistency_total", {"outcome": outcome}
+            )
+            return found or 0
+
+        async def until_read_nearby(reader: Session, wanted: str) -> None:
+            """Read until that is done from the standby alone: on a busy machine it may be far."""
+            deadline, told[:] = time.monotonic() + BOUND, [""]
+            while set(told) != {"db=db/r1"}:
+                assert time.monotonic() < deadline, told
+                told.clear()
+                assert await reader.read_everywhere() == {wanted}
+
+        async def until_past_is_read(reader: Session) -> None:
+            """Read without a token until that shows nothing of what was written."""
+            deadline = time.monotonic() + BOUND
+            reader.forget()
+            while await reader.send("GET", 0) != "":
+                assert time.monotonic() < deadline
+                reader.forget()
+
+        try:
+            await until_read_nearby(stranger, "")
+            standby.delay_replay(3600)
+            for _ in range(4):
+                everything = await write()
+                assert await session.read_everywhere() == {everything}
+            assert set(told[-8:]) == {"db=db"}
+            await until_past_is_read(stranger)
+            await eventually(lambda: min(each.connections for each in node.plane.workers()) > 1)
+            # A worker that dies takes no promise with it.
+            pid = node.plane.workers()[0].pid
+            os.kill(pid, signal.SIGKILL)
+            await eventually(lambda: node.plane.workers()[0].pid not in (0, pid))
+            await eventually(lambda: all(each.is_serving for each in node.plane.workers()))
+            await session.reconnect()
+            assert await session.read_everywhere() == {everything}
+            # Once the standby has it all, it is read again; what it shows never shrinks.
+            standby.delay_replay(0)
+            postgres.settle()
+            await until_read_nearby(session, everything)
+            for _ in range(4):
+                everything = await write()
+                assert await session.read_everywhere() == {everything}
+            await eventually(lambda: counted("primary") >= 32)
+            assert counted("fresh") >= 8
+        finally:
+            standby.delay_replay(0)
+            await session.close()
+            await stranger.close()
+            await node.stop(0.5)
             lists.close()
