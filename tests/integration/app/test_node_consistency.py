@@ -281,7 +281,8 @@ async def test_a_session_over_connections_of_several_workers_reads_what_it_wrote
                 everything = await write()
                 assert await session.read_everywhere() == {everything}
             await eventually(lambda: counted("primary") >= 32)
-            assert counted("fresh") >= 8
+            # A worker tells twice a second; a standby that is a little late is waited for.
+            await eventually(lambda: counted("fresh") + counted("waited") >= 8)
         finally:
             standby.delay_replay(0)
             await session.close()
