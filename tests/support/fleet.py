@@ -169,7 +169,7 @@ class Fleet:
         command = [sys.executable, "-m", "onetrip.cli.main", "run"]
         command += ["--config", str(path), "--region", region]
         at = time.time()
-        child = await self.children.start(f"node {region}", command)
+        child = await self.children.start(f"node {region}", command, env=self._environment())
         node = FleetNode(
             region, child, f"http://{self.plan.admin(region)}", self.plan.node(region), at
         )
@@ -179,6 +179,11 @@ class Fleet:
                 self.children.check()
                 await asyncio.sleep(0.02)
         return node
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment of a node: bytecode is kept, as that of an installation is."""
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        return kept | {"PYTHONPYCACHEPREFIX": str(self.folder / "bytecode")}
 
     async def get(self, node: FleetNode, host: str = HOST) -> str | None:
         """Return which region's instance answers a request at a node; None unless it is 200."""
