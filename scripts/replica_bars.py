@@ -190,7 +190,7 @@ def matrix_of(world: World, replicas: Sequence[int]) -> RttMatrix:
         backend_is_stale=flat,
         backend_is_failing=flat,
     )
-    return add_nearest(matrix, {"db": names})
+    return add_nearest(matrix, {nearest_column("db"): names})
 
 
 def region_names(world: World) -> tuple[RegionId, ...]:
