@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from grafana_node import certificates, edge, node, traffic
-from grafana_panels import NODES, RATE, SOURCE, Json, layout, matrix, panel, rest, stat, target
+from grafana_panels import NODES, RATE, Json, matrix, page, panel, rest, stat, target
 
 from onetrip.observe.metrics import Metrics, declared
 
@@ -204,24 +204,6 @@ def health() -> list[Json]:
     ]
 
 
-def variables() -> list[Json]:
-    """Return what is chosen at the top of the page: the data source, and the nodes."""
-    return [
-        {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus"},
-        {
-            "name": "node",
-            "label": "Node",
-            "type": "query",
-            "datasource": SOURCE,
-            "query": "label_values(onetrip_build_info, instance)",
-            "refresh": 2,
-            "multi": True,
-            "includeAll": True,
-            "current": {"text": "All", "value": "$__all"},
-        },
-    ]
-
-
 def rows() -> list[tuple[str, list[Json]]]:
     """Return the rows that answer a question, by title."""
     return [
@@ -244,18 +226,10 @@ def others() -> list[Json]:
 def dashboard() -> Json:
     """Return the dashboard."""
     more = [("What else is counted?", panels)] if (panels := others()) else []
-    return {
-        "uid": "onetrip",
-        "title": "onetrip",
-        "description": "Smart placement: latency by arm, placements, RTTs, failures.",
-        "tags": ["onetrip"],
-        "schemaVersion": 39,
-        "editable": True,
-        "refresh": "10s",
-        "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": variables()},
-        "panels": layout([*rows(), *more]),
-    }
+    about = "Smart placement: latency by arm, placements, RTTs, failures."
+    return page(
+        "onetrip", "onetrip", about, [*rows(), *more], node="Node", info="onetrip_build_info"
+    )
 
 
 if __name__ == "__main__":

@@ -89,6 +89,47 @@ def matrix(title: str, about: str, expr: str, rows: str, columns: str) -> Json:
     )
 
 
+def page(
+    uid: str,
+    title: str,
+    about: str,
+    rows: Iterable[tuple[str, list[Json]]],
+    *,
+    node: str,
+    info: str,
+) -> Json:
+    """Return a page; what is chosen at its top is the data source, and the nodes.
+
+    Args:
+        node: what one of them is called there.
+        info: the metric that every one of them has.
+    """
+    chosen = {
+        "name": "node",
+        "label": node,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": f"label_values({info}, instance)",
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "current": {"text": "All", "value": "$__all"},
+    }
+    source = {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus"}
+    return {
+        "uid": uid,
+        "title": title,
+        "description": about,
+        "tags": ["onetrip"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [source, chosen]},
+        "panels": layout(rows),
+    }
+
+
 def layout(rows: Iterable[tuple[str, list[Json]]]) -> list[Json]:
     """Place panels left to right under their row's title, and number them."""
     placed: list[Json] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from grafana_panels import NODES, RATE, SOURCE, Json, layout, panel, rate_by, rest, stat, target
+from grafana_panels import NODES, RATE, Json, page, panel, rate_by, rest, stat, target
 
 from onetrip.observe.metrics import declared
 from onetrip.observe.relay_metrics import RelayMetrics
@@ -84,40 +84,14 @@ def routes() -> list[Json]:
     ]
 
 
-def variables() -> list[Json]:
-    """Return what is chosen at the top of the page: the data source, and the relays."""
-    return [
-        {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus"},
-        {
-            "name": "node",
-            "label": "Relay",
-            "type": "query",
-            "datasource": SOURCE,
-            "query": "label_values(onetrip_relay_info, instance)",
-            "refresh": 2,
-            "multi": True,
-            "includeAll": True,
-            "current": {"text": "All", "value": "$__all"},
-        },
-    ]
-
-
 def dashboard() -> Json:
     """Return the dashboard; a metric that no question asks for has a panel in its last row."""
     rows = [("Who connects?", clients()), ("Where do transactions run?", routes())]
     rows.append(("What else is counted?", rest(declared(RelayMetrics()), rows)))
-    return {
-        "uid": "onetrip-relay",
-        "title": "onetrip relays",
-        "description": "Database relays: sessions, transactions, freshness, failures.",
-        "tags": ["onetrip"],
-        "schemaVersion": 39,
-        "editable": True,
-        "refresh": "10s",
-        "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": variables()},
-        "panels": layout(rows),
-    }
+    about = "Database relays: sessions, transactions, freshness, failures."
+    return page(
+        "onetrip-relay", "onetrip relays", about, rows, node="Relay", info="onetrip_relay_info"
+    )
 
 
 if __name__ == "__main__":
