@@ -38,7 +38,6 @@ class Discovery:
         tell: Callable[[str, str, str], None],
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
-        self._settings = settings
         self._following: Following | None = None
 
         def begin() -> Following:
