@@ -58,7 +58,6 @@ class Readiness:
         self._rows = rows
         self._draining = draining
         self._absence = absence
-        # Nearly always empty: then every environment is ready wherever it has an instance.
         self._failing = {r: failing for r, row in rows.items() if (failing := _failing_of(row))}
         # While no instance fails, one region's are alike: thousands of environments share them.
         self._fails_alone = any(
@@ -66,7 +65,11 @@ class Readiness:
             for failing in self._failing.values()
             for target in failing
         )
-        self._reached: dict[RegionId, bool] = {}
+        own = self._failing.get(region, frozenset())
+        self._cut = absence.silent | {
+            r for r in topology.regions if self._is_behind_node(r) and _peer(r) in own
+        }
+        """Regions whose instances no request reaches, whatever those are up to."""
 
     def environments(
         self,
@@ -88,10 +91,8 @@ class Readiness:
 
     def instances(self, env: Environment) -> dict[RegionId, bool]:
         """Return the regions that have an instance, and whether one there can take requests."""
-        if not self._failing and not self._draining and self._absence == PRESENT:
-            return dict.fromkeys([i.region for i in env.instances], True)
         if not self._fails_alone:
-            found = {i.region: self._is_reached(i.region) for i in env.instances}
+            found = {i.region: i.region not in self._cut for i in env.instances}
         else:
             found = {}
             for instance in env.instances:
@@ -109,7 +110,7 @@ class Readiness:
 
     def _is_ready(self, region: RegionId, target: Target) -> bool:
         own = self._failing.get(self._region, frozenset())
-        if not self._is_reached(region):
+        if region in self._cut:
             return False
         if not self._is_behind_node(region):
             return target not in own
@@ -118,18 +119,13 @@ class Readiness:
             return target not in self._failing.get(region, frozenset())
         return target not in own
 
-    def _is_reached(self, region: RegionId) -> bool:
-        """Tell whether requests can reach a region's instances, whatever those are up to."""
-        known = self._reached.get(region)
-        if known is None:
-            own = self._failing.get(self._region, frozenset())
-            is_cut = self._is_behind_node(region) and Target(TargetKind.PEER, region) in own
-            known = self._reached[region] = not is_cut and region not in self._absence.silent
-        return known
-
     def _is_behind_node(self, region: RegionId) -> bool:
         place = self._topology.regions.get(region)
         return region != self._region and place is not None and place.proxy is not None
+
+
+def _peer(region: RegionId) -> Target:
+    return Target(TargetKind.PEER, region)
 
 
 def _failing_of(row: Mapping[Target, RttEstimate]) -> frozenset[Target]:
