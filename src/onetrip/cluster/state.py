@@ -24,7 +24,6 @@ GROWN = 30
 LONGEST_HOLD = 10.0
 """Longest time a node asks to wait, s: that it hears nothing tells little until then."""
 
-
 SILENT_PEER = 5.0
 """Least time without news after which a peer counts as gone, s."""
 
